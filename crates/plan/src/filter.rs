@@ -1,0 +1,74 @@
+//! Native filters: steps on a request or its response, run in the order written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One step. Header names are lower case; framing, hop-by-hop and forwarded-identity fields cannot be named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// Replace every field of each name by one.
+    SetRequestHeader(Vec<(String, String)>),
+    /// Append a field.
+    AddRequestHeader(Vec<(String, String)>),
+    /// Drop every field of each name.
+    RemoveRequestHeader(Vec<String>),
+    /// Replace every field of each name by one.
+    SetResponseHeader(Vec<(String, String)>),
+    /// Append a field.
+    AddResponseHeader(Vec<(String, String)>),
+    /// Drop every field of each name.
+    RemoveResponseHeader(Vec<String>),
+    /// Take a whole-segment prefix off the path: `/api` turns `/api/x` into `/x`; `/apix` stays.
+    StripPrefix(String),
+    /// Put a prefix before the path.
+    AddPrefix(String),
+    /// Put one whole-segment prefix in place of another.
+    ReplacePrefix(PrefixChange),
+    /// Replace what a regular expression finds in the path.
+    RewritePath(Rewrite),
+    /// Replace or append query parameters.
+    SetQuery(Vec<(String, String)>),
+    /// Drop query parameters.
+    RemoveQuery(Vec<String>),
+    /// Cross-origin resource sharing.
+    Cors(Cors),
+}
+
+/// One prefix for another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrefixChange {
+    /// Taken off.
+    pub from: String,
+    /// Put in its place.
+    pub to: String,
+}
+
+/// A replacement in the path by a linear-time regular expression (the `regex` crate's syntax).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// Every match in the path is replaced.
+    pub regex: String,
+    /// `$1` or `${name}` stand for groups.
+    pub to: String,
+}
+
+/// The Fetch standard's CORS protocol: preflights are answered, actual responses get their fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    /// Allowed origins, exact; `"*"` alone allows any.
+    pub origins: Vec<String>,
+    /// `Access-Control-Allow-Methods`.
+    pub methods: Vec<String>,
+    /// `Access-Control-Allow-Headers`; empty echoes what the preflight asks for.
+    pub headers: Vec<String>,
+    /// `Access-Control-Expose-Headers`.
+    pub expose: Vec<String>,
+    /// `Access-Control-Allow-Credentials`; never together with `"*"`.
+    pub credentials: bool,
+    /// `Access-Control-Max-Age` in seconds.
+    pub max_age: u32,
+}

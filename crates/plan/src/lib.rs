@@ -1,0 +1,92 @@
+//! The Plan: one compiled, complete, versioned configuration, as Python hands it to the data plane.
+//!
+//! Only serde structs live here. A Plan has no defaults to fill in, no names to look up and no units to read: Python's
+//! `config/compile.py` is its only producer, and every reference is an index into the list it names. Durations are whole
+//! milliseconds, sizes are bytes, header names are lower case. Unknown keys are errors, so that the two sides cannot drift
+//! apart unseen; [`schema`] is what Python's compiler is tested against.
+#![forbid(unsafe_code)]
+
+mod filter;
+mod listener;
+mod millis;
+mod predicate;
+mod route;
+mod upstream;
+
+pub use filter::{Cors, Filter, PrefixChange, Rewrite};
+pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
+pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
+pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};
+pub use upstream::{Balance, Endpoint, HealthCheck, HostHeader, Upstream, UpstreamLimits, UpstreamTimeouts};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A whole compiled configuration.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Counts up with every plan that a process is given.
+    pub version: u64,
+    /// What belongs to the process, not to one listener.
+    pub engine: Engine,
+    /// Where connections are accepted.
+    pub listeners: Vec<Listener>,
+    /// Named groups of endpoints.
+    pub upstreams: Vec<Upstream>,
+    /// Tried in order; the first that matches wins.
+    pub routes: Vec<Route>,
+    /// One record per exchange, or none.
+    pub access_log: Option<AccessLog>,
+}
+
+/// What belongs to the process.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Engine {
+    /// Worker threads, 1 to 1024. Fixed at start: a later plan with another number gets a warning.
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: u16,
+    /// How long removed listeners and a stopping process wait for what is under way.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub drain_timeout: Duration,
+}
+
+/// Where access records go, and how they look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLog {
+    /// The shape of a record.
+    pub format: LogFormat,
+    /// `"stdout"` or `{"file": "/path"}`.
+    pub to: LogTarget,
+}
+
+/// The shape of an access record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// The combined log format that web servers share.
+    Combined,
+    /// Timers and termination flags in the order HAProxy users read.
+    Haproxy,
+}
+
+/// Where access records are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// An absolute path, reopened on request.
+    File(String),
+}
+
+/// The JSON schema of [`Plan`].
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(Plan)
+}

@@ -1,0 +1,79 @@
+//! Where connections are accepted.
+
+use crate::millis;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// One named place that accepts connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Unique among listeners.
+    pub name: String,
+    /// `"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"` (every address, both families) or `"unix:/run/p.sock"`. Port 0 asks the
+    /// system for one.
+    pub bind: Vec<String>,
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// Networks (`"10.0.0.0/8"`, `"::1/128"`) whose forwarded headers are believed.
+    pub trusted_proxies: Vec<String>,
+    /// How long we wait for the client.
+    pub timeouts: ListenerTimeouts,
+    /// How much a client may ask of us.
+    pub limits: ListenerLimits,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1.
+    Http,
+}
+
+/// How long we wait for the client, named by what is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTimeouts {
+    /// A whole request head, from its first byte (absolute).
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub head: Duration,
+    /// The next bytes of a request body.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub body: Duration,
+    /// Room to write when the client does not read.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub write: Duration,
+    /// The next request on a kept-alive connection.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub idle: Duration,
+    /// Bytes either way on an upgraded connection.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub tunnel: Duration,
+}
+
+/// How much a client may ask of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerLimits {
+    /// Bytes of a request head, request line included: 431 beyond.
+    pub head: u32,
+    /// Fields of a request head: 431 beyond.
+    pub fields: u16,
+    /// Bytes of the request target: 414 beyond.
+    pub uri: u32,
+    /// Bytes of a request body: 413 beyond. `null`: no limit.
+    pub body: Option<u64>,
+    /// Bytes a second that a request body must reach once it has taken 10 s. 0: no minimum.
+    pub body_rate: u32,
+    /// Open connections; one more is refused. `null`: no limit but the system's.
+    pub connections: Option<u32>,
+    /// Requests on one connection, after which it is closed. `null`: no limit.
+    pub requests: Option<u32>,
+}

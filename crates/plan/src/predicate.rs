@@ -1,0 +1,182 @@
+//! The compiled expression language: a tree of tests on one request.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where in the expression's text a test was written: first and one-past-last character, counted from 0 in Unicode scalar
+/// values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Span(pub u32, pub u32);
+
+/// A test on one request. A test on a value that the request does not have is false.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Predicate {
+    /// All of them, tested in order.
+    And(Vec<Predicate>),
+    /// Any of them, tested in order.
+    Or(Vec<Predicate>),
+    /// The opposite.
+    Not(Box<Predicate>),
+    /// `True` or `False`.
+    Constant(bool),
+    /// `left < right`: both text (compared by bytes) or both numbers.
+    Compare(Comparison),
+    /// `value in ["a", "b"]`: one type on both sides.
+    In {
+        /// What is looked for.
+        value: Operand,
+        /// Where.
+        set: Vec<Literal>,
+        /// The test's place in the text.
+        at: Span,
+    },
+    /// `client.ip in ["10.0.0.0/8"]`, also `client.ip == "10.0.0.1"`.
+    InNetworks {
+        /// CIDR networks.
+        networks: Vec<String>,
+        /// The test's place in the text.
+        at: Span,
+    },
+    /// `"part" in value`.
+    Contains {
+        /// Searched in.
+        value: Operand,
+        /// Searched for.
+        part: Operand,
+        /// The test's place in the text.
+        at: Span,
+    },
+    /// `"X-Debug" in header`, `"q" in query`, `"c" in cookie`.
+    Exists {
+        /// The field asked for.
+        field: Field,
+        /// The test's place in the text.
+        at: Span,
+    },
+    /// `value.startswith("/a/")` or any of several.
+    StartsWith {
+        /// What is tested.
+        value: Operand,
+        /// Any of these.
+        prefixes: Vec<String>,
+        /// The test's place in the text.
+        at: Span,
+    },
+    /// `value.endswith(".png")` or any of several.
+    EndsWith {
+        /// What is tested.
+        value: Operand,
+        /// Any of these.
+        suffixes: Vec<String>,
+        /// The test's place in the text.
+        at: Span,
+    },
+    /// `value.matches(r"…")`: found anywhere; `^` and `$` anchor (the `regex` crate's syntax, linear time).
+    Matches {
+        /// What is tested.
+        value: Operand,
+        /// The regular expression.
+        regex: String,
+        /// The test's place in the text.
+        at: Span,
+    },
+    /// `value.glob("/a/*")`: the whole value; `*` any characters but `/`, `**` any characters, `?` one character but `/`.
+    Glob {
+        /// What is tested.
+        value: Operand,
+        /// The pattern.
+        pattern: String,
+        /// The test's place in the text.
+        at: Span,
+    },
+}
+
+/// Two values and how they must stand to each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// Left side.
+    pub left: Operand,
+    /// The relation.
+    pub operator: Operator,
+    /// Right side.
+    pub right: Operand,
+    /// The test's place in the text.
+    pub at: Span,
+}
+
+/// A relation between two values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Operator {
+    /// `==`
+    #[serde(rename = "==")]
+    Equal,
+    /// `!=`
+    #[serde(rename = "!=")]
+    NotEqual,
+    /// `<`
+    #[serde(rename = "<")]
+    Less,
+    /// `<=`
+    #[serde(rename = "<=")]
+    LessOrEqual,
+    /// `>`
+    #[serde(rename = ">")]
+    Greater,
+    /// `>=`
+    #[serde(rename = ">=")]
+    GreaterOrEqual,
+}
+
+/// A value of the request, or a literal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Operand {
+    /// A literal text.
+    Text(String),
+    /// A literal number.
+    Number(i64),
+    /// Host of the request, lower case, no port, no trailing dot.
+    Host,
+    /// Canonical path: dot segments resolved, needless escapes decoded. What is matched is what is forwarded.
+    Path,
+    /// The method, as sent.
+    Method,
+    /// `http` or `https`.
+    Scheme,
+    /// Name of the listener.
+    Listener,
+    /// The port that the connection came in on; missing on a unix socket.
+    Port,
+    /// The client's address as text.
+    ClientIp,
+    /// The client's port.
+    ClientPort,
+    /// A header field, a query parameter or a cookie.
+    Field(Field),
+    /// Another text in lower case (ASCII).
+    Lower(Box<Operand>),
+}
+
+/// A named part of the request that may be missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// Header field, name in lower case; several lines are joined with `, ` (RFC 9110 §5.3).
+    Header(String),
+    /// Query parameter, decoded; the first of that name.
+    Query(String),
+    /// Cookie; the first of that name.
+    Cookie(String),
+}
+
+/// A member of a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Literal {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(i64),
+}

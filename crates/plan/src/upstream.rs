@@ -1,0 +1,119 @@
+//! Named groups of endpoints.
+
+use crate::millis;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A named group of endpoints that can answer the same requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Unique among upstreams.
+    pub name: String,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// How one endpoint is chosen.
+    pub balance: Balance,
+    /// Which `Host` the endpoint is sent.
+    pub host: HostHeader,
+    /// How long we wait for an endpoint.
+    pub timeouts: UpstreamTimeouts,
+    /// How much an endpoint may ask of us.
+    pub limits: UpstreamLimits,
+    /// Probes, or none.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// One member of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// `"10.0.0.1:9000"`, `"[::1]:9000"`, `"name:9000"` or `"unix:/run/app.sock"`.
+    pub address: String,
+    /// Share of the requests, 0 to 256; 0 takes none.
+    #[schemars(range(min = 0, max = 256))]
+    pub weight: u16,
+}
+
+/// How one endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The better of two picked at random, by (in-flight + 1) × peak-EWMA latency.
+    P2c,
+    /// Smooth weighted round robin.
+    RoundRobin,
+}
+
+/// Which `Host` an endpoint is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HostHeader {
+    /// The client's.
+    Keep,
+    /// The endpoint's own address.
+    Upstream,
+    /// This one.
+    Literal(String),
+}
+
+/// How long we wait for an endpoint, named by what is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTimeouts {
+    /// A connection.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub connect: Duration,
+    /// The response head, from the end of the request.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub head: Duration,
+    /// The next bytes of a response body.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub body: Duration,
+    /// Room to write when the endpoint does not read.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub write: Duration,
+    /// How long an unused connection stays in the pool.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub idle: Duration,
+}
+
+/// How much an endpoint may ask of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamLimits {
+    /// Bytes of a response head: 502 beyond.
+    pub head: u32,
+    /// Fields of a response head: 502 beyond.
+    pub fields: u16,
+    /// Interim (1xx) responses before the final one: 502 beyond.
+    pub interim: u8,
+    /// Unused connections kept per worker and endpoint.
+    pub idle_connections: u16,
+}
+
+/// Active HTTP probes of every endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// Path of the probe; a status from 200 to 399 is a success.
+    pub path: String,
+    /// From one probe to the next (10 % jitter is added).
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub interval: Duration,
+    /// A whole probe.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub timeout: Duration,
+    /// Failures in a row that take an endpoint down.
+    pub fall: u8,
+    /// Successes in a row that bring it up.
+    pub rise: u8,
+}

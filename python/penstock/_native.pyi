@@ -1,0 +1,46 @@
+"""The border in types: all that Python may ask of the data plane.
+
+Documents cross as JSON text; `penstock.engine` gives them types and is the only importer.
+"""
+
+from typing import final
+
+__version__: str
+
+class Refused(ValueError):
+    """A plan that cannot run. `args[0]` is a JSON list of `{"path": "routes[3].filters[0].rewrite_path", "message": "…"}`."""
+
+def plan_schema() -> str:
+    """The JSON schema of a plan."""
+
+def check(plan: str) -> None:
+    """Build everything of a plan that needs no socket and no name. Raises `Refused` with all faults."""
+
+def explain(plan: str, request: str) -> str:
+    """Which way a request would take, and why not another. Raises `Refused`; `ValueError` for a request that is not one."""
+
+@final
+class Engine:
+    """The workers and what they run. Threads start with the first plan and end with `stop`."""
+
+    def __new__(cls) -> Engine: ...
+    def apply(self, plan: str) -> str:
+        """Run this plan from now on. Raises `Refused` and leaves the running one untouched if any part of it cannot be built."""
+
+    def explain(self, request: str) -> str:
+        """`explain` on the running plan. Raises `RuntimeError` before the first."""
+
+    def stats(self) -> str:
+        """Counters and states, read once."""
+
+    def events(self, wait: float) -> list[str]:
+        """What happened since the last call, waiting up to `wait` seconds for the first."""
+
+    def drain(self, wait: float) -> bool:
+        """Accept nothing more, let what is under way finish for up to `wait` seconds. True if all of it did."""
+
+    def stop(self) -> None:
+        """Close everything and end the threads. Safe to call twice."""
+
+    def reopen_logs(self) -> None:
+        """Open the access log's file anew."""
