@@ -7,8 +7,8 @@ use std::time::Instant;
 
 /// Power of two choices. Endpoints are drawn in proportion to their weights; of two, the one with the lower
 /// `(in-flight / share + 1) × latency` wins, where `share` is the weight over the mean weight. (Weight stands at the in-flight
-/// requests alone: an idle endpoint of twice the weight is drawn twice as often already.) Where that says nothing, the one whose
-/// turn it is wins: noise in latencies alone would spread low load unevenly.
+/// requests alone: an idle endpoint of twice the weight is drawn twice as often already.) Latencies that are alike count as equal,
+/// and where queues are equal, too, the one whose turn it is wins: noise in latencies would spread low load unevenly.
 #[derive(Debug)]
 pub(super) struct P2c {
     endpoints: Box<[Endpoint]>,
@@ -28,8 +28,8 @@ struct Endpoint {
     turn: Cell<f64>,
 }
 
-/// Scores within this factor say nothing: the latency of equal endpoints differs by as much.
-const ALIKE: f64 = 1.5;
+/// Latencies within this factor say nothing: the peaks of equal endpoints differ by as much.
+const ALIKE: f64 = 2.0;
 /// Turns that an endpoint may have missed and still catch up. Without a bound, one that comes back after an hour would get
 /// every request for long.
 const CATCH_UP: f64 = 16.0;
@@ -103,19 +103,16 @@ impl P2c {
     }
 
     fn better(&self, first: usize, second: usize, loads: &impl Loads, now: Instant) -> usize {
-        let (mut left, mut right) = (self.queue(first, loads), self.queue(second, loads));
-        // Against one that was never measured, only the queue counts.
-        if let (Some(of_left), Some(of_right)) = (loads.latency(first, now), loads.latency(second, now)) {
-            (left, right) = (left * of_left, right * of_right);
-        }
-        let first_is_better = if left * ALIKE < right {
-            true
-        } else if right * ALIKE < left {
-            false
-        } else {
-            self.turn(first) <= self.turn(second)
+        let (left, right) = (self.queue(first, loads), self.queue(second, loads));
+        let order = match (loads.latency(first, now), loads.latency(second, now)) {
+            (Some(of_left), Some(of_right)) if of_left * ALIKE < of_right || of_right * ALIKE < of_left => {
+                (left * of_left).total_cmp(&(right * of_right))
+            }
+            // Against one that was never measured, too, only the queue counts.
+            _ => left.total_cmp(&right),
         };
-        if first_is_better { first } else { second }
+        let order = order.then_with(|| self.turn(first).total_cmp(&self.turn(second)));
+        if order.is_le() { first } else { second }
     }
 
     fn queue(&self, endpoint: usize, loads: &impl Loads) -> f64 {

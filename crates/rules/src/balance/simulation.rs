@@ -98,7 +98,7 @@ fn low_load_is_even_over_equal_endpoints() {
 #[test]
 fn weights_are_respected() {
     // Under load, latency and queues may say otherwise: that is the policy's purpose.
-    for gap in [500.0, 20_000.0] {
+    for gap in [500.0, 2000.0, 20_000.0] {
         let picks = simulate(&p2c(&[4, 2, 1, 0, 1]), &Endpoints::new(5), 40_000, gap, &[200.0; 5]);
         for (count, ideal) in picks.iter().zip([20_000.0, 10_000.0, 5000.0, 0.0, 5000.0]) {
             assert!((*count as f64 - ideal).abs() <= ideal * 0.03, "gap {gap}: {picks:?}");

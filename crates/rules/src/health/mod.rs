@@ -4,4 +4,4 @@ mod avoidance;
 mod probe;
 
 pub use avoidance::Avoidance;
-pub use probe::{Health, Outcome, Schedule, State, Change};
+pub use probe::{Change, Health, Outcome, Schedule, State};
