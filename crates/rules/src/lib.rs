@@ -5,5 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod fault;
 pub mod http;
 pub mod network;
+pub mod route;
