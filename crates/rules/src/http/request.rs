@@ -2,21 +2,10 @@
 
 use super::fields::Range;
 use super::framing::{self, Length};
-use super::{Fields, Known, Version, host, uri};
+use super::{Fields, HeadLimits, Known, Options, Version, host, uri};
 use crate::error::Kind;
 use std::mem::MaybeUninit;
 use std::str;
-
-/// What a head may cost.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadLimits {
-    /// Bytes of the head, start line included.
-    pub bytes: usize,
-    /// Number of fields.
-    pub fields: usize,
-    /// Bytes of the request target.
-    pub uri: usize,
-}
 
 /// What a request asks of the proxy (RFC 9112 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +25,8 @@ pub struct RequestHead {
     pub version: Version,
     /// How the body ends.
     pub length: Length,
+    /// What the connection and its next hop were told.
+    pub options: Options,
     /// What is asked for.
     pub target: Target,
     method: Range,
@@ -52,6 +43,7 @@ impl Default for RequestHead {
             fields: Fields::default(),
             version: Version::Http11,
             length: Length::None,
+            options: Options::default(),
             target: Target::Resource,
             method: Range::default(),
             raw_target: Range::default(),
@@ -184,6 +176,7 @@ impl RequestHead {
         self.read_host()?;
         self.read_target(method, target)?;
         self.length = framing::of_request(self.version, &self.fields)?;
+        self.options = Options::of_request(self.version, &self.fields)?;
         Ok(())
     }
 
