@@ -7,6 +7,7 @@
 pub mod balance;
 pub mod error;
 pub mod fault;
+pub mod filter;
 pub mod health;
 pub mod http;
 pub mod network;
