@@ -4,8 +4,10 @@
 //! Bytes from the network reach [`http`]; none of them may panic here.
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod error;
 pub mod fault;
+pub mod health;
 pub mod http;
 pub mod network;
 pub mod route;

@@ -1,7 +1,7 @@
 //! The route table: the first route that matches, found without looking at most of the others.
 //!
 //! Routes are indexed by what they need of host and path ([`super::keys`]): a hash of hosts, and for each host a sorted list of
-//! paths and prefixes, of which one binary search finds all that apply. Of the routes that remain, the lowest index whose test
+//! paths and prefixes, of which one search finds all that apply. Of the routes that remain, the lowest index whose test
 //! says yes wins: the order of the plan decides, the index never does.
 
 use super::View;
@@ -176,6 +176,8 @@ impl Index {
 struct Paths {
     /// Sorted by text.
     nodes: Box<[Node]>,
+    /// A shorter way to them, where it is one.
+    jump: Option<Jump>,
     /// Routes that name no path.
     any: Box<[u32]>,
 }
@@ -191,12 +193,9 @@ struct Node {
 }
 
 impl Paths {
-    /// Of all nodes that are prefixes of `path`, each is the greatest node not above `path`, or a prefix of that one: between a
-    /// prefix and a text there are only texts with the same prefix. So one binary search and a walk along the parents find all.
     #[inline]
     fn visit(&self, path: &str, look: &mut impl FnMut(&[u32])) {
-        let after = self.nodes.partition_point(|node| *node.text <= *path);
-        let mut next = after.checked_sub(1);
+        let mut next = self.nearest(path);
         while let Some(node) = next.and_then(|at| self.nodes.get(at)) {
             if path.starts_with(&*node.text) {
                 if node.text.len() == path.len() {
@@ -207,6 +206,51 @@ impl Paths {
             next = node.parent.map(|parent| parent as usize);
         }
         look(&self.any);
+    }
+
+    /// A node on whose way up all the nodes lie that are prefixes of `path`: the longest of them, or the greatest node that is
+    /// not above `path`. (Between a prefix and a text there are only texts with the same prefix.)
+    #[inline]
+    fn nearest(&self, path: &str) -> Option<usize> {
+        match &self.jump {
+            Some(jump) => jump.longest(path.as_bytes()),
+            None => self.nodes.partition_point(|node| *node.text <= *path).checked_sub(1),
+        }
+    }
+}
+
+/// Nodes by text: where there are many nodes of few lengths, some hashes touch less memory than a binary search.
+#[derive(Debug)]
+struct Jump {
+    // Clients choose what is looked up here, too.
+    nodes: AHashMap<Box<[u8]>, u32>,
+    /// Lengths of prefixes, longest first.
+    lengths: Box<[usize]>,
+}
+
+impl Jump {
+    const NODES: usize = 32;
+    const LENGTHS: usize = 16;
+
+    fn over(nodes: &[Node]) -> Option<Jump> {
+        let mut lengths: Vec<usize> =
+            nodes.iter().filter(|node| !node.prefix.is_empty()).map(|node| node.text.len()).collect();
+        lengths.sort_unstable_by(|left, right| right.cmp(left));
+        lengths.dedup();
+        if nodes.len() < Jump::NODES || lengths.len() > Jump::LENGTHS {
+            return None;
+        }
+        let nodes = (0u32..).zip(nodes).map(|(at, node)| (Box::from(node.text.as_bytes()), at)).collect();
+        Some(Jump { nodes, lengths: lengths.into() })
+    }
+
+    /// The node of the whole path, or the longest that is a prefix of it.
+    #[inline]
+    fn longest(&self, path: &[u8]) -> Option<usize> {
+        let shorter =
+            self.lengths.iter().filter_map(|length| path.get(..*length)).skip_while(|part| part.len() == path.len());
+        let node = std::iter::once(path).chain(shorter).find_map(|part| self.nodes.get(part))?;
+        Some(*node as usize)
     }
 }
 
@@ -261,7 +305,7 @@ impl Draft<'_> {
             let parent = parent.and_then(|parent| u32::try_from(parent).ok());
             nodes.push(Node { text: text.into(), parent, exact: exact.into(), prefix: prefix.into() });
         }
-        Paths { nodes: nodes.into(), any: self.any.into() }
+        Paths { jump: Jump::over(&nodes), nodes: nodes.into(), any: self.any.into() }
     }
 }
 
