@@ -24,13 +24,11 @@ def document(routes: int, change: int, *, filters: bool) -> str:
     for i in range(routes):
         path = f"/changed{change}/" if i == routes // 2 else f"/s{i}/"
         parts.append(
-            f"[[routes]]\nname = \"r{i}\"\nmatch = 'host == \"h{i}.example\" and path.startswith(\"{path}\")'\n"
+            f'[[routes]]\nname = "r{i}"\nmatch = \'host == "h{i}.example" and path.startswith("{path}")\'\n'
             f'upstream = "u{i % 100}"\n'
         )
         if filters:
-            parts.append(
-                f'filters = [{{ strip_prefix = "/s{i}" }}, {{ set_request_header = {{ "X-R" = "{i}" }} }}]\n'
-            )
+            parts.append(f'filters = [{{ strip_prefix = "/s{i}" }}, {{ set_request_header = {{ "X-R" = "{i}" }} }}]\n')
     return "".join(parts)
 
 
