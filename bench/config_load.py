@@ -1,12 +1,13 @@
 """How long a configuration of many routes takes from file to Plan: the first time, and again after a change.
 
-`python bench/config_load.py [--routes 10000] [--filters]` prints milliseconds; a reload is the best of five, each with one
-route changed.
+`python bench/config_load.py [--routes 10000] [--filters]` prints milliseconds; a reload is the best of five, each
+with one route changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -41,7 +42,7 @@ def once(file: Path) -> tuple[float, float, float]:
     times.append(time.perf_counter())
     compile_plan(loaded.config, loaded.folder, 1)
     times.append(time.perf_counter())
-    steps = [1000 * (after - before) for before, after in zip(times, times[1:], strict=False)]
+    steps = [1000 * (after - before) for before, after in itertools.pairwise(times)]
     return steps[0], steps[1], steps[2]
 
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 import textwrap
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -13,6 +12,9 @@ from penstock.config import Config, Endpoint, Filter, Listener, Route, Upstream,
 from penstock.config.document import read_key, write_key
 from penstock.config.load import LARGEST_FILE
 from penstock.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DOCUMENT: dict[str, Any] = {
     "listeners": {"web": {"bind": [":8080", "127.0.0.1:0"], "timeouts": {"head": "5s"}}},
@@ -93,11 +95,50 @@ def test_python_values_make_a_configuration() -> None:
 
 # The fault is in the second route's upstream in each form; its line is that of the key.
 PLACED = {
-    "a.toml": ('[listeners.web]\nbind = ":1"\n[[routes]]\nmatch = \'\'\'\npath == "/"\n\'\'\'\nrespond = {}\n[[routes]]\n# x\nupstream = "z"\n', 10),
-    "b.toml": ('listeners = { web = { bind = ":1" } }\nroutes = [\n  { respond = { body = "]}" } },\n  { upstream = "z" },\n]\n', 4),
-    "a.yaml": ('listeners: {web: {bind: ":1"}}\nroutes:\n  - match: path == "/"\n    respond: {}\n  -\n    upstream: z\n', 6),
-    "a.json": ('{"listeners": {"web": {"bind": ":1"}},\n"routes": [\n{"respond": {"body": "\\"}]"},\n"match": "path == \\"/\\""},\n\t{\n"upstream": "z"}]}', 6),
-}  # fmt: skip
+    "a.toml": (
+        """[listeners.web]
+bind = ":1"
+[[routes]]
+match = '''
+path == "/"
+'''
+respond = {}
+[[routes]]
+# a comment
+upstream = "z"
+""",
+        10,
+    ),
+    "b.toml": (
+        """listeners = { web = { bind = ":1" } }
+routes = [
+  { respond = { body = "]}" }, match = 'path == "/"' },
+  { upstream = "z" },
+]
+""",
+        4,
+    ),
+    "a.yaml": (
+        """listeners: {web: {bind: ":1"}}
+routes:
+  - match: path == "/"
+    respond: {}
+  -
+    upstream: z
+""",
+        6,
+    ),
+    "a.json": (
+        r"""{"listeners": {"web": {"bind": ":1"}},
+"routes": [
+{"respond": {"body": "\"}]"},
+"match": "path == \"/\""},
+	{
+"upstream": "z"}]}
+""",
+        6,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PLACED)

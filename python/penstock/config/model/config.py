@@ -78,7 +78,7 @@ class Config(Model):
     routes: tuple[Route, ...] = ()
     """Tried in the order written; the first that matches wins."""
     engine: EngineSettings = EngineSettings()
-    """The data plane's threads."""
+    """Threads that serve, and how long a stopping process waits."""
     admin: Admin | None = None
     """The admin listener. Default: none."""
     log: Log = Log()
