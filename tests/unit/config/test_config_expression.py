@@ -166,8 +166,8 @@ def test_the_same_text_is_compiled_once() -> None:
 
 
 WORDS = """
-host path port client.ip client.port header header["A"] query["q"] json "/a" "x" 80 -1 == != < >= in not and or ( ) [ ] ,
-.lower() .matches .startswith( "10.0.0.0/8" True if else # \\ ' " := lambda: é { }
+host path port client.ip client.port header header["A"] query["q"] json "/a" "x" 80 -1 == != < >= in not and or ( ) [ ]
+, .lower() .matches .startswith( "10.0.0.0/8" True if else # \\ ' " := lambda: é { }
 """
 PIECES = st.sampled_from([*WORDS.split(), "not in", "\n", "\t", "\r"])
 VALUES = st.sampled_from(["host", "path", "method", 'header["X"]', 'cookie["c"].lower()', 'query["q"]'])

@@ -82,6 +82,6 @@ class Config(Model):
     admin: Admin | None = None
     """The admin listener. Default: none."""
     log: Log = Log()
-    """What is written down while running."""
+    """Logs and where they go."""
     tests: tuple[RouteTest, ...] = ()
     """Requests and what must become of them."""
