@@ -1,15 +1,18 @@
 //! Peak-EWMA latency.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// A moving average of latencies that forgets peaks slowly and never hides one: a sample above the average replaces it at once,
 /// a sample below pulls it down with the weight of the time that passed. Unused, it decays towards 0, so that an endpoint that
 /// was slow is tried again. The idea is Finagle's `PeakEwma` load balancer (Twitter, 2015).
-#[derive(Clone, Copy, Debug, Default)]
+///
+/// A cell: one worker's view of one endpoint.
+#[derive(Clone, Debug, Default)]
 pub struct Latency {
-    micros: f64,
+    micros: Cell<f64>,
     /// Of the last sample; `None` before the first.
-    at: Option<Instant>,
+    at: Cell<Option<Instant>>,
 }
 
 /// After this long without a new peak, 1/e of the old one is left.
@@ -17,22 +20,23 @@ const DECAY: Duration = Duration::from_secs(10);
 
 impl Latency {
     /// Take in a sample: the time from the request's last byte to the first of its answer.
-    pub fn observe(&mut self, sample: Duration, now: Instant) {
+    pub fn observe(&self, sample: Duration, now: Instant) {
         let sample = sample.as_secs_f64() * 1e6;
-        let average = match self.at {
-            Some(at) if sample < self.micros => {
+        let average = match self.at.get() {
+            Some(at) if sample < self.micros.get() => {
                 let kept = kept(at, now);
-                self.micros * kept + sample * (1.0 - kept)
+                self.micros.get() * kept + sample * (1.0 - kept)
             }
             _ => sample,
         };
-        *self = Latency { micros: average, at: Some(now) };
+        self.micros.set(average);
+        self.at.set(Some(now));
     }
 
     /// The average at `now`, in microseconds; `None` before the first sample.
     #[inline]
-    pub fn value(&self, now: Instant) -> Option<f64> {
-        self.at.map(|at| self.micros * kept(at, now))
+    pub fn value(&self, now: Instant) -> Option<f32> {
+        self.at.get().map(|at| (self.micros.get() * kept(at, now)) as f32)
     }
 }
 
@@ -51,30 +55,30 @@ mod tests {
 
     #[test]
     fn peaks_count_at_once_and_fade() {
-        let (start, mut latency) = (Instant::now(), Latency::default());
+        let (start, latency) = (Instant::now(), Latency::default());
         assert_eq!(latency.value(start), None);
         latency.observe(Duration::from_millis(1), start);
         assert_eq!(latency.value(start), Some(1000.0));
         latency.observe(Duration::from_millis(50), start);
         assert_eq!(latency.value(start), Some(50_000.0));
         let later = start + DECAY;
-        assert!((latency.value(later).unwrap() - 50_000.0 / std::f64::consts::E).abs() < 10.0);
+        assert!((latency.value(later).unwrap() - 50_000.0 / std::f32::consts::E).abs() < 10.0);
         latency.observe(Duration::from_millis(1), later);
         let value = latency.value(later).unwrap();
         assert!(
-            (value - (50_000.0 + 1000.0 * (std::f64::consts::E - 1.0)) / std::f64::consts::E).abs() < 10.0,
+            (value - (50_000.0 + 1000.0 * (std::f32::consts::E - 1.0)) / std::f32::consts::E).abs() < 10.0,
             "{value}"
         );
     }
 
     #[test]
     fn many_quick_samples_pull_a_peak_down_as_few_do() {
-        let (start, mut latency) = (Instant::now(), Latency::default());
+        let (start, latency) = (Instant::now(), Latency::default());
         latency.observe(Duration::from_millis(50), start);
         for n in 1..=100_000 {
             latency.observe(Duration::from_millis(1), start + DECAY * n / 100_000);
         }
-        let expected = 1000.0 + 49_000.0 / std::f64::consts::E;
+        let expected = 1000.0 + 49_000.0 / std::f32::consts::E;
         assert!((latency.value(start + DECAY).unwrap() - expected).abs() < 10.0);
     }
 }

@@ -28,7 +28,7 @@ pub trait Loads {
     fn in_flight(&self, endpoint: usize) -> u32;
 
     /// Peak-EWMA latency in microseconds ([`Latency::value`]); `None` if it was never measured.
-    fn latency(&self, endpoint: usize, now: Instant) -> Option<f64>;
+    fn latency(&self, endpoint: usize, now: Instant) -> Option<f32>;
 }
 
 /// A balance policy with the state that it keeps for one worker and one upstream.

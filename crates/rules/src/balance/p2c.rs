@@ -29,7 +29,7 @@ struct Endpoint {
 }
 
 /// Latencies within this factor say nothing: the peaks of equal endpoints differ by as much.
-const ALIKE: f64 = 2.0;
+const ALIKE: f32 = 2.0;
 /// Turns that an endpoint may have missed and still catch up. Without a bound, one that comes back after an hour would get
 /// every request for long.
 const CATCH_UP: f64 = 16.0;
@@ -106,7 +106,7 @@ impl P2c {
         let (left, right) = (self.queue(first, loads), self.queue(second, loads));
         let order = match (loads.latency(first, now), loads.latency(second, now)) {
             (Some(of_left), Some(of_right)) if of_left * ALIKE < of_right || of_right * ALIKE < of_left => {
-                (left * of_left).total_cmp(&(right * of_right))
+                (left * f64::from(of_left)).total_cmp(&(right * f64::from(of_right)))
             }
             // Against one that was never measured, too, only the queue counts.
             _ => left.total_cmp(&right),

@@ -22,7 +22,7 @@ impl Random {
 }
 
 struct Endpoints {
-    latency: Vec<Cell<Latency>>,
+    latency: Vec<Latency>,
     in_flight: Vec<Cell<u32>>,
     down: RefCell<Vec<usize>>,
     avoided: RefCell<Vec<usize>>,
@@ -31,7 +31,7 @@ struct Endpoints {
 impl Endpoints {
     fn new(count: usize) -> Endpoints {
         Endpoints {
-            latency: vec![Cell::default(); count],
+            latency: vec![Latency::default(); count],
             in_flight: vec![Cell::default(); count],
             down: RefCell::default(),
             avoided: RefCell::default(),
@@ -52,8 +52,8 @@ impl Loads for Endpoints {
         self.in_flight[endpoint].get()
     }
 
-    fn latency(&self, endpoint: usize, now: Instant) -> Option<f64> {
-        self.latency[endpoint].get().value(now)
+    fn latency(&self, endpoint: usize, now: Instant) -> Option<f32> {
+        self.latency[endpoint].value(now)
     }
 }
 
@@ -70,9 +70,7 @@ fn simulate(balancer: &Balancer, endpoints: &Endpoints, requests: usize, gap: f6
         running.sort_by(|left, right| right.0.total_cmp(&left.0));
         while let Some((end, took, endpoint)) = running.pop_if(|(end, ..)| *end <= now) {
             endpoints.in_flight[endpoint].update(|count| count - 1);
-            let mut latency = endpoints.latency[endpoint].get();
-            latency.observe(Duration::from_nanos((took * 1e3) as u64), at(end));
-            endpoints.latency[endpoint].set(latency);
+            endpoints.latency[endpoint].observe(Duration::from_nanos((took * 1e3) as u64), at(end));
         }
         let picked = balancer.pick(endpoints, random.next(), at(now)).unwrap();
         picks[picked] += 1;

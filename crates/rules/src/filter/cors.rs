@@ -4,7 +4,7 @@
 //! that is not allowed gets none, and the browser keeps the answer from the page.
 
 use super::headers::{check_value, is_token};
-use super::{Answer, OnRequest, OnResponse};
+use super::{CorsAnswer, OnRequest, OnResponse};
 use crate::error::Kind;
 use crate::http::{Fields, Known, RequestHead};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Cors {
 
 impl OnRequest for Arc<Cors> {
     /// Answers a preflight: `OPTIONS` with `Origin` and `Access-Control-Request-Method`.
-    fn apply(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind> {
+    fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind> {
         let origin = origin(&head.fields);
         if head.method() != "OPTIONS" || origin.is_none() || head.fields.get(REQUEST_METHOD).is_none() {
             return Ok(None);
@@ -98,12 +98,13 @@ impl OnRequest for Arc<Cors> {
             }
             fields.push("access-control-max-age", self.max_age.as_bytes());
         }
-        Ok(Some(Answer { status: 204, fields }))
+        Ok(Some(CorsAnswer { status: 204, fields }))
     }
 }
 
 impl OnResponse for Arc<Cors> {
-    fn apply(&self, origin: Option<&[u8]>, fields: &mut Fields) {
+    fn apply(&self, request: &RequestHead, fields: &mut Fields) {
+        let origin = origin(&request.fields);
         fields.retain(|field| {
             let prefix = field.name.get(..b"access-control-".len());
             !prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"access-control-"))
@@ -116,7 +117,7 @@ impl OnResponse for Arc<Cors> {
 }
 
 /// The one `Origin`; several say nothing that could be trusted.
-pub(super) fn origin(fields: &Fields) -> Option<&[u8]> {
+fn origin(fields: &Fields) -> Option<&[u8]> {
     let mut origins = fields.all_known(Known::Origin);
     origins.next().filter(|_| origins.next().is_none())
 }

@@ -1,6 +1,6 @@
 //! Header fields set, added and removed.
 
-use super::{Answer, OnRequest, OnResponse};
+use super::{CorsAnswer, OnRequest, OnResponse};
 use crate::error::Kind;
 use crate::http::{Fields, Known, RequestHead};
 
@@ -61,14 +61,14 @@ impl Remove {
 macro_rules! both_ways {
     ($($name:ident)+) => {$(
         impl OnRequest for $name {
-            fn apply(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind> {
+            fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind> {
                 self.edit(&mut head.fields);
                 Ok(None)
             }
         }
 
         impl OnResponse for $name {
-            fn apply(&self, _: Option<&[u8]>, fields: &mut Fields) {
+            fn apply(&self, _: &RequestHead, fields: &mut Fields) {
                 self.edit(fields);
             }
         }

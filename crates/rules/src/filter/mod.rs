@@ -26,10 +26,10 @@ pub struct Filters {
     response: Box<[Box<dyn OnResponse>]>,
 }
 
-/// An answer that a filter gives in place of an endpoint: a status, fields, no body.
+/// What a preflight is answered, in place of an endpoint: a status, fields, no body.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    /// 204 for a CORS preflight.
+pub struct CorsAnswer {
+    /// 204.
     pub status: u16,
     /// Without anything that frames the message.
     pub fields: Fields,
@@ -38,13 +38,13 @@ pub struct Answer {
 /// A step on a request.
 trait OnRequest: fmt::Debug + Send + Sync {
     /// Change the head, or answer in the endpoint's place.
-    fn apply(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind>;
+    fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind>;
 }
 
 /// A step on a response.
 trait OnResponse: fmt::Debug + Send + Sync {
-    /// Change the fields. `origin` is what the request named before any filter ran.
-    fn apply(&self, origin: Option<&[u8]>, fields: &mut Fields);
+    /// Change the fields of the response to `request`, as the filters left it.
+    fn apply(&self, request: &RequestHead, fields: &mut Fields);
 }
 
 impl Filters {
@@ -54,8 +54,13 @@ impl Filters {
     /// All faults, at `routes[i].filters[j]`.
     pub fn build(filters: &[Filter], route: usize) -> Result<Filters, Vec<Fault>> {
         let (mut list, mut faults) = (List::default(), Vec::new());
+        let cors = filters.iter().any(|filter| matches!(filter, Filter::Cors(_)));
         for (at, filter) in filters.iter().enumerate() {
-            if let Err(message) = list.add(filter) {
+            let added = match filter {
+                filter if cors && changes_origin(filter) => Err("origin is read by this route's cors".to_owned()),
+                filter => list.add(filter),
+            };
+            if let Err(message) = added {
                 faults.push(Fault::new(format!("routes[{route}].filters[{at}]"), message));
             }
         }
@@ -70,7 +75,7 @@ impl Filters {
     /// # Errors
     /// `BadRewrite` where a filter would leave a path that is none.
     #[inline]
-    pub fn on_request(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind> {
+    pub fn on_request(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind> {
         for step in &self.request {
             if let Some(answer) = step.apply(head)? {
                 return Ok(Some(answer));
@@ -85,18 +90,24 @@ impl Filters {
         !self.response.is_empty()
     }
 
-    /// Run the filters on a response. `origin` is the request's `Origin` ([`request_origin`]) as it was before
-    /// [`Self::on_request`].
-    pub fn on_response(&self, origin: Option<&[u8]>, fields: &mut Fields) {
+    /// Run the filters on the response to `request`, as [`Self::on_request`] left it.
+    pub fn on_response(&self, request: &RequestHead, fields: &mut Fields) {
         for step in &self.response {
-            step.apply(origin, fields);
+            step.apply(request, fields);
         }
     }
 }
 
-/// The one `Origin` of a request; `None` where it has none, or several.
-pub fn request_origin(fields: &Fields) -> Option<&[u8]> {
-    cors::origin(fields)
+/// A response is shared with the origin that its request names: with a filter of the same route that rewrote it, nothing true
+/// could be said.
+fn changes_origin(filter: &Filter) -> bool {
+    match filter {
+        Filter::SetRequestHeader(fields) | Filter::AddRequestHeader(fields) => {
+            fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("origin"))
+        }
+        Filter::RemoveRequestHeader(names) => names.iter().any(|name| name.eq_ignore_ascii_case("origin")),
+        _ => false,
+    }
 }
 
 #[derive(Default)]

@@ -3,7 +3,7 @@
 //! Prefixes are made canonical when they are built, and are taken off and put on in whole segments: what is left of a canonical
 //! path is then canonical again, and cannot climb. A rewrite by pattern can leave anything and is canonicalised anew.
 
-use super::{Answer, OnRequest};
+use super::{CorsAnswer, OnRequest};
 use crate::error::Kind;
 use crate::fault;
 use crate::http::{RequestHead, Target, uri};
@@ -51,7 +51,7 @@ impl ReplacePrefix {
 }
 
 impl OnRequest for ReplacePrefix {
-    fn apply(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind> {
+    fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind> {
         if let Some(rest) = head.path().strip_prefix(&*self.from.0)
             && (rest.is_empty() || rest.starts_with('/'))
         {
@@ -69,7 +69,7 @@ impl AddPrefix {
 }
 
 impl OnRequest for AddPrefix {
-    fn apply(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind> {
+    fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind> {
         // `OPTIONS *` has no path.
         if head.target == Target::Resource {
             put(head, &self.0.0, 0);
@@ -110,7 +110,7 @@ impl RewritePath {
 }
 
 impl OnRequest for RewritePath {
-    fn apply(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind> {
+    fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind> {
         let path = head.path().as_bytes();
         if head.target != Target::Resource || !self.regex.is_match(path) {
             return Ok(None);

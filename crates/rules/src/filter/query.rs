@@ -1,6 +1,6 @@
 //! Parameters of the query set and removed. All others keep their place and their spelling.
 
-use super::{Answer, OnRequest};
+use super::{CorsAnswer, OnRequest};
 use crate::error::Kind;
 use crate::http::{RequestHead, Target};
 use crate::route::query::{encode, is_named, pieces};
@@ -34,7 +34,7 @@ impl SetQuery {
 }
 
 impl OnRequest for SetQuery {
-    fn apply(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind> {
+    fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind> {
         if head.target != Target::Resource {
             return Ok(None);
         }
@@ -71,7 +71,7 @@ impl RemoveQuery {
 }
 
 impl OnRequest for RemoveQuery {
-    fn apply(&self, head: &mut RequestHead) -> Result<Option<Answer>, Kind> {
+    fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind> {
         let Some(query) = head.query() else { return Ok(None) };
         if pieces(query).any(|piece| self.names(piece)) {
             let mut left = Joined::default();

@@ -42,7 +42,7 @@ fn headers_change_in_the_order_written() {
     assert!(filters.has_response());
     let mut fields = Fields::default();
     fields.push("Server", "y");
-    filters.on_response(None, &mut fields);
+    filters.on_response(&head, &mut fields);
     assert_eq!(lines(&fields), ["server: x"]);
     assert!(!build(&[Filter::StripPrefix("/a".into())]).has_response());
 }
@@ -140,11 +140,12 @@ fn faults_name_the_filter() {
         Filter::SetRequestHeader(pairs(&[("x-forwarded-for", "1")])),
         cors(&["*"], true),
         cors(&["*", "https://a.example"], false),
+        Filter::RemoveRequestHeader(vec!["origin".into()]),
         Filter::AddPrefix("/ok".into()),
     ];
     let faults = Filters::build(&filters, 3).unwrap_err();
     let paths: Vec<_> = faults.iter().map(|fault| fault.path.as_str()).collect();
-    let expected: Vec<_> = (0..9).map(|at| format!("routes[3].filters[{at}]")).collect();
+    let expected: Vec<_> = (0..10).map(|at| format!("routes[3].filters[{at}]")).collect();
     assert_eq!(paths, expected);
 }
 
@@ -206,7 +207,8 @@ fn actual_responses_get_their_fields_in_place_of_the_endpoints_own() {
     let answer = |policy: penstock_plan::Cors, origin: Option<&str>, own: &[(&str, &str)]| {
         let mut fields = Fields::default();
         own.iter().for_each(|(name, value)| fields.push(name, value));
-        build(&[Filter::Cors(policy)]).on_response(origin.map(str::as_bytes), &mut fields);
+        let origin: Vec<_> = origin.map(|origin| ("Origin", origin)).into_iter().collect();
+        build(&[Filter::Cors(policy)]).on_response(&request("GET", "/", &origin), &mut fields);
         lines(&fields)
     };
     let own = [("Access-Control-Allow-Origin", "evil"), ("Vary", "accept, ORIGIN"), ("x", "1")];
