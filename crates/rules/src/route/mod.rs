@@ -1,8 +1,9 @@
 //! Which route a request takes, and why.
 //!
 //! [`Table`] finds the first route that matches without looking at most of the others; [`Test`] is one compiled match. What a
-//! test reads of a request is a [`View`].
+//! test reads of a request is a [`View`]; [`explain`] says of one request which way it takes.
 
+pub mod explain;
 mod keys;
 mod predicate;
 pub(crate) mod query;

@@ -360,3 +360,6 @@ fn glob_regex(pattern: &str) -> String {
     regex.push_str(r"\z");
     regex
 }
+
+#[cfg(test)]
+mod tests;
