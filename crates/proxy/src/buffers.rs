@@ -43,3 +43,32 @@ impl Buffers {
         }
     }
 }
+
+/// A buffer on loan: it goes back when the loan ends.
+pub(crate) struct Loan {
+    home: Rc<Buffers>,
+    pub(crate) buffer: Option<Box<[u8]>>,
+}
+
+impl Loan {
+    pub(crate) fn new(home: Rc<Buffers>) -> Loan {
+        Loan { home, buffer: None }
+    }
+
+    pub(crate) fn home(&self) -> &Buffers {
+        &self.home
+    }
+
+    /// Give the buffer back now.
+    pub(crate) fn end(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.home.give_back(buffer);
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -4,6 +4,7 @@
 //! first byte comes, and given up when no further request follows soon.
 
 use crate::clock::{Alarm, NEVER, Tick};
+use crate::codec::Outgoing;
 use crate::codec::h1::{CLIENT, H1, Waits};
 use crate::exchange::{self, Exchange};
 use crate::listen::Accepted;
@@ -82,6 +83,7 @@ struct Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
+        self.worker.counters().connections.subtract(1);
         self.origin.listener.open.fetch_sub(1, Relaxed);
         self.origin.listener.counters.of(self.worker.index).open.subtract(1);
     }

@@ -187,6 +187,13 @@ pub fn check(plan: Plan) -> Result<(), Vec<Fault>> {
     Registry::new(1).build(plan).map(|_| ())
 }
 
+impl Binding {
+    /// Id of the listener that the sockets belong to now.
+    pub(crate) fn owner_id(&self) -> u64 {
+        self.owner.load().id
+    }
+}
+
 impl Running {
     fn start(workers: usize) -> io::Result<Running> {
         let shared = Arc::new(Shared {

@@ -15,9 +15,8 @@ use crate::wire::Wire;
 use crate::worker::{Local, Worker};
 use penstock_plan::{Action, HostHeader};
 use penstock_rules::error::{Error, Kind, Retry};
-use penstock_rules::filter::CorsAnswer;
 use penstock_rules::http::{
-    BodyFraming, HostLine, Identity, Known, Length, RequestHead, RequestLines, ResponseHead, Target, forwarded,
+    BodyFraming, Fields, HostLine, Identity, Known, Length, RequestHead, RequestLines, ResponseHead, Target, forwarded,
     write_request,
 };
 use penstock_rules::route::View;
@@ -63,7 +62,7 @@ pub(crate) struct Story<'a> {
     pub(crate) status: u16,
     pub(crate) error: Option<Kind>,
     pub(crate) upgraded: bool,
-    pub(crate) traffic: (u64, u64),
+    pub(crate) bytes_out: u64,
     total_by: Tick,
 }
 
@@ -120,7 +119,7 @@ impl<'a> Story<'a> {
             status: 0,
             error: None,
             upgraded: false,
-            traffic: down.traffic(),
+            bytes_out: down.written(),
             total_by: NEVER,
         };
         story.choose_id(request);
@@ -138,10 +137,10 @@ impl<'a> Story<'a> {
         let route = match request.target {
             Target::Resource => self.route(down, request)?,
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).
-            Target::Server => return self.answer_fields(down, response, 204, &[]).await,
+            Target::Server => return self.answer_fields(down, response, 204, &Fields::default()).await,
         };
-        if let Some(CorsAnswer { status, fields }) = route.filters.on_request(request)? {
-            return self.answer_fields(down, response, status, &fields).await;
+        if let Some(answer) = route.filters.on_request(request)? {
+            return self.answer_fields(down, response, answer.status, &answer.fields).await;
         }
         if let Some(answer) = &route.answer {
             return self.answer(down, request, response, answer).await;
@@ -256,7 +255,7 @@ impl<'a> Story<'a> {
             // The answer came before the request was whole: neither side can tell where a next one would begin.
             down.close_after();
         }
-        self.relay(down, &mut up, &mut upload, response, request).await?;
+        self.relay(down, &mut up, &mut upload, request, response).await?;
         self.finish(down, up, &upload, settings);
         Ok(())
     }
@@ -392,13 +391,14 @@ impl<'a> Story<'a> {
         down: &mut impl Downstream,
         up: &mut H1,
         upload: &mut Pump,
-        response: &mut ResponseHead,
         request: &RequestHead,
+        response: &mut ResponseHead,
     ) -> Result<(), Error> {
-        if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
-            route.filters.on_response(request, &mut response.fields);
-        }
+        self.filter_response(request, response);
         up.expect_body(response.length, None, 0);
+        if self.exchange.worker.is_draining() {
+            down.close_after();
+        }
         down.respond(response, true);
         self.status = response.status;
         let clock = &self.exchange.worker.clock;
@@ -431,9 +431,7 @@ impl<'a> Story<'a> {
         if !request.options.upgrade || !response.options.upgrade {
             return Err(Kind::BadUpgrade.into());
         }
-        if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
-            route.filters.on_response(request, &mut response.fields);
-        }
+        self.filter_response(request, response);
         down.respond(response, true);
         self.status = 101;
         self.upgraded = true;
@@ -465,12 +463,10 @@ impl<'a> Story<'a> {
     fn record(&mut self, down: &impl Downstream, request: &RequestHead, response: &ResponseHead) {
         let Exchange { worker, local, .. } = self.exchange;
         let total = self.began.elapsed();
-        let (bytes_in, bytes_out) = down.traffic();
-        self.traffic = (bytes_in.saturating_sub(self.traffic.0), bytes_out.saturating_sub(self.traffic.1));
+        self.bytes_out = down.written().saturating_sub(self.bytes_out);
         let shared = self.route.map_or(&local.snapshot.unrouted, |route| &route.shared);
-        // The head was read before the exchange began.
-        let bytes_in = self.traffic.0 + request.raw_length() as u64;
-        shared.counters.of(worker.index).observe(self.status, bytes_in, self.traffic.1);
+        let bytes_in = request.raw_length() as u64 + down.received();
+        shared.counters.of(worker.index).observe(self.status, bytes_in, self.bytes_out);
         worker.counters().observe(u64::try_from(total.as_micros()).unwrap_or(u64::MAX));
         if let Some(log) = &local.snapshot.plan.access_log {
             let record = access_log::Record { story: self, request, response, total, bytes_in };
@@ -487,9 +483,7 @@ impl<'a> Story<'a> {
         answer: &Answer,
     ) -> Result<(), Error> {
         response.clone_from(&answer.head);
-        if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
-            route.filters.on_response(request, &mut response.fields);
-        }
+        self.filter_response(request, response);
         self.status = response.status;
         respond::send(down, response, &answer.body).await.map_err(Error::from)
     }
@@ -499,14 +493,19 @@ impl<'a> Story<'a> {
         down: &mut impl Downstream,
         response: &mut ResponseHead,
         status: u16,
-        fields: &[(String, String)],
+        fields: &Fields,
     ) -> Result<(), Error> {
         response.compose(status);
-        for (name, value) in fields {
-            response.fields.push(name, value);
-        }
+        response.fields.clone_from(fields);
         self.status = status;
         respond::send(down, response, b"").await.map_err(Error::from)
+    }
+
+    /// Step 3 on the way back, response filters.
+    fn filter_response(&self, request: &RequestHead, response: &mut ResponseHead) {
+        if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
+            route.filters.on_response(request, &mut response.fields);
+        }
     }
 
     fn check_total(&self, down: &impl Downstream) -> Result<(), Kind> {

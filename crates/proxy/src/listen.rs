@@ -209,6 +209,7 @@ impl Acceptor {
         }
         counters.accepted.add(1);
         counters.open.add(1);
+        self.worker.counters().connections.add(1);
         let accepted = Accepted { stream, peer, port: self.port, listener };
         tokio::task::spawn_local(connection::run(Rc::clone(&self.worker), accepted));
     }

@@ -120,7 +120,7 @@ fn endpoint(endpoint: &Endpoint, weight: u16) -> Value {
         "connects": counters.sum(|counters| counters.connects.get()),
         "reused": counters.sum(|counters| counters.reused.get()),
         "idle": counters.sum(|counters| counters.idle.get()),
-        "latency_us": endpoint.latency(),
+        "latency_us": counters.most(|counters| counters.latency.get()),
         "resolved": resolved,
     })
 }

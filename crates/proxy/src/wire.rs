@@ -1,6 +1,6 @@
 //! A stream with what was read of it and not yet used, and what is to be written to it.
 
-use crate::buffers::{Buffers, LARGE, SMALL};
+use crate::buffers::{Buffers, LARGE, Loan, SMALL};
 use crate::stream::Stream;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
@@ -12,8 +12,7 @@ const STAGE_KEPT: usize = 16 * 1024;
 /// One socket and its bytes. Holds a read buffer only while there is something in it.
 pub(crate) struct Wire {
     stream: Stream,
-    buffers: Rc<Buffers>,
-    input: Option<Box<[u8]>>,
+    input: Loan,
     start: usize,
     end: usize,
     /// Staged for writing; `out[sent..]` is still to go.
@@ -26,12 +25,11 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: Stream, buffers: Rc<Buffers>) -> Wire {
-        Wire { stream, buffers, input: None, start: 0, end: 0, out: Vec::new(), sent: 0, bytes_in: 0, bytes_out: 0 }
+        Wire { stream, input: Loan::new(buffers), start: 0, end: 0, out: Vec::new(), sent: 0, bytes_in: 0, bytes_out: 0 }
     }
 
     /// The socket alone; whatever was read and not used is lost.
-    pub(crate) fn into_stream(mut self) -> Stream {
-        self.release();
+    pub(crate) fn into_stream(self) -> Stream {
         self.stream
     }
 
@@ -41,7 +39,7 @@ impl Wire {
 
     /// What was read and not yet used.
     pub(crate) fn input(&self) -> &[u8] {
-        self.input.as_deref().and_then(|input| input.get(self.start..self.end)).unwrap_or_default()
+        self.input.buffer.as_deref().and_then(|input| input.get(self.start..self.end)).unwrap_or_default()
     }
 
     /// Use up the first `count` bytes of the input.
@@ -55,22 +53,21 @@ impl Wire {
     /// Give the read buffer back, with all that is in it.
     pub(crate) fn release(&mut self) {
         (self.start, self.end) = (0, 0);
-        if let Some(buffer) = self.input.take() {
-            self.buffers.give_back(buffer);
-        }
+        self.input.end();
     }
 
     /// Read more behind what is there; 0 is the end. `bulk`: much more is expected.
     ///
     /// With a full buffer this grows up to `most` bytes, then fails with `OutOfMemory`.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize, bulk: bool) -> Poll<io::Result<usize>> {
-        if self.input.is_none() {
+        if self.input.buffer.is_none() {
             // Waiting needs no buffer.
             ready!(self.stream.poll_readable(cx))?;
-            self.input = Some(if bulk { self.buffers.large() } else { self.buffers.small() });
+            let home = self.input.home();
+            self.input.buffer = Some(if bulk { home.large() } else { home.small() });
         }
         self.make_room(most)?;
-        let Some(input) = self.input.as_mut() else { return Poll::Pending };
+        let Some(input) = self.input.buffer.as_mut() else { return Poll::Pending };
         let room = input.get_mut(self.end..).unwrap_or_default();
         let poll = self.stream.poll_read(cx, room);
         match poll {
@@ -88,7 +85,7 @@ impl Wire {
     }
 
     fn make_room(&mut self, most: usize) -> io::Result<()> {
-        let Some(input) = self.input.as_mut() else { return Ok(()) };
+        let Some(input) = self.input.buffer.as_mut() else { return Ok(()) };
         if self.end < input.len() {
             return Ok(());
         }
@@ -100,16 +97,16 @@ impl Wire {
         if input.len() >= most {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let mut larger = match input.len() {
-            SMALL => self.buffers.large(),
-            length => vec![0; (length * 2).max(LARGE)].into_boxed_slice(),
+        let length = input.len();
+        let mut larger = match length {
+            SMALL => self.input.home().large(),
+            _ => vec![0; (length * 2).max(LARGE)].into_boxed_slice(),
         };
-        if let Some(room) = larger.get_mut(..input.len()) {
-            room.copy_from_slice(input);
+        if let (Some(room), Some(old)) = (larger.get_mut(..length), self.input.buffer.as_ref()) {
+            room.copy_from_slice(old);
         }
-        if let Some(old) = self.input.replace(larger) {
-            self.buffers.give_back(old);
-        }
+        self.input.end();
+        self.input.buffer = Some(larger);
         Ok(())
     }
 
@@ -173,11 +170,5 @@ impl Wire {
             }
         }
         Ok(())
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        self.release();
     }
 }

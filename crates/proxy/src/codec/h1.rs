@@ -489,8 +489,8 @@ impl Downstream for H1 {
         unsent
     }
 
-    fn traffic(&self) -> (u64, u64) {
-        (self.wire.bytes_in, self.wire.bytes_out)
+    fn written(&self) -> u64 {
+        self.wire.bytes_out + self.wire.staged() as u64
     }
 
     fn alarm(&self) -> &Rc<Alarm> {

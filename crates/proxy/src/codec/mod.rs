@@ -61,8 +61,8 @@ pub(crate) trait Downstream: Tunnel {
     fn accept_body(&mut self, head: &RequestHead, limit: Option<u64>, rate: u32);
     /// Take back a response head that was staged but not written; false if some of it was.
     fn retract(&mut self) -> bool;
-    /// Bytes read from and written to the client on this connection.
-    fn traffic(&self) -> (u64, u64);
+    /// Bytes written to the client on this connection, those included that are staged.
+    fn written(&self) -> u64;
     /// Whoever wakes the task of this exchange.
     fn alarm(&self) -> &Rc<Alarm>;
     /// Stage the head of the final response. `via`: it came from an origin.

@@ -46,6 +46,10 @@ impl<T: Default> Sharded<T> {
         &self.0[worker.min(last)].0
     }
 
+    pub(crate) fn most(&self, of: impl Fn(&T) -> u64) -> u64 {
+        self.0.iter().map(|part| of(&part.0)).max().unwrap_or_default()
+    }
+
     pub(crate) fn sum(&self, of: impl Fn(&T) -> u64) -> u64 {
         self.0.iter().fold(0, |sum, part| sum.wrapping_add(of(&part.0)))
     }

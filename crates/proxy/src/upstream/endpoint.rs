@@ -173,6 +173,7 @@ impl LocalEndpoint {
     /// The endpoint answered after `wait`.
     pub(crate) fn answered(&self, wait: Duration, now: Instant) {
         self.latency.observe(wait, now);
+        self.counters().latency.set(self.latency.value(now).unwrap_or_default() as u64);
         self.avoidance.succeeded();
     }
 

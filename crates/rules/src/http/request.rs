@@ -29,6 +29,8 @@ pub struct RequestHead {
     pub options: Options,
     /// What is asked for.
     pub target: Target,
+    /// Bytes of the head on the wire.
+    raw_length: usize,
     method: Range,
     raw_target: Range,
     path: Range,
@@ -45,6 +47,7 @@ impl Default for RequestHead {
             length: Length::None,
             options: Options::default(),
             target: Target::Resource,
+            raw_length: 0,
             method: Range::default(),
             raw_target: Range::default(),
             path: Range::default(),
@@ -65,6 +68,7 @@ impl RequestHead {
     /// The [`Kind`] that names what is wrong with it; the head is then not to be used.
     pub fn parse(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<(), Kind> {
         self.clear();
+        self.raw_length = bytes.len();
         self.fields.bytes.extend_from_slice(bytes);
         if limits.fields <= FIELDS_ON_STACK {
             self.parse_with(bytes, &mut [MaybeUninit::uninit(); FIELDS_ON_STACK][..limits.fields], limits)
@@ -123,6 +127,11 @@ impl RequestHead {
     /// The target as the client sent it, for the log.
     pub fn raw_target(&self) -> &str {
         self.text(self.raw_target)
+    }
+
+    /// Bytes of the head as it came.
+    pub fn raw_length(&self) -> usize {
+        self.raw_length
     }
 
     /// Put another path in place. The caller vouches for its being canonical ([`uri::canonical_path`]).

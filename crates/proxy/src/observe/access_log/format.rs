@@ -83,7 +83,7 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     text(to, b"\",\"upstream\":\"", story.upstream.map_or("", |upstream| upstream.plan.name.as_str()).as_bytes());
     text(to, b"\",\"endpoint\":\"", endpoint(story).as_bytes());
     number(to, b"\",\"bytes_in\":", record.bytes_in);
-    number(to, b",\"bytes_out\":", story.traffic.1);
+    number(to, b",\"bytes_out\":", story.bytes_out);
     millis_of(to, b",\"connect_ms\":", story.connect);
     put(to, b",\"first_byte_ms\":");
     match story.answered {
@@ -113,7 +113,7 @@ pub(crate) fn combined(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>)
     put(to, b" ");
     put(to, request.version.as_str().as_bytes());
     number(to, b"\" ", u64::from(story.status));
-    number(to, b" ", story.traffic.1);
+    number(to, b" ", story.bytes_out);
     or_dash(to, b" \"", request.fields.known(Known::Referer));
     or_dash(to, b"\" \"", request.fields.known(Known::UserAgent));
     put(to, b"\"\n");
@@ -146,7 +146,7 @@ pub(crate) fn haproxy(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) 
     }
     number(to, b"/", record.total.as_millis().try_into().unwrap_or(u64::MAX));
     number(to, b" ", u64::from(story.status));
-    number(to, b" ", story.traffic.1);
+    number(to, b" ", story.bytes_out);
     put(to, b" - - ");
     put(to, &flags(story));
     number(to, b"-- ", story.exchange.worker.counters().connections.get());
