@@ -223,4 +223,25 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn what_two_parts_need_is_combined(
+        prefixes in prop::collection::vec(prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/b"]), 1..3),
+        more in prop::collection::vec(prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/b"]), 1..3),
+        exact in prop::option::of(prop::sample::select(vec!["/", "/a", "/a/b", "/b"])),
+    ) {
+        let starts = |prefixes: Vec<&str>| Predicate::StartsWith {
+            value: Operand::Path,
+            prefixes: prefixes.into_iter().map(String::from).collect(),
+            at: AT,
+        };
+        let mut parts = vec![starts(prefixes), starts(more)];
+        parts.extend(exact.map(|path| equal(Operand::Path, path)));
+        let plan = plan(vec![(None, Some(Predicate::And(parts)))]);
+        let table = Table::build(&plan).unwrap();
+        for path in ["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "/c"] {
+            let head = head("a", path);
+            prop_assert_eq!(table.find(&view(&head), 0), scan(&plan, &view(&head), 0), "{}", path);
+        }
+    }
 }
