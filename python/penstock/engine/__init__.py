@@ -24,7 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
+PLAN = "<plan>"
+"""The file that faults of a plan name, until the control plane has found the line of the configuration."""
+
 __all__ = [
+    "PLAN",
     "Applied",
     "DataPlane",
     "Engine",
@@ -137,4 +141,4 @@ def _native() -> ModuleType:
 
 def _config_error(refused: Exception) -> ConfigError:
     rows: list[dict[str, str]] = json.loads(str(refused.args[0]))
-    return ConfigError([Fault(file=None, line=None, key=row["path"], message=row["message"]) for row in rows])
+    return ConfigError([Fault(PLAN, None, None, row["path"], row["message"]) for row in rows])

@@ -31,7 +31,7 @@ class FakeRules:
         """Refuse what `faults` names."""
         json.loads(plan)
         if self.faults:
-            raise ConfigError([Fault(None, None, path, message) for path, message in self.faults.items()])
+            raise ConfigError([Fault("<plan>", None, None, path, message) for path, message in self.faults.items()])
 
     def explain(self, plan: str, request: Mapping[str, Any]) -> Explanation:
         """Say what `takes` says."""
@@ -62,7 +62,7 @@ class FakeEngine:
         self.calls.append("apply")
         if self.faults:
             faults, self.faults = self.faults, {}
-            raise ConfigError([Fault(None, None, path, message) for path, message in faults.items()])
+            raise ConfigError([Fault("<plan>", None, None, path, message) for path, message in faults.items()])
         document = json.loads(plan)
         self.plans.append(document)
         return Applied(document["version"], self.warnings, self._addresses(document))
