@@ -1,1 +1,103 @@
-"""Penstock."""
+"""One program in front of everything: configured, extended and observed in Python; bytes are moved by Rust.
+
+    with penstock.Proxy("penstock.toml") as proxy:
+        print(proxy.url("web"))
+
+Only the public names live here. Each is imported at its first use, because the command line starts with this module and most
+commands need few of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.config.model import (
+        AccessLog,
+        Admin,
+        Config,
+        Cors,
+        Endpoint,
+        EngineSettings,
+        Filter,
+        HealthCheck,
+        Listener,
+        Log,
+        Redirect,
+        Respond,
+        Route,
+        RouteTest,
+        Share,
+        Upstream,
+    )
+    from penstock.engine.types import Applied, Explanation, Stats
+    from penstock.errors import ConfigError, ControlError, EngineError, ExpressionError, Fault, PenstockError, UsageError
+    from penstock.program import run
+    from penstock.proxy import Proxy
+
+    __version__: str
+
+__all__ = [
+    "AccessLog",
+    "Admin",
+    "Applied",
+    "Config",
+    "ConfigError",
+    "ControlError",
+    "Cors",
+    "Endpoint",
+    "EngineError",
+    "EngineSettings",
+    "Explanation",
+    "ExpressionError",
+    "Fault",
+    "Filter",
+    "HealthCheck",
+    "Listener",
+    "Log",
+    "PenstockError",
+    "Proxy",
+    "Redirect",
+    "Respond",
+    "Route",
+    "RouteTest",
+    "Share",
+    "Stats",
+    "Upstream",
+    "UsageError",
+    "__version__",
+    "run",
+]
+
+_ELSEWHERE = {
+    "penstock.engine.types": {"Applied", "Explanation", "Stats"},
+    "penstock.errors": {
+        "ConfigError", "ControlError", "EngineError", "ExpressionError", "Fault", "PenstockError", "UsageError",
+    },
+    "penstock.program": {"run"},
+    "penstock.proxy": {"Proxy"},
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    value = _version() if name == "__version__" else getattr(importlib.import_module(_home(name)), name)
+    globals()[name] = value
+    return value
+
+
+def _home(name: str) -> str:
+    return next((module for module, names in _ELSEWHERE.items() if name in names), "penstock.config.model")
+
+
+def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415
+
+    try:
+        return metadata.version("penstock")
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        from penstock.engine import native_version  # noqa: PLC0415
+
+        return native_version()

@@ -71,6 +71,15 @@ def ask(path: Path, request: Mapping[str, Any], patience: float = 30.0) -> dict[
     return answer
 
 
+def bind_private(listening: socket.socket, path: Path) -> None:
+    """Bind a unix socket with mode 0600. Raises `OSError`."""
+    # Linux gives the socket file the mode of the descriptor, so it is never open to others, not for a moment; elsewhere the
+    # second call has to do. The umask would do as well, but it belongs to the whole process, log files included.
+    os.fchmod(listening.fileno(), 0o600)
+    listening.bind(str(path))
+    path.chmod(0o600)
+
+
 class ControlSocket:
     """Listens for commands and answers each with what `answer` returns; a `PenstockError` it raises becomes the answer."""
 
@@ -207,11 +216,7 @@ def _listen(path: Path) -> socket.socket:
             if _is_live(path):
                 raise ControlError(f"another penstock runs this configuration: it listens on {path}")
             path.unlink(missing_ok=True)
-            mask = os.umask(0o177)
-            try:
-                listening.bind(str(path))
-            finally:
-                os.umask(mask)
+            bind_private(listening, path)
             listening.listen(CONNECTIONS)
     except OSError as error:
         listening.close()

@@ -25,13 +25,13 @@ ORDERS = {
 
 
 @contextlib.contextmanager
-def deliver(order: Callable[[Order], None]) -> Iterator[None]:
-    """Turn signals into orders for as long as the block runs; then what was before is back. Main thread only."""
+def deliver(order: Callable[[Order], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Turn these signals into orders for as long as the block runs; then what was before is back. Main thread only."""
 
     def received(number: int, _frame: FrameType | None) -> None:
         order(ORDERS[signal.Signals(number)])
 
-    before = {number: signal.signal(number, received) for number in ORDERS}
+    before = {number: signal.signal(number, received) for number in numbers}
     try:
         yield
     finally:
