@@ -19,13 +19,12 @@ import uvicorn
 
 from penstock.admin.app import build_app
 from penstock.control.channel import bind_private
-from penstock.engine import PLAN
-from penstock.errors import ConfigError, Fault
+from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from penstock.config import Config
+    from penstock.config.document import Loaded
     from penstock.control.controller import Controller
 
 CONNECTIONS = 64
@@ -47,11 +46,18 @@ class AdminListener:
         """Where it really listens (port 0 became a number), if it does."""
         return self._serving.address if self._serving else None
 
-    def prepare(self, config: Config) -> AdminChange:
+    def prepare(self, loaded: Loaded) -> AdminChange:
         """Open what `admin.bind` names, unless it is open. Raises `ConfigError`."""
-        bind = config.admin.bind if config.admin else None
-        opened = _open(bind) if bind is not None and bind != self._bind else None
-        return AdminChange(self, bind, opened)
+        bind = loaded.config.admin.bind if loaded.config.admin else None
+        if bind is None or bind == self._bind:
+            return AdminChange(self, bind, None)
+        try:
+            return AdminChange(self, bind, _open(bind, loaded.folder))
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ConfigError([loaded.fault("admin.bind", f"cannot listen on {bind}: {reason}")]) from None
+        except ValueError as error:
+            raise ConfigError([loaded.fault("admin.bind", str(error))]) from None
 
     def take(self, bind: str | None, opened: socket.socket | None) -> None:
         """Serve on the socket that was opened for `bind`, and no longer on another."""
@@ -124,14 +130,11 @@ class _Serving:
             self._path.unlink(missing_ok=True)
 
 
-def _open(bind: str) -> socket.socket:
-    try:
-        if bind.startswith("unix:"):
-            return _open_unix(Path(bind.removeprefix("unix:")))
-        return _open_tcp(bind)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise _fault(f"cannot listen on {bind}: {reason}") from None
+def _open(bind: str, folder: Path) -> socket.socket:
+    """Raises `OSError`, or `ValueError` for what must not be opened."""
+    if bind.startswith("unix:"):
+        return _open_unix(folder / bind.removeprefix("unix:"))
+    return _open_tcp(bind)
 
 
 def _open_tcp(bind: str) -> socket.socket:
@@ -140,9 +143,9 @@ def _open_tcp(bind: str) -> socket.socket:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
         number = int(port)
     except ValueError:
-        raise _fault(f'{bind!r} is not an address such as "127.0.0.1:9901"') from None
+        raise ValueError(f'{bind!r} is not an address such as "127.0.0.1:9901"') from None
     if not address.is_loopback:
-        raise _fault(f"{bind} is open to other computers: the admin listener takes a loopback address or a unix socket")
+        raise ValueError(f"{bind} is open to other computers: the admin listener takes a loopback address or a unix socket")
     opened = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -157,14 +160,14 @@ def _open_tcp(bind: str) -> socket.socket:
 def _open_unix(path: Path) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise _fault(f"{path} is there and is not a socket")
+            raise ValueError(f"{path} is there and is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(path))
             except ConnectionRefusedError:
                 path.unlink()
             else:
-                raise _fault(f"another process listens on {path}")
+                raise ValueError(f"another process listens on {path}")
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         bind_private(opened, path)
@@ -178,7 +181,3 @@ def _open_unix(path: Path) -> socket.socket:
 def _text(name: tuple[str, int]) -> str:
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _fault(message: str) -> ConfigError:
-    return ConfigError([Fault(PLAN, None, None, "admin.bind", message)])

@@ -24,7 +24,7 @@ from penstock.errors import ConfigError, ControlError, Fault
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.config import Config
+    from penstock.config.document import Loaded
     from penstock.control.source import Source
     from penstock.engine import Applied, DataPlane, Explanation, Rules, Stats
 
@@ -74,8 +74,8 @@ class Change(Protocol):
 class Companion(Protocol):
     """A part of the process outside the data plane that follows the configuration, such as the admin listener."""
 
-    def prepare(self, config: Config) -> Change:
-        """Open everything that can fail. Raises `ConfigError`, whose keys are keys of the configuration."""
+    def prepare(self, loaded: Loaded) -> Change:
+        """Open everything that can fail. Raises `ConfigError`."""
 
 
 class Controller:
@@ -193,16 +193,13 @@ class Controller:
         changes = []
         with ExitStack() as opened:
             for companion in self._companions:
-                try:
-                    change = companion.prepare(prepared.config)
-                except ConfigError as error:
-                    raise prepared.faults_in_place(error.faults) from None
+                change = companion.prepare(prepared.loaded)
                 opened.callback(change.abort)
                 changes.append(change)
             try:
                 applied = self._engine.apply(prepared.text)
             except ConfigError as error:
-                raise prepared.faults_in_place(error.faults) from None
+                raise prepared.in_place(error) from None
             opened.pop_all()
         for change in changes:
             change.commit()

@@ -7,21 +7,21 @@ faults at once or hands a whole value to the next.
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock import engine
 from penstock.config import check, compile  # noqa: A004
 from penstock.control.request import build_request
 from penstock.engine import PLAN
-from penstock.errors import ConfigError, Fault, PenstockError
+from penstock.errors import ConfigError, PenstockError
 
 if TYPE_CHECKING:
-    from penstock.config import Config, Loaded
-    from penstock.config.model import RouteTest
+    from penstock.config.document import Loaded
+    from penstock.config.model import Config, RouteTest
     from penstock.control.source import Source
     from penstock.engine import Explanation, Rules
+    from penstock.errors import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,54 +41,36 @@ class Prepared:
         """The configuration that the plan was made from."""
         return self.loaded.config
 
-    def faults_in_place(self, faults: tuple[Fault, ...]) -> ConfigError:
-        """Faults of the plan as faults of the configuration it was made from."""
-        return ConfigError([located(fault, self.plan, self.loaded) for fault in faults])
+    def in_place(self, error: ConfigError) -> ConfigError:
+        """Faults of the plan as faults of the configuration that it was made from."""
+        faults = (
+            self.loaded.plan_fault(fault.key, fault.message) if fault.file == PLAN else fault for fault in error.faults
+        )
+        return ConfigError(faults)
 
 
 def prepare(source: Source, version: int, rules: Rules = engine) -> Prepared:
     """Take a configuration along the whole road before the swap. Raises `ConfigError` with every fault of a step."""
     loaded = source.load()
     warnings = check.check(loaded)
-    plan = compile.compile_plan(loaded.config, loaded.base, version)
+    plan = compile.compile_plan(loaded.config, loaded.folder, version)
     text = json.dumps(plan, ensure_ascii=False, separators=(",", ":"))
     prepared = Prepared(loaded, plan, text, tuple(warnings), len(loaded.config.tests))
     try:
         rules.check(text)
     except ConfigError as error:
-        raise prepared.faults_in_place(error.faults) from None
+        raise prepared.in_place(error) from None
     _run_tests(prepared, rules)
     return prepared
-
-
-def located(fault: Fault, plan: dict[str, Any], loaded: Loaded) -> Fault:
-    """A fault that names a place in the plan, with the key, file and line of the configuration that it came from."""
-    if fault.file != PLAN:
-        return fault
-    key = config_key(fault.key, plan)
-    return replace(fault, file=loaded.name, line=loaded.line(key), key=key)
-
-
-def config_key(path: str, plan: dict[str, Any]) -> str:
-    """Turn a path into the plan (`upstreams[1].endpoints[0]`) into the configuration's key (`upstreams.shop.endpoints[0]`)."""
-    found = re.match(r"(listeners|upstreams)\[(\d+)\]", path)
-    if found:
-        rows = plan[found[1]]
-        number = int(found[2])
-        return f"{found[1]}.{rows[number]['name']}{path[found.end() :]}" if number < len(rows) else path
-    if path.split(".")[0] == "access_log":
-        return f"log.access{path.removeprefix('access_log')}"
-    return path.replace(".match.predicate", ".match")
 
 
 def _run_tests(prepared: Prepared, rules: Rules) -> None:
     faults = []
     for number, test in enumerate(prepared.config.tests):
-        key = f"tests[{number}]"
         problem = _test(test, prepared.text, rules)
         if problem:
             title = test.name or f"{test.method} {test.url}"
-            faults.append(Fault(prepared.loaded.name, prepared.loaded.line(key), None, key, f"{title}: {problem}"))
+            faults.append(prepared.loaded.fault(f"tests[{number}]", f"{title}: {problem}"))
     if faults:
         raise ConfigError(faults)
 

@@ -11,7 +11,8 @@ from penstock.control.watch import digest_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.config import Config, Loaded
+    from penstock.config.document import Loaded
+    from penstock.config.model import Config
 
 
 class Source(Protocol):
@@ -64,7 +65,7 @@ class ValueSource:
 
     def load(self) -> Loaded:
         """Validate the value."""
-        return load.from_value(self._config)
+        return load.load_value(self._config)
 
 
 def source_of(config: Config | Mapping[str, Any] | str | Path) -> Source:
