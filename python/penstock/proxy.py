@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from penstock.control.request import SOMEBODY, build_request
+from penstock.config import explain_request
 from penstock.control.source import source_of
 from penstock.errors import ControlError, UsageError
 from penstock.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -82,11 +83,14 @@ class Proxy:
         method: str,
         url: str,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
-        client: str = SOMEBODY,
+        *,
+        client: str | None = None,
         listener: str | None = None,
     ) -> Explanation:
         """Which way a request would take now, and why not another. `url` is absolute; nothing is sent."""
-        return self._running.controller.explain(build_request(method, url, headers, client, listener))
+        fields = headers.items() if isinstance(headers, Mapping) else headers
+        request = explain_request(method, url, fields, client=client, listener=listener)
+        return self._running.controller.explain(request)
 
     def drain(self, wait: float = 30.0) -> bool:
         """Accept nothing more and let finish what is under way, for up to `wait` seconds. True if all of it did."""

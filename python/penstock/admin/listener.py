@@ -24,7 +24,7 @@ from penstock.errors import ConfigError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from penstock.config.document import Loaded
+    from penstock.config import Loaded
     from penstock.control.controller import Controller
 
 CONNECTIONS = 64

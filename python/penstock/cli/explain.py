@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @json_option
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header field; may be repeated.")
 @click.option("-d", "--data", "body", metavar="BODY", help="A body: counts as its Content-Length.")
-@click.option("--client", metavar="IP[:PORT]", help="The client's address. Default: 192.0.2.1.")
+@click.option("--client", metavar="IP[:PORT]", help="The client's address. Default: 127.0.0.1.")
 @click.option("--listener", metavar="NAME", help="The listener that it comes in on. Default: the first.")
 @click.option("--running", is_flag=True, help="Ask the running process, not the file.")
 def explain(  # noqa: PLR0913 - one parameter for each option
@@ -66,12 +66,12 @@ def _work_out(
     config: Path, method: str, url: str, fields: list[tuple[str, str]], *, client: str | None, listener: str | None
 ) -> Explanation:
     from penstock import engine  # noqa: PLC0415
+    from penstock.config import explain_request  # noqa: PLC0415
     from penstock.control.explain import with_matches  # noqa: PLC0415
     from penstock.control.prepare import prepare  # noqa: PLC0415
-    from penstock.control.request import SOMEBODY, build_request  # noqa: PLC0415
     from penstock.control.source import FileSource  # noqa: PLC0415
 
-    request = build_request(method, url, fields, client or SOMEBODY, listener)
+    request = explain_request(method, url, fields, client=client, listener=listener)
     prepared = prepare(FileSource(config), 1)
     return with_matches(engine.explain(prepared.text, request), prepared.plan)
 

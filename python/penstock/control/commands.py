@@ -6,8 +6,8 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
+from penstock.config import explain_request
 from penstock.control.lifecycle import Order
-from penstock.control.request import SOMEBODY, build_request
 from penstock.control.status import status
 from penstock.errors import ConfigError, ControlError
 
@@ -66,12 +66,12 @@ def _plan(controller: Controller, _lifecycle: Lifecycle, _request: Mapping[str, 
 
 def _explain(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        wanted = build_request(
+        wanted = explain_request(
             str(request.get("method", "GET")),
             str(request["url"]),
             [(str(name), str(value)) for name, value in request.get("headers", [])],
-            str(request.get("client") or SOMEBODY),
-            request.get("listener"),
+            client=request.get("client"),
+            listener=request.get("listener"),
         )
     except (KeyError, TypeError, ValueError):
         raise ControlError("explain needs a url, and headers as a list of pairs") from None

@@ -24,7 +24,7 @@ from penstock.errors import ConfigError, ControlError, Fault
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.config.document import Loaded
+    from penstock.config import Loaded
     from penstock.control.source import Source
     from penstock.engine import Applied, DataPlane, Explanation, Rules, Stats
 

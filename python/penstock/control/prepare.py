@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock import engine
-from penstock.config import check, compile  # noqa: A004
-from penstock.control.request import build_request
+from penstock.config import check, compile_plan, test_requests
 from penstock.engine import PLAN
 from penstock.errors import ConfigError, PenstockError
 
 if TYPE_CHECKING:
-    from penstock.config.document import Loaded
-    from penstock.config.model import Config, RouteTest
+    from penstock.config import Config, Expectation, Loaded
     from penstock.control.source import Source
     from penstock.engine import Explanation, Rules
     from penstock.errors import Fault
@@ -52,8 +50,8 @@ class Prepared:
 def prepare(source: Source, version: int, rules: Rules = engine) -> Prepared:
     """Take a configuration along the whole road before the swap. Raises `ConfigError` with every fault of a step."""
     loaded = source.load()
-    warnings = check.check(loaded)
-    plan = compile.compile_plan(loaded.config, loaded.folder, version)
+    warnings = check(loaded)
+    plan = compile_plan(loaded.config, loaded.folder, version)
     text = json.dumps(plan, ensure_ascii=False, separators=(",", ":"))
     prepared = Prepared(loaded, plan, text, tuple(warnings), len(loaded.config.tests))
     try:
@@ -66,36 +64,34 @@ def prepare(source: Source, version: int, rules: Rules = engine) -> Prepared:
 
 def _run_tests(prepared: Prepared, rules: Rules) -> None:
     faults = []
-    for number, test in enumerate(prepared.config.tests):
-        problem = _test(test, prepared.text, rules)
+    for test in test_requests(prepared.config):
+        try:
+            problem = _difference(test.expected, rules.explain(prepared.text, test.request))
+        except PenstockError as error:
+            problem = str(error)
         if problem:
-            title = test.name or f"{test.method} {test.url}"
-            faults.append(prepared.loaded.fault(f"tests[{number}]", f"{title}: {problem}"))
+            faults.append(prepared.loaded.fault(test.key, f"{test.name}: {problem}"))
     if faults:
         raise ConfigError(faults)
 
 
-def _test(test: RouteTest, plan: str, rules: Rules) -> str | None:
-    """What is wrong with the way that the test's request takes."""
-    try:
-        request = build_request(test.method, test.url, test.headers, test.client, test.listener)
-        found = rules.explain(plan, request)
-    except PenstockError as error:
-        return str(error)
+def _difference(expected: Expectation, found: Explanation) -> str | None:
+    """What the request does other than expected."""
     wrong = []
-    if test.route is not None and test.route != (taken := _route(found)):
-        wrong.append(f"expected route {test.route!r}, but it takes {taken}")
-    if test.upstream is not None and test.upstream not in (names := [one.name for one in found.upstreams]):
-        wrong.append(f"expected upstream {test.upstream!r}, but it goes to {', '.join(map(repr, names)) or 'none'}")
-    if test.status is not None and test.status != found.status:
-        wrong.append(f"expected status {test.status}, but {_answer(found)}")
+    if expected.route is not None and (found.route is None or expected.route != found.route.name):
+        wrong.append(f'expected route "{expected.route}", but it takes {_route(found)}')
+    names = [one.name for one in found.upstreams]
+    if expected.upstream is not None and expected.upstream not in names:
+        wrong.append(f'expected upstream "{expected.upstream}", but it goes to {", ".join(names) or "none"}')
+    if expected.status is not None and expected.status != found.status:
+        wrong.append(f"expected status {expected.status}, but {_answer(found)}")
     return "; ".join(wrong) or None
 
 
 def _route(found: Explanation) -> str:
     if found.refused:
-        return f"no route: the request is refused ({found.refused})"
-    return repr(found.route.name) if found.route else "no route"
+        return f"none: the request is refused ({found.refused})"
+    return f'"{found.route.name}"' if found.route else "none"
 
 
 def _answer(found: Explanation) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.config import load
+from penstock.config import load, load_value
 from penstock.control.watch import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.config.document import Loaded
-    from penstock.config.model import Config
+    from penstock.config import Config, Loaded
 
 
 class Source(Protocol):
@@ -47,7 +46,7 @@ class FileSource:
 
     def load(self) -> Loaded:
         """Read the file."""
-        return load.load(self.path)
+        return load(self.path)
 
 
 class ValueSource:
@@ -65,7 +64,7 @@ class ValueSource:
 
     def load(self) -> Loaded:
         """Validate the value."""
-        return load.load_value(self._config)
+        return load_value(self._config)
 
 
 def source_of(config: Config | Mapping[str, Any] | str | Path) -> Source:
