@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import runpy
@@ -10,14 +9,14 @@ import stat
 import sys
 import traceback
 from collections.abc import Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli
 from pydantic import ValidationError
 
-from penstock.config.check import find_faults
+from penstock.config.check import CONSEQUENCES, find_faults
+from penstock.config.collector import uncollected
 from penstock.config.document import Document, KeyPath, Loaded, write_key
 from penstock.config.model import Config
 from penstock.config.positions import place_of, repeated_json_key
@@ -26,7 +25,6 @@ from penstock.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
 LARGEST_FILE = 16 << 20
 """Bytes of a configuration file."""
@@ -36,18 +34,19 @@ FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".
 
 
 def load(path: str | os.PathLike[str]) -> Loaded:
-    """Read a configuration file. Raises `ConfigError` with every fault of its shape and, as far as the rest can be read, of
-    its content too."""
+    """Read a configuration file. Raises `ConfigError` with every fault of its shape and, as far as the rest can be
+    read, of its content too."""
     file = Path(path)
     document = Document(str(path), file.parent.absolute())
     document.format = _format(document, file)
     document.text = _read(document, file)
-    with _uninterrupted():
+    with uncollected():
         return _shaped(document, _parse(document, file))
 
 
 def load_value(value: Config | Mapping[str, Any], folder: str | os.PathLike[str] = ".") -> Loaded:
-    """Take a configuration that a Python program made. Raises `ConfigError`. Relative paths are relative to `folder`."""
+    """Take a configuration that a Python program made. Raises `ConfigError`. Relative paths are relative to
+    `folder`."""
     return _shaped(Document("<config>", Path(folder).absolute()), value)
 
 
@@ -55,7 +54,9 @@ def _shaped(document: Document, value: object) -> Loaded:
     if isinstance(value, Config):
         return Loaded(value, document)
     if not isinstance(value, Mapping):
-        raise ConfigError([_whole(document, "a configuration is a table with keys such as listeners, upstreams and routes")])
+        raise ConfigError(
+            [_whole(document, "a configuration is a table with keys such as listeners, upstreams and routes")]
+        )
     if document.format != "toml" and (broken := _broken_text(value)) is not None:
         raise ConfigError([document.fault(broken, "holds half of a surrogate pair, which is no character")])
     try:
@@ -65,14 +66,17 @@ def _shaped(document: Document, value: object) -> Loaded:
         raise ConfigError(_with_content(document, value, error, faults)) from None
 
 
-def _with_content(document: Document, value: Mapping[str, Any], error: ValidationError, faults: list[Fault]) -> list[Fault]:
+def _with_content(
+    document: Document, value: Mapping[str, Any], error: ValidationError, faults: list[Fault]
+) -> list[Fault]:
     """The faults of the shape, and those that `check` finds in all that has the right shape."""
     repaired = neutralise(value, error)
     if repaired is not None:
         wrong = [fault.key for fault in faults]
         for fault in find_faults(Loaded(repaired, document))[0]:
-            # What stands above or below a fault of the shape is its consequence.
-            if not any(_within(fault.key, key) or _within(key, fault.key) for key in wrong):
+            # What a refused key would have held is missing only because it was left out.
+            about_absence = fault.message.startswith(CONSEQUENCES)
+            if not any(_within(fault.key, key) or (about_absence and _within(key, fault.key)) for key in wrong):
                 faults.append(fault)
     return sorted(faults, key=lambda fault: (fault.line is None, fault.line or 0))
 
@@ -85,7 +89,9 @@ def _format(document: Document, file: Path) -> str:
     form = FORMATS.get(file.suffix.lower())
     if form is None:
         allowed = ", ".join(FORMATS)
-        raise ConfigError([_whole(document, f"the name must end with one of {allowed}, which says how the file is read")])
+        raise ConfigError(
+            [_whole(document, f"the name must end with one of {allowed}, which says how the file is read")]
+        )
     return form
 
 
@@ -146,14 +152,14 @@ def _parse_yaml(document: Document) -> object:
         value = YAML(typ="safe").load(document.text)
     except MarkedYAMLError as error:
         mark = error.problem_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (None, None)
+        line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
         message = str(error.problem or error.context).partition(" with value")[0]
         if isinstance(error, DuplicateKeyError):
             message += "; a key is written once"
-        raise ConfigError([Fault(document.name, *place, "", f"not YAML: {message}")]) from None
+        raise ConfigError([Fault(document.name, line, column, "", f"not YAML: {message}")]) from None
     except (YAMLError, ValueError) as error:
-        line = str(error).partition("\n")[0]
-        raise ConfigError([_whole(document, f"not YAML: {line}")]) from None
+        reason = str(error).partition("\n")[0]
+        raise ConfigError([_whole(document, f"not YAML: {reason}")]) from None
     return {} if value is None else value
 
 
@@ -192,7 +198,7 @@ def _run_python(document: Document, file: Path) -> object:
         names = runpy.run_path(str(file))
     except ConfigError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's program raises is a fault of the file
+    except (Exception, SystemExit) as error:
         raise ConfigError(_python_faults(document, file, error)) from None
     finally:
         sys.path.remove(str(document.folder))
@@ -205,7 +211,8 @@ def _run_python(document: Document, file: Path) -> object:
 
 
 def _python_faults(document: Document, file: Path, error: BaseException) -> list[Fault]:
-    line = column = None
+    line: int | None = None
+    column: int | None = None
     if isinstance(error, SyntaxError) and error.filename == str(file):
         line, column = error.lineno, error.offset
     else:
@@ -238,15 +245,3 @@ def _broken_text(value: object, path: KeyPath = ()) -> KeyPath | None:
         if len(path) < 32 and (broken := _broken_text(member, (*path, step))) is not None:
             return broken
     return None
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Load without the cycle collector: it would walk the many new objects again and again, for half of the time taken."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -1,8 +1,7 @@
 """Lines and columns of keys in a text that its parser has accepted.
 
-The parsers that are fast keep no positions, so a text is walked a second time, only when a fault needs a line. Because it is
-known to be valid, the walk is short: it takes the text apart and never judges it.
-"""
+The parsers that are fast keep no positions, so a text is walked a second time, only when a fault needs a line.
+Because it is known to be valid, the walk is short: it takes the text apart and never judges it."""
 
 from __future__ import annotations
 
@@ -25,7 +24,7 @@ def locate(text: str, form: str) -> Places:
     walk: Callable[[str], Places] | None = {"toml": _locate_toml, "yaml": _locate_yaml, "json": _locate_json}.get(form)
     try:
         return walk(text) if walk else {}
-    except (RecursionError, IndexError):
+    except (RecursionError, IndexError, StopIteration):
         return {}
 
 
@@ -210,44 +209,45 @@ def _locate_yaml(text: str) -> Places:
 _TOKEN = re.compile(r'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^ \t\r\n{}\[\]:,"]+)')
 
 
+class _Json:
+    def __init__(self, text: str) -> None:
+        self.tokens = _TOKEN.finditer(text)
+        self.lines = _Lines(text)
+        self.places: Places = {}
+        self.repeated: tuple[tuple[str | int, ...], Place] | None = None
+
+    def value(self, path: tuple[str | int, ...], found: re.Match[str]) -> None:
+        if found[1] == "{":
+            while (found := next(self.tokens))[1] != "}":
+                if found[1] != ",":
+                    self.member((*path, str(json.loads(found[1]))), found)
+        elif found[1] == "[":
+            index = 0
+            while (found := next(self.tokens))[1] != "]":
+                if found[1] != ",":
+                    self.places[(*path, index)] = self.lines(found.start(1))
+                    self.value((*path, index), found)
+                    index += 1
+
+    def member(self, key: tuple[str | int, ...], found: re.Match[str]) -> None:
+        place = self.lines(found.start(1))
+        if key in self.places and self.repeated is None:
+            self.repeated = key, place
+        self.places.setdefault(key, place)
+        next(self.tokens)  # the colon
+        self.value(key, next(self.tokens))
+
+
+def _walk_json(text: str) -> _Json:
+    walk = _Json(text)
+    walk.value((), next(walk.tokens))
+    return walk
+
+
 def _locate_json(text: str) -> Places:
-    return dict(_walk_json(text)[0])
+    return _walk_json(text).places
 
 
 def repeated_json_key(text: str) -> tuple[tuple[str | int, ...], Place] | None:
     """The first key that an object has twice."""
-    return _walk_json(text)[1]
-
-
-def _walk_json(text: str) -> tuple[Places, tuple[tuple[str | int, ...], Place] | None]:
-    places: Places = {}
-    lines = _Lines(text)
-    repeated = None
-    # One entry for each open object or list: its path, and the step to its current member.
-    path: list[str | int] = []
-    names: list[str | int | None] = []
-    for found in _TOKEN.finditer(text):
-        token = found[1]
-        start = found.start(1)
-        if names and token not in ("]", "}", ",", ":"):
-            if names[-1] is None and token.startswith('"'):
-                names[-1] = str(json.loads(token))
-                key = (*path, names[-1])
-                if key in places and repeated is None:
-                    repeated = key, lines(start)
-                places.setdefault(key, lines(start))
-                continue
-            if isinstance(names[-1], int):
-                places.setdefault((*path, names[-1]), lines(start))
-        if token in ("{", "["):
-            if names:
-                path.append(names[-1] if names[-1] is not None else "")
-            names.append(None if token == "{" else 0)  # noqa: S105 - a bracket
-        elif token in ("}", "]"):
-            names.pop()
-            if path:
-                path.pop()
-        elif token == "," and names:  # noqa: S105 - a comma
-            last = names[-1]
-            names[-1] = last + 1 if isinstance(last, int) else None
-    return places, repeated
+    return _walk_json(text).repeated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -19,18 +20,35 @@ if TYPE_CHECKING:
 
 # Keys that the design has and this version has not: to call them unknown would send people looking for a misspelling.
 _LATER_KEYS = frozenset(
-    {
-        "tls", "affinity", "priority", "compress", "rate_limit", "cache", "retry", "retry_budget", "outlier", "slow_start",
-        "proxy_protocol", "max_connections", "resolve", "addons", "providers", "secrets", "hash", "method", "tcp", "auth",
-        "mirror", "forward", "set_cookie", "ip_allow", "ip_deny", "sni", "alpn",
-    }
-)  # fmt: skip
+    (
+        "addons",
+        "affinity",
+        "alpn",
+        "auth",
+        "cache",
+        "compress",
+        "forward",
+        "hash",
+        "max_connections",
+        "mirror",
+        "outlier",
+        "priority",
+        "providers",
+        "proxy_protocol",
+        "rate_limit",
+        "retry",
+        "retry_budget",
+        "secrets",
+        "slow_start",
+        "sni",
+        "tcp",
+        "tls",
+    )
+)
 _LATER_VALUES = {
     "protocol": ("tcp", "udp", "forward"),
-    "balance": (
-        "random", "least_requests", "peak_ewma", "ring_hash", "maglev", "hash", "first", "least_connections", "ip_hash",
-    ),
-}  # fmt: skip
+    "balance": ("random", "least_requests", "peak_ewma", "ring_hash", "maglev", "hash"),
+}
 _KINDS = {
     "string_type": "a text in quotes",
     "int_type": "a whole number",
@@ -41,6 +59,14 @@ _KINDS = {
     "mapping_type": "a table",
     "model_type": "a table",
     "model_attributes_type": "a table",
+}
+_SENTENCES = {
+    "missing": "is missing; it must be given",
+    "greater_than_equal": "must be at least {ge}, not {shown}",
+    "less_than_equal": "must be at most {le}, not {shown}",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "value_error": "{error}",
 }
 
 
@@ -54,8 +80,8 @@ def shape_faults(document: Document, error: ValidationError) -> list[Fault]:
 
 
 def neutralise(value: Mapping[str, Any], error: ValidationError) -> Config | None:
-    """The configuration with everything refused replaced by something harmless, so that the rest can be checked too. `None`
-    where that does not succeed."""
+    """The configuration with everything refused replaced by something harmless, so that the rest can be checked too.
+    `None` where that does not succeed."""
     document = copy.deepcopy(dict(value))
     for deep in (True, False, False):
         for key in sorted({_key(detail) for detail in error.errors(include_url=False)}, key=len, reverse=True):
@@ -89,7 +115,7 @@ def _replace(document: Any, key: KeyPath, *, deep: bool) -> None:
         pattern = (str(key[0]), *("*" if i % 2 else str(step) for i, step in enumerate(key[1:length], 1)))
         if pattern in _NEUTRAL:
             above = _reach(document, key[: length - 1])
-            if isinstance(above, dict | list) and _reach(above, key[length - 1 : length]) is not None:
+            if _reach(above, key[length - 1 : length]) is not None:
                 above[key[length - 1]] = copy.deepcopy(_NEUTRAL[pattern])
                 return
     document.pop(key[0], None)
@@ -111,38 +137,35 @@ def _key(detail: ErrorDetails) -> KeyPath:
 
 
 def _sentence(detail: ErrorDetails, key: KeyPath, title: str) -> str:
-    kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    kind, value = detail["type"], detail["input"]
     name = key[-1] if key else ""
     if detail["loc"][-1:] == ("[key]",):
         return f"a name must be a text in quotes, not {_shown(value)}"
-    match kind:
-        case "extra_forbidden":
-            return _unknown_key(str(name), key[:-1], title)
-        case "missing":
-            return "is missing; it must be given"
-        case "literal_error":
-            if value in _LATER_VALUES.get(str(name), ()) or (name == "balance" and isinstance(value, Mapping)):
-                return f"{_shown(value)} is not yet in this version; allowed: {context['expected']}"
-            hint = nearest(value, context["expected"].replace("'", "").replace(" or ", ", ").split(", ")) if isinstance(value, str) else ""
-            return f"must be {context['expected']}, not {_shown(value)}{hint}"
-        case "greater_than_equal":
-            return f"must be at least {context['ge']}, not {_shown(value)}"
-        case "less_than_equal":
-            return f"must be at most {context['le']}, not {_shown(value)}"
-        case "too_short" | "string_too_short":
-            return "must not be empty"
-        case "value_error":
-            return str(context.get("error", detail["msg"])).removeprefix("Value error, ")
-        case _ if kind in _KINDS:
-            return f"must be {_KINDS[kind]}, not {_shown(value)}{_table_hint(name, value)}"
+    if kind == "extra_forbidden":
+        return _unknown_key(str(name), key[:-1], title)
+    if kind == "literal_error":
+        return _not_a_choice(str(name), value, detail["ctx"]["expected"])
+    if kind in _KINDS:
+        return f"must be {_KINDS[kind]}, not {_shown(value)}{_table_hint(name, value)}"
+    if kind in _SENTENCES:
+        return _SENTENCES[kind].format(**detail.get("ctx", {}), shown=_shown(value))
     return detail["msg"][:1].lower() + detail["msg"][1:]
+
+
+def _not_a_choice(name: str, value: object, expected: str) -> str:
+    choices = expected.replace("'", '"')
+    planned = value in _LATER_VALUES.get(name, ()) if isinstance(value, str) else name == "balance"
+    if planned:
+        return f"{_shown(value)} is not yet in this version; allowed: {choices}"
+    hint = nearest(value, re.findall(r"'([^']*)'", expected)) if isinstance(value, str) else ""
+    return f"must be {choices}, not {_shown(value)}{hint}"
 
 
 def _table_hint(name: object, value: object) -> str:
     if name in ("routes", "tests") and isinstance(value, Mapping):
         return f"; in TOML, begin each with [[{name}]]"
     if name == "filters" and isinstance(value, Mapping):
-        return "; write [{ strip_prefix = \"/api\" }]"
+        return '; write [{ strip_prefix = "/api" }]'
     return ""
 
 

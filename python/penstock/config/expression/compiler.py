@@ -37,12 +37,18 @@ _OPERATORS: dict[type[ast.cmpop], str] = {
 _SCHEMES = ("http", "https")
 _HOST_WITH_PORT = re.compile(r"[^\[\]:]+:[0-9]+|\[.*\]:[0-9]+")
 
+_NO_TESTS: tuple[tuple[Any, str, str], ...] = (
+    (ast.Tuple | ast.List | ast.Set, "a list is not a test", 'tests joined by "and" or "or"'),
+    (ast.IfExp, '"if … else" is not of the language', '"and", "or" and "not"'),
+)
 
-# A reload compiles what the load before it compiled, but for a few routes: by text, those cost a look-up. 32768 texts of
-# ordinary length are a few dozen MB; errors are not kept.
+
+# A reload compiles what the load before it compiled, but for a few routes: by text, those cost a look-up. 32768 texts
+# of ordinary length are a few dozen MB; errors are not kept.
 @lru_cache(maxsize=32768)
 def compile_expression(text: str) -> Predicate:
-    """Compile one expression. Raises `ExpressionError`. The result is shared between callers and must not be changed."""
+    """Compile one expression. Raises `ExpressionError`. The result is shared between callers and must not be
+    changed."""
     if len(text) > LONGEST_TEXT:
         raise ExpressionError(text, (LONGEST_TEXT, len(text)), f"an expression has at most {LONGEST_TEXT} characters")
     try:
@@ -135,7 +141,9 @@ class _Compiler:
         if isinstance(right, ast.List | ast.Tuple | ast.Set):
             return self.in_list(left, right.elts, right, negated=negated, at=at)
         if isinstance(right, ast.Constant) and isinstance(right.value, str):
-            raise self.source.error(right, 'a single text after "in" would look for a part of it', "[…], or == to compare")
+            raise self.source.error(
+                right, 'a single text after "in" would look for a part of it', "[…], or == to compare"
+            )
         value, part = read_value(self.source, right), read_value(self.source, left)
         if value.type is Type.ADDRESS or part.type is Type.ADDRESS:
             raise self.source.error(right, "an address is looked for in a list", 'client.ip in ["10.0.0.0/8"]')
@@ -174,7 +182,9 @@ class _Compiler:
         """`value.startswith(…)` and the other methods that test."""
         function = node.func
         if not isinstance(function, ast.Attribute):
-            raise self.source.error(node, "functions cannot be called", 'a method of a value, as path.startswith("/a/")')
+            raise self.source.error(
+                node, "functions cannot be called", 'a method of a value, as path.startswith("/a/")'
+            )
         name = function.attr
         if name not in METHODS:
             if isinstance(function.value, ast.Name) and function.value.id in TABLES:
@@ -182,7 +192,9 @@ class _Compiler:
                     node, f"{function.value.id}.{name}() is not of the language", f'{function.value.id}["name"]'
                 )
             raise self.source.error(
-                node, f"unknown method .{name}(){nearest(name, METHODS)}", "one of " + ", ".join(f".{m}()" for m in METHODS)
+                node,
+                f"unknown method .{name}(){nearest(name, METHODS)}",
+                "one of " + ", ".join(f".{m}()" for m in METHODS),
             )
         if name == "lower":
             raise self.not_a_test(node)
@@ -254,28 +266,27 @@ class _Compiler:
         message = f"{other.shown} is {other.type.value}, this is {value.type.value}"
         return self.source.error(node, message, other.type.value)
 
-    def not_a_test(self, node: ast.expr) -> Exception:
+    def not_a_test(self, node: ast.expr) -> ExpressionError:
         """The error for a piece of syntax that is no test, with what was probably meant."""
-        error = self.source.error
+        for kind, message, expected in _NO_TESTS:
+            if isinstance(node, kind):
+                return self.source.error(node, message, expected)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
             word, sign = ("and", "&") if isinstance(node.op, ast.BitAnd) else ("or", "|")
-            return error(node, f'"{sign}" is not of the language', f'"{word}"')
+            return self.source.error(node, f'"{sign}" is not of the language', f'"{word}"')
         if isinstance(node, ast.Name) and node.id in TABLES:
-            return error(node, f"{node.id} alone is not a test", f'"name" in {node.id}')
-        if isinstance(node, ast.Tuple | ast.List | ast.Set):
-            return error(node, "a list is not a test", 'tests joined by "and" or "or"')
-        if isinstance(node, ast.IfExp):
-            return error(node, '"if … else" is not of the language', '"and", "or" and "not"')
+            return self.source.error(node, f"{node.id} alone is not a test", f'"name" in {node.id}')
         try:
             value = read_value(self.source, node)
         except ExpressionError as failure:
             return failure
+        expected = f"a comparison, such as {value.shown} == …"
         if value.literal is not None:
-            return error(node, f"{value.shown} alone is not a test", f"a comparison, such as host == {ast.unparse(node)}")
-        if value.presence is not None and "exists" in value.presence:
-            ((table, name),) = value.presence["exists"]["field"].items()
-            return error(node, f"{value.shown} alone is not a test", f'"{name}" in {table}, or a comparison')
-        return error(node, f"{value.shown} alone is not a test", f"a comparison, such as {value.shown} == …")
+            expected = f"a comparison, such as host == {ast.unparse(node)[:40]}"
+        elif isinstance(value.operand, dict) and "field" in value.operand:
+            ((table, name),) = value.operand["field"].items()
+            expected = f'"{name}" in {table}, or a comparison'
+        return self.source.error(node, f"{value.shown} alone is not a test", expected)
 
 
 def _lowered(text: str) -> str:

@@ -34,7 +34,7 @@ class Source:
         if found := _FORBIDDEN.search(text):
             raise ExpressionError(text, found.span(), "an expression has no control characters")
         if not text.strip():
-            raise ExpressionError(text, (0, len(text)), "the expression is empty", "a test such as path == \"/\"")
+            raise ExpressionError(text, (0, len(text)), "the expression is empty", 'a test such as path == "/"')
         self.tree = self._parse()
 
     def span(self, node: ast.expr) -> tuple[int, int]:
@@ -51,7 +51,8 @@ class Source:
         return ExpressionError(self.text, self.span(node), message, expected)
 
     def _parse(self) -> ast.expr:
-        # Parentheses around the text let it run over several lines; the line end keeps a comment from hiding the last one.
+        # Parentheses around the text let it run over several lines; the line end keeps a comment from hiding the last
+        # one.
         wrapped = f"({self.text}\n)"
         try:
             if _MAY_WARN.search(self.text):
@@ -80,7 +81,9 @@ class Source:
         if message.startswith("Exceeds the limit"):
             return ExpressionError(self.text, (start, start + 1), "the number is too large", "a port, 0 to 65535")
         if "escape sequence" in message:
-            return ExpressionError(self.text, (start, start + 1), "unknown escape in a text", 'r"…" for a regular expression')
+            return ExpressionError(
+                self.text, (start, start + 1), "unknown escape in a text", 'r"…" for a regular expression'
+            )
         bare = _TEXT.sub(lambda found: " " * len(found[0]), self.text)
         for pattern, hint in _HINTS:
             if found := pattern.search(bare):

@@ -44,16 +44,22 @@ class Value:
     """For a value of the request: the plain name that it comes from, for rules of single names."""
 
 
-# Values that every request has, or whose absence reads as empty, need no test of presence. A number is missing on a unix
-# socket and the host in HTTP/1.0; "at least the smallest" is true exactly if they are there.
+# Values that every request has, or whose absence reads as empty, need no test of presence. A number is missing on a
+# unix socket and the host in HTTP/1.0; "at least the smallest" is true exactly if they are there.
 _PLAIN = {
-    "host": Value(Type.TEXT, "host", "host", {"compare": {"left": "host", "operator": ">=", "right": {"text": ""}}}, base="host"),
+    "host": Value(
+        Type.TEXT, "host", "host", {"compare": {"left": "host", "operator": ">=", "right": {"text": ""}}}, base="host"
+    ),
     "path": Value(Type.TEXT, "path", "path", base="path"),
     "method": Value(Type.TEXT, "method", "method", base="method"),
     "scheme": Value(Type.TEXT, "scheme", "scheme", base="scheme"),
     "listener": Value(Type.TEXT, "listener", "listener", base="listener"),
     "port": Value(
-        Type.NUMBER, "port", "port", {"compare": {"left": "port", "operator": ">=", "right": {"number": 0}}}, base="port"
+        Type.NUMBER,
+        "port",
+        "port",
+        {"compare": {"left": "port", "operator": ">=", "right": {"number": 0}}},
+        base="port",
     ),
 }
 _CLIENT = {
@@ -202,7 +208,9 @@ def _lower(source: Source, node: ast.Call) -> Value:
         raise source.error(node, "functions cannot be called", 'a method of a value, such as path.startswith("/a/")')
     if function.attr != "lower":
         if function.attr in METHODS:
-            raise source.error(node, f".{function.attr}() is a test, not a value", "it alone, or joined by and, or, not")
+            raise source.error(
+                node, f".{function.attr}() is a test, not a value", "it alone, or joined by and, or, not"
+            )
         _attribute(source, function)
     if node.args or node.keywords:
         raise source.error(node, ".lower() takes nothing")

@@ -1,8 +1,8 @@
 """The typed model of a configuration: what a file or a Python program may say, with units and defaults.
 
-A model accepts the right shape and types. Whether names exist, texts are well formed and values fit each other is decided
-in `check.py`, so that every fault of a file is found in one go. Docstrings of fields are the descriptions that editors show.
-"""
+A model accepts the right shape and types. Whether names exist, texts are well formed and values fit each other is
+decided in `check.py`, so that every fault of a file is found in one go. Docstrings of fields are the descriptions
+that editors show."""
 
 from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
 from penstock.config.model.filter import Cors, Filter, ReplacePrefix, RewritePath

@@ -1,7 +1,5 @@
 """The whole configuration, and what belongs to the process rather than to one listener."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -33,8 +31,8 @@ class AccessLog(Model):
     """One record for each exchange."""
 
     format: Literal["json", "combined", "haproxy"] = "json"
-    """Shape of a record: "json" (one object a line), "combined" (the format that web servers share) or "haproxy" (timers
-    and termination flags). Default "json"."""
+    """Shape of a record: "json" (one object a line), "combined" (the format that web servers share) or "haproxy"
+    (timers and termination flags). Default "json"."""
     to: Annotated[str, Field(min_length=1)] = "stdout"
     """"stdout", or the path of a file, relative to the configuration file. Default "stdout"."""
 
@@ -47,8 +45,8 @@ class Log(Model):
 
 
 class RouteTest(Model):
-    """A request and what must become of it. Tests run in `penstock check` and before every reload; one that fails refuses
-    the configuration. At least one of `route`, `upstream` and `status` is given."""
+    """A request and what must become of it. Tests run in `penstock check` and before every reload; one that fails
+    refuses the configuration. At least one of `route`, `upstream` and `status` is given."""
 
     name: str | None = None
     """Shown when the test fails. Default: the method and the URL."""
@@ -56,7 +54,7 @@ class RouteTest(Model):
     """Method of the request. Default "GET"."""
     url: str
     """Absolute URL: "http://shop.example/images/a.png?size=2"."""
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
     """Header fields of the request. Default: none."""
     client: str = "192.0.2.1"
     """Address of the client. Default "192.0.2.1"."""
@@ -73,9 +71,9 @@ class RouteTest(Model):
 class Config(Model):
     """A whole configuration of Penstock."""
 
-    listeners: dict[str, Listener] = {}
+    listeners: dict[str, Listener] = Field(default_factory=dict)
     """Where connections are accepted, by name."""
-    upstreams: dict[str, Upstream] = {}
+    upstreams: dict[str, Upstream] = Field(default_factory=dict)
     """Groups of endpoints, by name."""
     routes: tuple[Route, ...] = ()
     """Tried in the order written; the first that matches wins."""

@@ -1,7 +1,5 @@
 """Filters: steps on a request and its response, run in the order written."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -32,7 +30,8 @@ def _seconds(value: object) -> Any:
 
 
 class Cors(Model):
-    """Cross-origin resource sharing as the Fetch standard has it: preflights are answered, responses get their fields."""
+    """Cross-origin resource sharing as the Fetch standard has it: preflights are answered, responses get their
+    fields."""
 
     origins: tuple[str, ...] = ("*",)
     """Allowed origins such as "https://shop.example"; "*" alone allows any. Default ["*"]."""
@@ -45,7 +44,9 @@ class Cors(Model):
     credentials: Flag = False
     """Whether cookies and authorization may be sent; never together with origin "*". Default false."""
     max_age: Annotated[
-        Whole, Field(ge=0, le=86400), BeforeValidator(_seconds, json_schema_input_type=Annotated[int, Field(ge=0)] | str)
+        Whole,
+        Field(ge=0, le=86400),
+        BeforeValidator(_seconds, json_schema_input_type=Annotated[int, Field(ge=0)] | str),
     ] = 600
     """How long a browser may keep a preflight's answer: seconds, or a duration such as "10m". Default 600."""
 

@@ -1,7 +1,5 @@
 """Listeners: where connections are accepted."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Annotated, Literal
 
@@ -60,7 +58,8 @@ class Listener(Model):
     protocol: Literal["http"] = "http"
     """What is spoken: "http" (HTTP/1.1 and HTTP/1.0). Default "http"."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses and networks ("10.0.0.0/8", "::1") whose X-Forwarded-* and Forwarded fields are believed. Default: none."""
+    """Addresses and networks ("10.0.0.0/8", "::1") whose X-Forwarded-* and Forwarded fields are believed. Default:
+    none."""
     timeouts: ListenerTimeouts = ListenerTimeouts()
     """How long the client is waited for."""
     limits: ListenerLimits = ListenerLimits()

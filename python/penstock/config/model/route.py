@@ -1,7 +1,5 @@
 """Routes: what a request must say, and what becomes of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -27,7 +25,7 @@ class Respond(Model):
     """Status, 200 to 599. Default 200."""
     body: str = ""
     """Sent as it is, as UTF-8. Default: empty. Refused with 204, 205 and 304, which have none."""
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
     """Response fields. Default: none."""
     content_type: str | None = None
     """The Content-Type. Default "text/plain; charset=utf-8" when there is a body."""

@@ -1,7 +1,5 @@
 """Upstreams: named groups of endpoints."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
