@@ -18,8 +18,7 @@ from penstock.errors import ConfigError, Fault
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.config.collector import uncollected
-from penstock.config.document import KeyPath, Loaded
+    from penstock.config.document import KeyPath, Loaded
     from penstock.config.model import Listener, RouteTest, Upstream
 
 _T = TypeVar("_T")

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Run without the cycle collector, also as a decorator: it would walk the growing configuration again and again, which
-    takes as long as loading 10 000 routes does."""
+    """Run without the cycle collector, also as a decorator.
+
+    It would walk the growing configuration again and again, which takes as long as loading 10 000 routes does.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
