@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock import __version__
+import penstock
 from penstock.admin import AdminListener
 from penstock.control.controller import Controller
 from penstock.control.events import EventPump
@@ -27,7 +27,7 @@ class Service:
         """Open nothing yet."""
         self.engine = Engine()
         self.controller = Controller(source, self.engine)
-        self.admin = AdminListener(self.controller, __version__)
+        self.admin = AdminListener(self.controller, penstock.__version__)
         self.controller.add(self.admin)
         self._events = EventPump(self.engine, log_event)
 

@@ -33,8 +33,14 @@ class Family:
         self._head = f"# HELP {self.name} {_help(meaning)}\n# TYPE {self.name} {kind}\n"
 
     def text(self, samples: Iterable[Sample]) -> str:
-        """The family with these samples; nothing where there are none."""
-        lines = "".join(f"{self.name}{_labels(labels)} {_number(value)}\n" for labels, value in samples)
+        """The family with these samples; nothing where there are none. Samples of the same labels are added up."""
+        # A scrape with the same series twice is refused as a whole, and a removed listener that drains beside a new one of
+        # its name would make such a pair.
+        series: dict[str, float] = {}
+        for labels, value in samples:
+            key = _labels(labels)
+            series[key] = series.get(key, 0) + value
+        lines = "".join(f"{self.name}{key} {_number(value)}\n" for key, value in series.items())
         return self._head + lines if lines else ""
 
     def histogram(self, latency: Latency) -> str:

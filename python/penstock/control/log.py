@@ -20,6 +20,8 @@ COLOURS = {logging.INFO: "\x1b[32m", logging.WARNING: "\x1b[33m", logging.ERROR:
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 log = logging.getLogger("penstock")
+# In a program that has not set up logging, a library is silent.
+log.addHandler(logging.NullHandler())
 
 
 def write_log(form: Literal["text", "json"], stream: TextIO = sys.stderr) -> None:
