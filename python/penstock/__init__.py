@@ -3,8 +3,8 @@
     with penstock.Proxy("penstock.toml") as proxy:
         print(proxy.url("web"))
 
-Only the public names live here. Each is imported at its first use, because the command line starts with this module and most
-commands need few of them.
+Only the public names live here. Each is imported at its first use, because the command line starts with this module
+and most commands need few of them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,18 @@ if TYPE_CHECKING:
         Upstream,
     )
     from penstock.engine.types import Applied, Explanation, Stats
-    from penstock.errors import ConfigError, ControlError, EngineError, ExpressionError, Fault, PenstockError, UsageError
+    from penstock.errors import (
+        ConfigError,
+        ControlError,
+        EngineError,
+        ExpressionError,
+        Fault,
+        PenstockError,
+        UsageError,
+    )
     from penstock.program import run
     from penstock.proxy import Proxy
-
-    __version__: str
+    from penstock.version import __version__
 
 __all__ = [
     "AccessLog",
@@ -77,27 +84,17 @@ _ELSEWHERE = {
     },
     "penstock.program": {"run"},
     "penstock.proxy": {"Proxy"},
+    "penstock.version": {"__version__"},
 }  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
-    value = _version() if name == "__version__" else getattr(importlib.import_module(_home(name)), name)
+    value = getattr(importlib.import_module(_home(name)), name)
     globals()[name] = value
     return value
 
 
 def _home(name: str) -> str:
     return next((module for module, names in _ELSEWHERE.items() if name in names), "penstock.config.model")
-
-
-def _version() -> str:
-    from importlib import metadata  # noqa: PLC0415
-
-    try:
-        return metadata.version("penstock")
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        from penstock.engine import native_version  # noqa: PLC0415
-
-        return native_version()

@@ -35,8 +35,8 @@ class Program:
     def run(self, started: Callable[[Applied], None] = lambda _: None) -> bool:
         """Serve until a signal or a command ends the process; `started` is called once it serves.
 
-        True if everything under way finished. Raises `ConfigError` for a configuration that cannot run, `ControlError` if
-        another process runs it.
+        True if everything under way finished. Raises `ConfigError` for a configuration that cannot run,
+        `ControlError` if another process runs it.
         """
         controller = self.service.controller
         commands = ControlSocket(self.control, Commands(controller, self.lifecycle)) if self.control else None
@@ -67,7 +67,7 @@ class Program:
 def run(path: str | Path, *, watch: bool = False, control: str | Path | None = None) -> None:
     """Run the configuration file at `path` until the process is told to end; only in the main thread.
 
-    `watch` reloads when the file changes; `control` is where commands are taken. Raises `ConfigError` for a configuration
-    that cannot run, `ControlError` if another process runs it.
+    `watch` reloads when the file changes; `control` is where commands are taken. Raises `ConfigError` for a
+    configuration that cannot run, `ControlError` if another process runs it.
     """
     Program(FileSource(Path(path)), Path(control) if control else None, watch).run()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from penstock.config import Config
     from penstock.engine import Applied, Explanation, Stats
 
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
+"""Where a listener on every address can be reached from here."""
+
 
 class Proxy:
     """A running proxy. It stops, and leaves nothing behind, when the block ends, however it ends.
@@ -57,8 +60,9 @@ class Proxy:
         """
         for text in self._addresses(listener):
             host, _, port = text.rpartition(":")
+            host = host.strip("[]")
             if not text.startswith("unix:"):
-                return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]")), int(port)  # noqa: S104
+                return _EVERYWHERE.get(host, host), int(port)
         raise UsageError(f"listener {listener!r} has no TCP address")
 
     def url(self, listener: str | None = None) -> str:

@@ -1,19 +1,19 @@
 """A data plane with everything that serves it inside one process: controller, events, admin listener.
 
-`Proxy` (in a program) and `run` (as a program) are both made of it; signals, the watch and the control socket are not part of
-it, because they belong to a process, not to a proxy.
+`Proxy` (in a program) and `run` (as a program) are both made of it; signals, the watch and the control socket are not
+part of it, because they belong to a process, not to a proxy.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import penstock
 from penstock.admin import AdminListener
 from penstock.control.controller import Controller
 from penstock.control.events import EventPump
 from penstock.control.log import log_event
 from penstock.engine import Engine
+from penstock.version import __version__
 
 if TYPE_CHECKING:
     from penstock.control.source import Source
@@ -27,7 +27,7 @@ class Service:
         """Open nothing yet."""
         self.engine = Engine()
         self.controller = Controller(source, self.engine)
-        self.admin = AdminListener(self.controller, penstock.__version__)
+        self.admin = AdminListener(self.controller, __version__)
         self.controller.add(self.admin)
         self._events = EventPump(self.engine, log_event)
 

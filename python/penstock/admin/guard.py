@@ -1,7 +1,8 @@
 """Who may ask the admin listener: only programs and pages of this computer.
 
-A page on another site can make a browser send requests to loopback, directly or by rebinding a name to 127.0.0.1. Such a
-request carries the site's name in `Host` or `Origin`, or says in `Sec-Fetch-*` where it comes from; each is refused with 403.
+A page on another site can make a browser send requests to loopback, directly or by rebinding a name to 127.0.0.1.
+Such a request carries the site's name in `Host` or `Origin`, or says in `Sec-Fetch-*` where it comes from; each is
+refused with 403.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ def refusal(method: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
     origin = headers.get("origin")
     if origin is not None and (urlsplit(origin).scheme != "http" or urlsplit(origin).netloc != host):
         return 403, "the Origin is another site"
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") or headers.get("sec-fetch-mode") == "no-cors":
+    if (
+        headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        or headers.get("sec-fetch-mode") == "no-cors"
+    ):
         return 403, "the request comes from another site"
     if method not in ("GET", "HEAD"):
         return 405, "only GET and HEAD are answered"

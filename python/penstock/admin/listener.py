@@ -1,7 +1,7 @@
 """The admin listener's socket and thread, following the configuration.
 
-A change of `admin.bind` opens the new socket before the data plane is asked to change (so that an address in use refuses the
-whole configuration) and closes the old one after.
+A change of `admin.bind` opens the new socket before the data plane is asked to change (so that an address in use
+refuses the whole configuration) and closes the old one after.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ def _open_tcp(bind: str) -> socket.socket:
     except ValueError:
         raise ValueError(f'{bind!r} is not an address such as "127.0.0.1:9901"') from None
     if not address.is_loopback:
-        raise ValueError(f"{bind} is open to other computers: the admin listener takes a loopback address or a unix socket")
+        raise ValueError(
+            f"{bind} is open to other computers: the admin listener takes a loopback address or a unix socket"
+        )
     opened = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
 """The Prometheus text (exposition format 0.0.4) of everything that is counted.
 
-Every label value is a name from the configuration or a word from a fixed list, never a word of a client, so the number of
-series is bounded by the configuration. `docs/operations.md` lists the metrics.
+Every label value is a name from the configuration or a word from a fixed list, never a word of a client, so the
+number of series is bounded by the configuration. `docs/operations.md` lists the metrics.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Family:
 
     def text(self, samples: Iterable[Sample]) -> str:
         """The family with these samples; nothing where there are none. Samples of the same labels are added up."""
-        # A scrape with the same series twice is refused as a whole, and a removed listener that drains beside a new one of
-        # its name would make such a pair.
+        # A scrape with the same series twice is refused as a whole, and a removed listener that drains beside a new
+        # one of its name would make such a pair.
         series: dict[str, float] = {}
         for labels, value in samples:
             key = _labels(labels)
@@ -50,7 +50,9 @@ class Family:
         for bound, count in zip([*bounds, "+Inf"], latency.counts, strict=True):
             total += count
             lines.append(f'{self.name}_bucket{{le="{bound}"}} {total}\n')
-        return f"{self._head}{''.join(lines)}{self.name}_sum {_number(latency.sum_us / 1e6)}\n{self.name}_count {total}\n"
+        return (
+            f"{self._head}{''.join(lines)}{self.name}_sum {_number(latency.sum_us / 1e6)}\n{self.name}_count {total}\n"
+        )
 
 
 def render(controller: Controller, version: str) -> str:
@@ -62,7 +64,9 @@ def render(controller: Controller, version: str) -> str:
 def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[str]:
     build = {"version": version, "python": ".".join(map(str, sys.version_info[:3]))}
     yield Family("build_info", "gauge", "1, with the versions in its labels.").text([(build, 1)])
-    yield _single("start_time_seconds", "gauge", "Start of the process, in seconds since the epoch.", controller.started)
+    yield _single(
+        "start_time_seconds", "gauge", "Start of the process, in seconds since the epoch.", controller.started
+    )
     yield _single("workers", "gauge", "Worker threads.", stats.workers)
     yield _single("draining", "gauge", "1 while the process drains.", stats.draining)
     yield _single("plan_version", "gauge", "Version of the running plan; 0 before the first.", stats.version)
@@ -70,7 +74,9 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
     yield Family("reloads_total", "counter", "Configurations tried, the first included, by outcome.").text(outcomes)
     last = controller.history[-1] if controller.history else None
     if last:
-        yield _single("reload_last_success", "gauge", "1 if the last configuration tried was applied.", last.version is not None)
+        yield _single(
+            "reload_last_success", "gauge", "1 if the last configuration tried was applied.", last.version is not None
+        )
         yield _single("reload_last_timestamp_seconds", "gauge", "When the last configuration was tried.", last.at)
     used = resource.getrusage(resource.RUSAGE_SELF)
     yield _single("cpu_seconds_total", "counter", "Processor time of the process.", used.ru_utime + used.ru_stime)
@@ -80,7 +86,9 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
         yield _single("resident_memory_bytes", "gauge", "Resident memory of the process.", memory)
     yield _single("panics_total", "counter", "Connections ended by a fault of ours.", stats.panics)
     yield _single("access_log_records_total", "counter", "Access records written.", stats.access_log.records)
-    yield _single("access_log_dropped_total", "counter", "Access records lost: the log was slower.", stats.access_log.dropped)
+    yield _single(
+        "access_log_dropped_total", "counter", "Access records lost: the log was slower.", stats.access_log.dropped
+    )
     yield _single("events_dropped_total", "counter", "Events lost: nobody took them in time.", stats.events_dropped)
 
 
@@ -101,7 +109,9 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     yield Family("request_bytes_total", "counter", "Bytes of requests, by route.").text(received)
     sent = [({"route": row.name}, row.bytes_out) for row in stats.routes]
     yield Family("response_bytes_total", "counter", "Bytes of responses, by route.").text(sent)
-    duration = Family("request_duration_seconds", "histogram", "From the first byte of a request to the last of its response.")
+    duration = Family(
+        "request_duration_seconds", "histogram", "From the first byte of a request to the last of its response."
+    )
     yield duration.histogram(stats.latency)
     rejected = [({"cause": cause}, count) for cause, count in stats.rejected.items()]
     yield Family("rejected_total", "counter", "Requests that we refused, by cause.").text(rejected)

@@ -1,7 +1,7 @@
 """The command line: parse arguments, call, print. One file for each group of commands.
 
-Each command's file is imported when the command is used, so that `penstock version` does not wait for what only `penstock
-run` needs. Exit codes: 0 done, 1 failed, 2 wrong use or refused configuration.
+Each command's file is imported when the command is used, so that `penstock version` does not wait for what only
+`penstock run` needs. Exit codes: 0 done, 1 failed, 2 wrong use or refused configuration.
 """
 
 from __future__ import annotations

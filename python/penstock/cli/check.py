@@ -49,9 +49,8 @@ def check(config: Path, as_json: bool) -> None:
 def plan(config: Path, control: Path | None, running: bool) -> None:
     """Print the compiled plan, as the data plane gets it."""
     if running:
-        from penstock.control.channel import default_path  # noqa: PLC0415
-
         from penstock.cli.control import command  # noqa: PLC0415
+        from penstock.control.channel import default_path  # noqa: PLC0415
 
         print_json(command(control or default_path(config), {"command": "plan"}))
         return
@@ -81,7 +80,11 @@ def summary(prepared: Prepared) -> str:
     config = prepared.config
     counts = [(len(config.listeners), "listener"), (len(config.routes), "route"), (len(config.upstreams), "upstream")]
     parts = [f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts]
-    tests = f"{prepared.tests} route test{'' if prepared.tests == 1 else 's'} passed" if prepared.tests else "no route tests"
+    tests = (
+        f"{prepared.tests} route test{'' if prepared.tests == 1 else 's'} passed"
+        if prepared.tests
+        else "no route tests"
+    )
     return f"{', '.join(parts)}; {tests}"
 
 

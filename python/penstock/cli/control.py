@@ -83,7 +83,15 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
     lines.append("listeners")
     lines += columns(
         [
-            (row["name"], row["state"], " ".join(row["addresses"]), row["connections"], "open", row["accepted"], "accepted")
+            (
+                row["name"],
+                row["state"],
+                " ".join(row["addresses"]),
+                row["connections"],
+                "open",
+                row["accepted"],
+                "accepted",
+            )
             for row in answer["listeners"]
         ]
     )

@@ -71,7 +71,7 @@ class Tour:
                 step(stage)
         except PenstockError as error:
             self.failure = error
-        except Exception as error:  # noqa: BLE001 - whatever a step raises, the demo must end and say so
+        except Exception as error:
             self.failure = PenstockError(f"a step failed: {error!r}")
         if self.failure or self._once:
             if not self.failure:

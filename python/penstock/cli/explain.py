@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 @config_option
 @control_option
 @json_option
-@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header field; may be repeated.")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header field; may be repeated."
+)
 @click.option("-d", "--data", "body", metavar="BODY", help="A body: counts as its Content-Length.")
 @click.option("--client", metavar="IP[:PORT]", help="The client's address. Default: 127.0.0.1.")
 @click.option("--listener", metavar="NAME", help="The listener that it comes in on. Default: the first.")
 @click.option("--running", is_flag=True, help="Ask the running process, not the file.")
-def explain(  # noqa: PLR0913 - one parameter for each option
+def explain(  # noqa: PLR0913, PLR0917 - one parameter for each option
     method: str,
     url: str,
     config: Path,
@@ -44,7 +46,9 @@ def explain(  # noqa: PLR0913 - one parameter for each option
     """Say which way a request METHOD URL would take, and why not another. Nothing is sent."""
     fields = _fields(headers, body)
     if running:
-        found = _ask(control, config, {"method": method, "url": url, "headers": fields, "client": client, "listener": listener})
+        found = _ask(
+            control, config, {"method": method, "url": url, "headers": fields, "client": client, "listener": listener}
+        )
     else:
         found = _work_out(config, method, url, fields, client=client, listener=listener)
     if as_json:
@@ -107,7 +111,9 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
         lines += columns([(f"{number}.", one.name, one.effect) for number, one in enumerate(found.filters, 1)])
     if found.forwarded:
         lines.append(f"forwarded  {found.forwarded.method} {shown(found.forwarded.target)}")
-        lines += columns([(f"{name}:", value) for name, value in (("host", found.forwarded.host), *found.forwarded.headers)])
+        lines += columns(
+            [(f"{name}:", value) for name, value in (("host", found.forwarded.host), *found.forwarded.headers)]
+        )
     for upstream in found.upstreams:
         lines += _upstream(upstream, split=found.action == "split")
     if found.status is not None:

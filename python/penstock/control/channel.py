@@ -1,8 +1,8 @@
 """The control socket: one JSON line in, one JSON line out, over a unix socket that only its owner can open.
 
-A thread accepts and one short-lived thread serves each connection, at most `CONNECTIONS` at a time; a line is limited in
-size, and a client that sends or reads too slowly is dropped. The socket's mode is 0600 and the peer's user is checked as
-well, because a directory chosen with `--control` may be open to others.
+A thread accepts and one short-lived thread serves each connection, at most `CONNECTIONS` at a time; a line is limited
+in size, and a client that sends or reads too slowly is dropped. The socket's mode is 0600 and the peer's user is
+checked as well, because a directory chosen with `--control` may be open to others.
 """
 
 from __future__ import annotations
@@ -73,15 +73,17 @@ def ask(path: Path, request: Mapping[str, Any], patience: float = 30.0) -> dict[
 
 def bind_private(listening: socket.socket, path: Path) -> None:
     """Bind a unix socket with mode 0600. Raises `OSError`."""
-    # Linux gives the socket file the mode of the descriptor, so it is never open to others, not for a moment; elsewhere the
-    # second call has to do. The umask would do as well, but it belongs to the whole process, log files included.
+    # Linux gives the socket file the mode of the descriptor, so it is never open to others, not for a moment;
+    # elsewhere the second call has to do. The umask would do as well, but it belongs to the whole process, log files
+    # included.
     os.fchmod(listening.fileno(), 0o600)
     listening.bind(str(path))
     path.chmod(0o600)
 
 
 class ControlSocket:
-    """Listens for commands and answers each with what `answer` returns; a `PenstockError` it raises becomes the answer."""
+    """Listens for commands and answers each with what `answer` returns; a `PenstockError` it raises becomes the
+    answer."""
 
     def __init__(self, path: Path, answer: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
         """Open the socket. Raises `ControlError` if another process listens there, or if it cannot be made."""
@@ -195,12 +197,16 @@ def _make_folder(folder: Path) -> None:
     # In a folder that others own or can write to, anyone could put a socket in our place (sticky folders apart).
     loose = stat.S_IMODE(found.st_mode) & 0o022 and not found.st_mode & stat.S_ISVTX
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.getuid()) or loose:
-        raise ControlError(f"the folder of the control socket, {folder}, is not private: its owner must be this user, and its mode 0700")
+        raise ControlError(
+            f"the folder of the control socket, {folder}, is not private: "
+            "its owner must be this user, and its mode 0700"
+        )
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    # Two processes that start at once must not both find the socket stale; the lock ends with the descriptor and leaves no file.
+    # Two processes that start at once must not both find the socket stale; the lock ends with the descriptor and
+    # leaves no file.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,5 @@
-"""The commands that a running process takes over its control socket. A new command is one function and one line in `COMMANDS`."""
+"""The commands that a running process takes over its control socket. A new command is one function and one line in
+`COMMANDS`."""
 
 from __future__ import annotations
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from penstock.control.controller import Controller
     from penstock.control.lifecycle import Lifecycle
-
-
 
 
 class Commands:

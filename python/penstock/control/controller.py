@@ -1,8 +1,8 @@
 """The desired state: what should run, what runs, and what was refused.
 
-A change is prepared as a whole (`prepare.py`), then everything that can still fail is opened beside the old, then one apply
-swaps it. If any of it fails the old goes on, untouched, and the refusal stays visible in the status until a later change is
-accepted.
+A change is prepared as a whole (`prepare.py`), then everything that can still fail is opened beside the old, then one
+apply swaps it. If any of it fails the old goes on, untouched, and the refusal stays visible in the status until a
+later change is accepted.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ class Controller:
     def reload(self, source: Source | None = None) -> Applied:
         """Load the configuration (from a new source, if one is given) and run it.
 
-        Raises `ConfigError`, and the old configuration goes on, if anything of it cannot be; `ControlError` while draining.
+        Raises `ConfigError`, and the old configuration goes on, if anything of it cannot be; `ControlError` while
+        draining.
         """
         with self._changing:
             if self.state in (State.DRAINING, State.STOPPED):

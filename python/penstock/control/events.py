@@ -47,6 +47,7 @@ class EventPump:
             for event in self._engine.events(wait):
                 self._give(event)
         except Exception:
-            # One event that cannot be read must not silence all that follow; the pause keeps a lasting fault from spinning.
+            # One event that cannot be read must not silence all that follow; the pause keeps a lasting fault from
+            # spinning.
             log.exception("an event of the data plane was lost")
             self._stopping.wait(1.0)

@@ -1,8 +1,8 @@
 """From serving over draining to stopped: the life of a process that runs a configuration.
 
-Threads, not an event loop: applying, draining and waiting for events are calls into the data plane that block (and release
-the interpreter), so a loop would hand each of them to a thread anyway. The first thread only waits for orders; whatever
-takes long (a reload, a drain) runs beside it, so that an order to stop is always heard.
+Threads, not an event loop: applying, draining and waiting for events are calls into the data plane that block (and
+release the interpreter), so a loop would hand each of them to a thread anyway. The first thread only waits for
+orders; whatever takes long (a reload, a drain) runs beside it, so that an order to stop is always heard.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Order(enum.Enum):
 
 
 class Lifecycle:
-    """Takes orders until one of them ends the process. `order` may be called from any thread and from a signal handler."""
+    """Takes orders until one of them ends the process. `order` may be called from any thread and from a signal
+    handler."""
 
     def __init__(self, controller: Controller) -> None:
         """Serve what `controller` runs."""

@@ -1,7 +1,7 @@
 """The process log: what happens to the process, as lines for people or for machines.
 
-A line is one event whatever is in it: characters that could end or disguise it are escaped. Requests are not logged here;
-they have the access log.
+A line is one event whatever is in it: characters that could end or disguise it are escaped. Requests are not logged
+here; they have the access log.
 """
 
 from __future__ import annotations
@@ -67,7 +67,12 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One record as one line."""
-        row = {"at": _time(record), "level": record.levelname.lower(), "message": record.getMessage(), **_fields(record)}
+        row = {
+            "at": _time(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **_fields(record),
+        }
         if record.exc_info:
             row["traceback"] = self.formatException(record.exc_info)
         return json.dumps(row, default=str)

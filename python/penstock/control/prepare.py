@@ -1,7 +1,7 @@
 """The way of a change up to the swap: load → check → compile → native check → the configuration's own route tests.
 
-`penstock check` takes this road and stops at its end; the controller goes on and applies. Every step either gives all of its
-faults at once or hands a whole value to the next.
+`penstock check` takes this road and stops at its end; the controller goes on and applies. Every step either gives all
+of its faults at once or hands a whole value to the next.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the signals of the operating system ask for.
 
-HUP reloads, TERM and INT drain and end (a second one ends at once), USR1 opens the logs anew. A handler only puts an order
-into a queue that may be written from a handler; the lifecycle decides what it means.
+HUP reloads, TERM and INT drain and end (a second one ends at once), USR1 opens the logs anew. A handler only puts an
+order into a queue that may be written from a handler; the lifecycle decides what it means.
 """
 
 from __future__ import annotations

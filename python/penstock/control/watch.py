@@ -1,9 +1,9 @@
 """Notice that the configuration file has changed.
 
-The file is looked at (one `stat`) every half second in a thread of its own; its content is read only when the look is a new
-one and has stayed the same for a whole interval, so that a file that is being written is not read half way. A content that
-was tried before, applied or refused, is not tried again. Polling, not inotify: it works on every file system, also through
-the symbolic links that container platforms swap.
+The file is looked at (one `stat`) every half second in a thread of its own; its content is read only when the look is
+a new one and has stayed the same for a whole interval, so that a file that is being written is not read half way. A
+content that was tried before, applied or refused, is not tried again. Polling, not inotify: it works on every file
+system, also through the symbolic links that container platforms swap.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class FileWatch:
         self._path = path
         self._tried = tried
         self._changed = changed
-        # The digest that was loaded, not the look, decides whether a change counts: nothing is missed between load and here.
+        # The digest that was loaded, not the look, decides whether a change counts: nothing is missed between load
+        # and here.
         self._watch = Watch(None)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="penstock-watch", daemon=True)

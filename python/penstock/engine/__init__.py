@@ -1,7 +1,8 @@
 """The data plane, as the rest of Penstock sees it: start, apply, explain, stats, events, drain, stop.
 
-This package is the only importer of `penstock._native` (design.md §7). Documents cross the border as JSON text; here they
-get types, and a refusal becomes a `ConfigError`. What must not live here: decisions, files, the configuration model.
+This package is the only importer of `penstock._native` (design.md §7). Documents cross the border as JSON text; here
+they get types, and a refusal becomes a `ConfigError`. What must not live here: decisions, files, the configuration
+model.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ class Engine:
     def apply(self, plan: str) -> Applied:
         """Run this plan from now on.
 
-        Raises `ConfigError`, and leaves the running plan untouched, if any part of it cannot be built: its keys are paths
-        into the plan.
+        Raises `ConfigError`, and leaves the running plan untouched, if any part of it cannot be built: its keys are
+        paths into the plan.
         """
         try:
             return read(Applied, self._engine.apply(plan))
@@ -130,8 +131,8 @@ class Engine:
 
 
 def _native() -> ModuleType:
-    # Imported at first use: `penstock version` and `penstock schema` answer without loading the data plane, and the tests
-    # of the control plane run where it is not built.
+    # Imported at first use: `penstock version` and `penstock schema` answer without loading the data plane, and the
+    # tests of the control plane run where it is not built.
     try:
         from penstock import _native as native  # noqa: PLC0415
     except ImportError as error:

@@ -159,7 +159,15 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "workers": 2,
         "draining": False,
         "listeners": [
-            {"name": name, "addresses": found, "connections": 0, "accepted": 0, "refused": 0, "tunnels": 0, "state": "open"}
+            {
+                "name": name,
+                "addresses": found,
+                "connections": 0,
+                "accepted": 0,
+                "refused": 0,
+                "tunnels": 0,
+                "state": "open",
+            }
             for name, found in addresses.items()
         ],
         "routes": [{"name": row["name"], **route} for row in [*plan["routes"], {"name": "_none"}]],

@@ -1,8 +1,8 @@
 """What the data plane tells us, as frozen values.
 
-Field names are those of the JSON that crosses the border, so that one reader serves all of them; a field that the native
-module does not send is an error here, not a surprise later. Durations are seconds and sizes bytes, unless the name says
-otherwise.
+Field names are those of the JSON that crosses the border, so that one reader serves all of them; a field that the
+native module does not send is an error here, not a surprise later. Durations are seconds and sizes bytes, unless the
+name says otherwise.
 """
 
 from __future__ import annotations
@@ -262,9 +262,8 @@ T = TypeVar("T")
 def read(kind: type[T], document: str | Mapping[str, Any]) -> T:
     """Read a border document as one of the types of this module. Raises `EngineError` where it is not as agreed."""
     try:
-        if isinstance(document, str):
-            return _reader(kind).validate_json(document)
-        return _reader(kind).validate_python(document)
+        reader: TypeAdapter[T] = _reader(kind)  # type: ignore[arg-type]
+        return reader.validate_json(document) if isinstance(document, str) else reader.validate_python(document)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -272,7 +271,7 @@ def read(kind: type[T], document: str | Mapping[str, Any]) -> T:
 
 
 @functools.cache
-def _reader(kind: type[T]) -> TypeAdapter[T]:
+def _reader(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

@@ -20,7 +20,9 @@ class Origin:
         self.name = name
         self._server = _Server(name)
         self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name=f"origin-{name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name=f"origin-{name}", daemon=True
+        )
         self._thread.start()
 
     @property

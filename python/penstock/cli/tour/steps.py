@@ -1,4 +1,5 @@
-"""The steps of the tour, in order. Each sends real requests and checks what it shows: a step that only talks is not one."""
+"""The steps of the tour, in order. Each sends real requests and checks what it shows: a step that only talks is not
+one."""
 
 from __future__ import annotations
 
