@@ -140,7 +140,7 @@ def _open(bind: str, folder: Path) -> socket.socket:
 def _open_tcp(bind: str) -> socket.socket:
     host, _, port = bind.rpartition(":")
     try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+        address = ipaddress.ip_address(host.strip("[]"))
         number = int(port)
     except ValueError:
         raise ValueError(f'{bind!r} is not an address such as "127.0.0.1:9901"') from None
