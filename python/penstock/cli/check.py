@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -33,10 +34,10 @@ def check(config: Path, as_json: bool) -> None:
     except ConfigError as error:
         if not as_json:
             raise
-        print_json({"ok": False, "faults": [_row(fault) for fault in error.faults]})
+        print_json({"ok": False, "faults": [asdict(fault) for fault in error.faults]})
         raise click.exceptions.Exit(2) from None
     if as_json:
-        print_json({"ok": True, "warnings": [_row(one) for one in prepared.warnings], "tests": prepared.tests})
+        print_json({"ok": True, "warnings": [asdict(one) for one in prepared.warnings], "tests": prepared.tests})
         return
     print_warnings(prepared.warnings)
     click.echo(f"{config}: {click.style('ok', fg='green', bold=True)} ({summary(prepared)})")
@@ -86,9 +87,3 @@ def summary(prepared: Prepared) -> str:
         else "no route tests"
     )
     return f"{', '.join(parts)}; {tests}"
-
-
-def _row(fault: object) -> dict[str, object]:
-    import dataclasses  # noqa: PLC0415
-
-    return dataclasses.asdict(fault)  # type: ignore[call-overload,no-any-return]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.output import print_heading, print_toml
 from penstock.cli.tour.origins import Origin
 from penstock.cli.tour.stage import Stage
 from penstock.cli.tour.steps import CONFIG, ORIGINS, STEPS
@@ -67,7 +68,7 @@ class Tour:
         try:
             _introduce(stage)
             for number, step in enumerate(STEPS, 1):
-                click.echo(click.style(f"\n{number}. {step.__doc__}", bold=True))
+                print_heading(f"{number}. {step.__doc__}")
                 step(stage)
         except PenstockError as error:
             self.failure = error
@@ -86,12 +87,11 @@ def _introduce(stage: Stage) -> None:
     for name, origin in stage.origins.items():
         click.echo(f"  {name:8} http://{origin.address}")
     click.echo(f"with this configuration ({stage.config}):\n")
-    for line in stage.config.read_text("utf-8").splitlines():
-        click.echo(click.style(f"    {line}", dim=True))
+    print_toml(stage.config.read_text("utf-8"))
 
 
 def _invite(stage: Stage) -> None:
-    click.echo(click.style("\nTry it by hand:", bold=True))
+    print_heading("Try it by hand")
     for line in (
         f"curl -i {stage.url}/",
         f"curl -i {stage.url}/images/a.png",

@@ -33,6 +33,45 @@ def print_warnings(warnings: Iterable[object]) -> None:
         click.echo(f"{click.style('warning:', fg='yellow')} {shown(str(warning))}", err=True)
 
 
+def print_heading(text: str) -> None:
+    """A line that begins a part."""
+    if not sys.stdout.isatty():
+        click.echo(f"\n{text}")
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and only a terminal shows it
+    from rich.rule import Rule  # noqa: PLC0415
+
+    Console().print("", Rule(f"[bold]{text}", align="left"))
+
+
+def print_toml(text: str) -> None:
+    """A configuration, highlighted on a terminal."""
+    if not sys.stdout.isatty():
+        click.echo("".join(f"    {line}\n".replace("    \n", "\n") for line in text.splitlines()))
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.padding import Padding  # noqa: PLC0415
+    from rich.syntax import Syntax  # noqa: PLC0415
+
+    Console().print(
+        Padding(Syntax(text, "toml", theme="ansi_dark", background_color="default", word_wrap=True), (0, 4))
+    )
+
+
+def print_banner(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """What a process serves and where, on standard error; nothing where nobody watches, because the log says it too."""
+    if not sys.stderr.isatty():
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.panel import Panel  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        table.add_row(f"[bold]{name}", value)
+    Console(stderr=True).print(Panel(table, title=title, title_align="left", expand=False))
+
+
 def columns(rows: Sequence[Sequence[object]], indent: str = "  ") -> list[str]:
     """Rows as lines with aligned columns: what is a number stands on the right."""
     texts = [[shown(str(cell)) for cell in row] for row in rows]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from penstock.cli.options import config_option, control_option, log_option
+from penstock.cli.output import print_banner
 
 if TYPE_CHECKING:
     from penstock.engine import Applied
@@ -57,6 +58,8 @@ def serve(program: Program, form: Form) -> None:
     write_log(form)
 
     def started(applied: Applied) -> None:
+        if form == "text":
+            _welcome(program, applied)
         for name, addresses in applied.addresses.items():
             for address in addresses:
                 log.info("listening", extra={"listener": name, "address": address})
@@ -66,3 +69,17 @@ def serve(program: Program, form: Form) -> None:
             log.info("taking commands", extra={"control": str(program.control)})
 
     program.run(started)
+
+
+def _welcome(program: Program, applied: Applied) -> None:
+    rows = [(name, "  ".join(_place(address) for address in found)) for name, found in applied.addresses.items()]
+    if program.service.admin.address:
+        rows.append(("admin", _place(program.service.admin.address)))
+    rows.append(("end it", "Ctrl-C, which lets requests finish; twice ends at once"))
+    from penstock.version import __version__  # noqa: PLC0415
+
+    print_banner(f"penstock {__version__} runs {program.service.controller.source}", rows)
+
+
+def _place(address: str) -> str:
+    return address if address.startswith("unix:") else f"http://{address}"

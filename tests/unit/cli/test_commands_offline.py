@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.testing import CliRunner
@@ -9,10 +9,22 @@ from penstock.cli import COMMANDS, main
 from penstock.cli.control import status_lines
 from penstock.cli.explain import explanation_lines
 from penstock.cli.output import columns, shown
-from penstock.control.controller import Controller
 from penstock.control.status import status
-from penstock.engine.fake import FakeEngine
-from penstock.engine.types import Candidate, Explanation, FilterEffect, Forwarded, PassedOver, RouteTaken, UpstreamChoice
+from penstock.engine.types import (
+    Candidate,
+    Explanation,
+    FilterEffect,
+    Forwarded,
+    PassedOver,
+    RouteTaken,
+    UpstreamChoice,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from penstock.control.controller import Controller
+    from penstock.engine.fake import FakeEngine
 
 FOUND = Explanation(
     listener="web",
@@ -92,7 +104,13 @@ def test_a_missing_file_is_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_a_process_that_does_not_run_is_exit_code_1(tmp_path: Path) -> None:
-    for command in (["reload"], ["status"], ["drain"], ["plan", "--running"], ["explain", "GET", "http://x/", "--running"]):
+    for command in (
+        ["reload"],
+        ["status"],
+        ["drain"],
+        ["plan", "--running"],
+        ["explain", "GET", "http://x/", "--running"],
+    ):
         result = CliRunner().invoke(main, [*command, "--control", str(tmp_path / "none.sock")])
         assert result.exit_code == 1
         assert "no penstock listens" in result.output

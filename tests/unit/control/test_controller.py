@@ -56,9 +56,7 @@ def test_versions_count_accepted_plans(controller: Controller, engine: FakeEngin
     assert [plan["version"] for plan in engine.plans] == [1, 2]
 
 
-def test_a_refused_reload_keeps_the_old_and_shows_why(
-    controller: Controller, engine: FakeEngine, config: Path
-) -> None:
+def test_a_refused_reload_keeps_the_old_and_shows_why(controller: Controller, engine: FakeEngine, config: Path) -> None:
     controller.reload()
     config.write_text(config.read_text("utf-8").replace('upstream = "shop"', 'upstream = "shpo"'), "utf-8")
     with pytest.raises(ConfigError):

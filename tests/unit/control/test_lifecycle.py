@@ -66,7 +66,9 @@ def test_a_second_drain_command_waits_for_the_first(lifecycle: Lifecycle, slow_d
     assert lifecycle.drained is True
 
 
-def test_a_drain_that_raises_ends_the_process(lifecycle: Lifecycle, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drain_that_raises_ends_the_process(
+    lifecycle: Lifecycle, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(wait: float) -> bool:
         raise RuntimeError(wait)
 
