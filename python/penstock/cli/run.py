@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - click reads it from the options
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -36,7 +36,7 @@ def run(config: Path, control: Path | None, form: Form, watch: bool) -> None:
 @click.command()
 @click.argument("listen")
 @click.argument("endpoints", nargs=-1, required=True, metavar="ENDPOINT…")
-@control_option
+@click.option("--control", type=click.Path(path_type=Path), metavar="PATH", help="Take commands at this socket.")
 @log_option
 def proxy(listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
     """Serve LISTEN in front of one or more endpoints, without a file: penstock proxy :8080 127.0.0.1:9000."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from penstock.config import check_routes, texts
 from penstock.config.collector import uncollected
-from penstock.config.document import listed, nearest
+from penstock.config.document import unknown
 from penstock.config.request import wrong_client
 from penstock.errors import ConfigError, Fault
 
@@ -159,11 +159,3 @@ class _Check:
     def _placed(self, found: list[tuple[KeyPath, str]]) -> list[Fault]:
         faults = [self.loaded.document.fault(key, message) for key, message in found]
         return sorted(faults, key=lambda fault: (fault.line is None, fault.line or 0))
-
-
-def unknown(what: str, name: str, known: set[str] | list[str]) -> str:
-    """The sentence for a name that does not exist."""
-    known = sorted(known)
-    hint = nearest(name, known)
-    article = "an" if what[0] in "aeiou" else "a"
-    return f'"{name}" is not {article} {what} of this configuration{hint} (known: {listed(known)})'

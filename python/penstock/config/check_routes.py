@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
-from penstock.config.document import KeyPath, listed, nearest
+from penstock.config.document import KeyPath, unknown
 from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
 
@@ -57,11 +57,11 @@ def _action(key: KeyPath, route: Route, config: Config, fault: Report) -> None:
         which = f"has {' and '.join(given)}" if given else "has no action"
         fault(key, f"{which}; a route has exactly one of {', '.join(_ACTIONS)}")
     if route.upstream is not None and route.upstream not in config.upstreams:
-        fault((*key, "upstream"), _unknown("an upstream", route.upstream, config.upstreams))
+        fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
     if route.split is not None:
         for index, share in enumerate(route.split):
             if share.upstream not in config.upstreams:
-                fault((*key, "split", index, "upstream"), _unknown("an upstream", share.upstream, config.upstreams))
+                fault((*key, "split", index, "upstream"), unknown("upstream", share.upstream, config.upstreams))
         if not any(share.weight for share in route.split):
             fault((*key, "split"), "every weight is 0; at least one must be greater")
         if (twice := _twice([share.upstream for share in route.split])) is not None:
@@ -79,7 +79,7 @@ def _listeners(key: KeyPath, route: Route, config: Config, fault: Report) -> Non
         fault((*key, "listeners"), "names no listener; leave the key out to serve all")
     for index, name in enumerate(route.listeners):
         if name not in config.listeners:
-            fault((*key, "listeners", index), _unknown("a listener", name, config.listeners))
+            fault((*key, "listeners", index), unknown("listener", name, config.listeners))
 
 
 def _respond(key: KeyPath, respond: Respond, fault: Report) -> None:
@@ -203,7 +203,7 @@ def _unreached(config: Config, warn: Report) -> None:
         for other, theirs in (*earlier.get("", ()), *(earlier.get(text, ()) if text else ())):
             if mine <= theirs:
                 name = config.routes[other].name or f"route-{other + 1}"
-                reason = "has the same match" if text and config.routes[other].match else "matches every request"
+                reason = "matches every request" if (other, theirs) in earlier.get("", ()) else "has the same match"
                 warn(("routes", index), f'is never reached: route "{name}" before it {reason}')
                 break
         else:
@@ -223,10 +223,6 @@ def _unused(config: Config, warn: Report) -> None:
     for name in config.listeners:
         if name not in served:
             warn(("listeners", name), "no route serves it: every request gets 404")
-
-
-def _unknown(what: str, name: str, known: Any) -> str:
-    return f'"{name}" is not {what} of this configuration{nearest(name, known)} (known: {listed(sorted(known))})'
 
 
 def _twice(names: list[str]) -> str | None:

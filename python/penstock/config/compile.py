@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from penstock.config import texts
 from penstock.config.collector import uncollected
 from penstock.config.expression import compile_expression
+from penstock.config.model import Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
     from pathlib import Path
 
-    from penstock.config.model import Config, Cors, Filter, Listener, Respond, Route, Upstream
+    from penstock.config.model import Config, Cors, Filter, Listener, Respond, Upstream
 
 Plan = dict[str, Any]
 """A compiled configuration in the shape of `crates/plan`. Its parts may be shared with other plans: never changed."""
@@ -95,7 +96,7 @@ def _route(index: int, route: Route, listeners: dict[str, int], upstreams: dict[
         "match": None if route.match is None else {"text": route.match, "predicate": compile_expression(route.match)},
         "action": _action(route, upstreams),
         "filters": [_filter(step) for step in route.filters],
-        "timeouts": _timeouts(route.timeouts),
+        "timeouts": _NO_TIMEOUTS if route.timeouts is _DEFAULT_TIMEOUTS else _timeouts(route.timeouts),
         "limits": {"body": route.limits.body},
     }
 
@@ -169,9 +170,7 @@ _FILTERS: dict[str, Callable[[Any], Any]] = {
 
 
 def _timeouts(model: Any) -> Plan:
-    # By the fields' names: iterating a model is several times slower, and there are as many of these as routes.
-    values = ((name, getattr(model, name)) for name in type(model).model_fields)
-    return {name: None if value is None else _milliseconds(value) for name, value in values}
+    return {name: None if value is None else _milliseconds(value) for name, value in model}
 
 
 def _milliseconds(value: timedelta) -> int:
@@ -186,3 +185,8 @@ def _absolute(path: str, folder: Path) -> str:
 def _processors() -> int:
     """One worker for each CPU that this process may use."""
     return min(len(os.sched_getaffinity(0)), 1024)
+
+
+# Most of many routes keep the default, which is one object, and so share one table of the plan.
+_DEFAULT_TIMEOUTS = Route.model_fields["timeouts"].default
+_NO_TIMEOUTS = _timeouts(_DEFAULT_TIMEOUTS)

@@ -114,3 +114,10 @@ def listed(names: Iterable[str], none: str = "none") -> str:
     names = list(names)
     shown = ", ".join(names[:12])
     return (shown + f" and {len(names) - 12} more" if len(names) > 12 else shown) or none
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist."""
+    known = sorted(known)
+    article = "an" if what[0] in "aeiou" else "a"
+    return f'"{name}" is not {article} {what} of this configuration{nearest(name, known)} (known: {listed(known)})'

@@ -23,9 +23,10 @@ def _cleaned(part: Any) -> Any:
         return part
     cleaned: dict[str, Any] = {}
     for key, value in part.items():
-        if key == "default" and value is None:
-            continue
-        if key in ("properties", "$defs"):
+        if key == "default":
+            if value is not None:
+                cleaned[key] = _without_nulls(value)
+        elif key in ("properties", "$defs"):
             cleaned[key] = {name: _cleaned(member) for name, member in value.items()}
         elif key == "description" and isinstance(value, str):
             cleaned[key] = " ".join(value.split())
@@ -38,3 +39,9 @@ def _cleaned(part: Any) -> Any:
     if choices:
         cleaned["anyOf"] = choices
     return cleaned
+
+
+def _without_nulls(default: Any) -> Any:
+    if isinstance(default, dict):
+        return {key: _without_nulls(value) for key, value in default.items() if value is not None}
+    return default

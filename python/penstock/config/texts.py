@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -43,6 +44,8 @@ def wrong_token(name: str, what: str = "a header name") -> str | None:
     return f"{_quoted(name)} is not {what}: letters, digits and !#$%&'*+-.^_`|~ are allowed"
 
 
+# The same few names stand in many routes.
+@lru_cache(maxsize=1024)
 def wrong_field_name(name: str, *, request: bool, removing: bool) -> str | None:
     """A header field that filters may not touch, or that is no name at all."""
     if wrong := wrong_token(name):

@@ -78,10 +78,10 @@ class Config(Model):
     routes: tuple[Route, ...] = ()
     """Tried in the order written; the first that matches wins."""
     engine: EngineSettings = EngineSettings()
-    """The data plane's threads."""
+    """Threads that serve, and how long a stopping process waits."""
     admin: Admin | None = None
     """The admin listener. Default: none."""
     log: Log = Log()
-    """What is written down while running."""
+    """Logs and where they go."""
     tests: tuple[RouteTest, ...] = ()
     """Requests and what must become of them."""

@@ -85,7 +85,7 @@ class Filter(Model):
 
     def step(self) -> tuple[str, Any]:
         """The one key that is given, with its value. Raises `ValueError` unless there is exactly one."""
-        given = [(name, value) for name in self.model_fields_set if (value := getattr(self, name)) is not None]
+        given = [(name, value) for name in self.__pydantic_fields_set__ if (value := self.__dict__[name]) is not None]
         if len(given) != 1:
             raise ValueError("a filter has exactly one key")
         return given[0]
