@@ -119,6 +119,10 @@ class Controller:
             except ConfigError as error:
                 self._refused(trying, error.faults)
                 raise
+            except Exception as error:
+                # A fault of ours, not of the file: the old goes on all the same, and the status must not look well.
+                self._refused(trying, (Fault(trying.name, None, None, "", f"cannot be applied: {error!r}"),))
+                raise
             self._source, self._running, self._applied = trying, prepared, applied
             if self.state is State.STARTING:
                 self.state = State.SERVING

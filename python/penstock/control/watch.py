@@ -56,9 +56,11 @@ class Watch:
         if look != self._restless:
             self._restless = look
             return False
-        self._settled, self._restless = look, None
         content = digest()
-        return content is not None and content != tried
+        if content is None:
+            return False  # it cannot be read now: look again
+        self._settled, self._restless = look, None
+        return content != tried
 
 
 class FileWatch:

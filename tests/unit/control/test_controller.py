@@ -172,3 +172,18 @@ def test_reloads_from_many_threads_are_one_after_the_other(config: Path, engine:
     for thread in threads:
         thread.join()
     assert [plan["version"] for plan in engine.plans] == list(range(1, 9))
+
+
+def test_a_fault_of_ours_is_a_refusal_too(
+    controller: Controller, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.reload()
+
+    def broken(plan: str) -> None:
+        raise RuntimeError(len(plan))
+
+    monkeypatch.setattr(engine, "apply", broken)
+    with pytest.raises(RuntimeError):
+        controller.reload()
+    assert controller.last_refusal is not None
+    assert "cannot be applied: RuntimeError" in controller.last_refusal.faults[0].message
