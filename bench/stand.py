@@ -132,17 +132,18 @@ class Stand:
         return Running(peer, program, port, folder)
 
 
-def answers(port: int) -> bool:
-    """Whether a request is answered at all: with 10 000 routes the first path may be nobody's."""
+def answers(port: int, path: str = "/", status: int | None = None) -> bool:
+    """Whether a request is answered, with any status unless one is named: some plans have no route for `/`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("GET", "/")
-        connection.getresponse().read()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
-    return True
+    return status in (None, answer.status)
 
 
 def raise_file_limit() -> int:

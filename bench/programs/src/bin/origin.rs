@@ -40,13 +40,16 @@ fn main() -> Result<()> {
 /// What all connections share: the answers, made once, and the count.
 struct Shared {
     small: Vec<u8>,
+    /// The same, for a client that wants the connection closed.
+    last: Vec<u8>,
     block: Vec<u8>,
     answered: Cell<u64>,
 }
 
 async fn serve(listen: SocketAddr) -> Result<()> {
     let shared = Rc::new(Shared {
-        small: answer(&[b'x'; BODY_LENGTH]),
+        small: answer(&[b'x'; BODY_LENGTH], ""),
+        last: answer(&[b'x'; BODY_LENGTH], "Connection: close\r\n"),
         block: (0..BLOCK).map(|place| (place % PATTERN) as u8).collect(),
         answered: Cell::new(0),
     });
@@ -59,16 +62,16 @@ async fn serve(listen: SocketAddr) -> Result<()> {
     }
 }
 
-fn answer(body: &[u8]) -> Vec<u8> {
-    let mut bytes = head_of(body.len() as u64).into_bytes();
+fn answer(body: &[u8], extra: &str) -> Vec<u8> {
+    let mut bytes = head_of(body.len() as u64, extra).into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }
 
-fn head_of(length: u64) -> String {
+fn head_of(length: u64, extra: &str) -> String {
     format!(
         "HTTP/1.1 200 OK\r\nServer: origin\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\nContent-Type: text/plain\r\n\
-         Content-Length: {length}\r\n\r\n"
+         Content-Length: {length}\r\n{extra}\r\n"
     )
 }
 
@@ -88,7 +91,8 @@ impl Connection {
             let plain = head.body == Body::Length(0) && !is_special(target);
             if plain {
                 self.buffer.drain(..head.length);
-                self.socket.write_all(&self.shared.small).await?;
+                let answer = if head.close { &self.shared.last } else { &self.shared.small };
+                self.socket.write_all(answer).await?;
             } else {
                 let target = String::from_utf8_lossy(target).into_owned();
                 let request: Vec<u8> = self.buffer.drain(..head.length).collect();
@@ -123,19 +127,19 @@ impl Connection {
                 tokio::time::sleep(Duration::from_millis(wait)).await;
             }
             let received = tokio::time::timeout(IDLE, self.discard(head.body)).await??;
-            return self.socket.write_all(&answer(format!("received {received}\n").as_bytes())).await;
+            return self.socket.write_all(&answer(format!("received {received}\n").as_bytes(), "")).await;
         }
         if let Some(length) = number_after(target, "/large/") {
             return self.write_large(length).await;
         }
         if target.ends_with("/echo") {
-            return self.socket.write_all(&answer(request)).await;
+            return self.socket.write_all(&answer(request, "")).await;
         }
-        self.socket.write_all(&answer(self.shared.answered.get().to_string().as_bytes())).await
+        self.socket.write_all(&answer(self.shared.answered.get().to_string().as_bytes(), "")).await
     }
 
     async fn write_large(&mut self, length: u64) -> Result<()> {
-        self.socket.write_all(head_of(length).as_bytes()).await?;
+        self.socket.write_all(head_of(length, "").as_bytes()).await?;
         let mut left = length;
         while left > 0 {
             let part = left.min(BLOCK as u64) as usize;

@@ -1,7 +1,8 @@
 //! Latency at a fixed rate, free of coordinated omission: `paced_client ADDRESS RATE SECONDS CONNECTIONS PATH`.
 //!
 //! Request `i` is due at `i / RATE`, whatever became of the ones before it; its latency counts from then, so that a peer
-//! that stalls is charged for every request that it kept waiting. Prints one JSON object.
+//! that stalls is charged for every request that it kept waiting. Prints `started` when requests begin to count, and one JSON
+//! object at the end.
 
 use penstock_bench::argument;
 use penstock_bench::http::{Body, read_head, status};
@@ -81,6 +82,9 @@ impl Load {
             let mut now = start.elapsed();
             while sent < total && due(sent) <= now {
                 let Some(place) = self.free.pop_front() else { break };
+                if sent == total / WARM_UP_SHARE {
+                    writeln!(std::io::stdout(), "started")?;
+                }
                 self.send(place, sent, &mut run)?;
                 sent += 1;
                 now = start.elapsed();
