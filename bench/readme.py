@@ -31,7 +31,8 @@ def markdown(whole: Whole) -> str:
     for row in whole["rows"]:
         cells = [_cell(row, peer) for peer in COLUMNS]
         verdicts = "<br>".join(_verdict(one) for one in row["verdicts"] if one["limit"] is not None) or "-"
-        lines.append(f"| {row['row']} | {row['title']} | {' | '.join(cells)} | {verdicts} |")
+        operation = f"{row['title']}, {_unit(row)}" if _unit(row) else row["title"]
+        lines.append(f"| {row['row']} | {operation} | {' | '.join(cells)} | {verdicts} |")
     machine = whole["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version[0].isdigit())
     lines += [
@@ -41,15 +42,23 @@ def markdown(whole: Whole) -> str:
     return "\n".join(lines)
 
 
+def _unit(row: Whole) -> str:
+    """The unit of the row, if it has one for all."""
+    units = {figure["unit"] for figure in row["figures"]}
+    return units.pop() if len(units) == 1 else ""
+
+
 def _cell(row: Whole, peer: str) -> str:
     if peer in row["absent"]:
         return "absent"
-    figures = [figure for figure in row["figures"] if figure["peer"] == peer and figure["median"] is not None]
-    unit = "" if len({figure["unit"] for figure in figures}) == 1 and peer != COLUMNS[0] else None
+    if peer in row["failures"]:
+        return "failed"
     parts = []
-    for figure in figures:
-        shown = f"{number(figure['median'])} {figure['unit'] if unit is None else ''}".strip()
-        parts.append(f"{figure['variant']}: {shown}" if figure["variant"] else shown)
+    for figure in row["figures"]:
+        if figure["peer"] == peer and figure["median"] is not None:
+            # One unit stands beside the title; several stand with their figures.
+            shown = number(figure["median"]) + ("" if _unit(row) else f" {figure['unit']}")
+            parts.append(f"{figure['variant']}: {shown}" if figure["variant"] else shown)
     return "<br>".join(parts) or "-"
 
 
