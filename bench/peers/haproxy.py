@@ -35,7 +35,8 @@ class HAProxy(Peer):
     def _configuration(self, port: int, origin: int, scenario: Scenario) -> str:
         log = header = ""
         if scenario.access_log:
-            log = "log stdout format raw local0 info\n    capture request header User-Agent len 128\n"
+            # wrk tries its address once before the load: a connection without a request is no record.
+            log = "option dontlognull\n    log stdout format raw local0 info\n    capture request header User-Agent len 128\n"
             log += f'    log-format "{_LOG_FORMAT}"'
         if scenario.generation:
             header = f"http-response set-header X-Generation {scenario.generation}"

@@ -37,6 +37,7 @@ def large_bodies(stand: Stand) -> Result:
             _attempt(result, name, partial(_memory, result, name, one, length))
     for way in WAYS:
         result.compare(result.find("penstock", way), result.find("nginx", way), f"nginx, {way}", 1.0)
+        result.compare(result.find("penstock", way), result.find("haproxy", way), f"haproxy, {way}")
     for way in WAYS:
         ours = result.find(Penstock.name, f"{way}, memory")
         result.verdicts.append(Verdict(f"{way}, memory a stream", ours.middle if ours else None, 1.0, "MB"))

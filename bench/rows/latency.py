@@ -31,6 +31,7 @@ def added_latency(stand: Stand) -> Result:
         for round_ in range(stand.settings.rounds):
             say(f"P11 round {round_ + 1}/{stand.settings.rounds}")
             _round(stand, result, running, pace)
+    _subtract_direct(result)
     for percentile in PERCENTILES:
         best = better(result.find("nginx", percentile), result.find("haproxy", percentile))
         name = f"{best.peer}, {percentile}" if best else f"the better, {percentile}"
@@ -86,9 +87,18 @@ def _round(stand: Stand, result: Result, running: dict[str, Running], pace: int)
             result.failures[name] = str(error)
             continue
         for percentile in PERCENTILES:
-            _add(result, name, percentile, through[f"{percentile}_us"] - direct[f"{percentile}_us"])
+            _add(result, name, percentile, through[f"{percentile}_us"])
     for percentile in PERCENTILES:
         _add(result, DIRECT, percentile, direct[f"{percentile}_us"])
+
+
+def _subtract_direct(result: Result) -> None:
+    """Takes the origin's own latency off, as the median of its rounds: its rounds are as noisy as any."""
+    for percentile in PERCENTILES:
+        direct = result.find(DIRECT, percentile)
+        for figure in result.figures:
+            if direct and figure.peer != DIRECT and figure.variant == percentile:
+                figure.samples = [sample - (direct.middle or 0.0) for sample in figure.samples]
 
 
 def _add(result: Result, name: str, percentile: str, value: float) -> None:
