@@ -30,7 +30,7 @@ class Figure:
 
     @property
     def noisy(self) -> bool:
-        return len(self.samples) > 1 and min(self.samples) > 0 and max(self.samples) / min(self.samples) > NOISY
+        return len(self.samples) > 1 and max(self.samples) > min(self.samples) * NOISY
 
     def observe(self, **values: float) -> None:
         """Keeps what was seen beside a sample."""

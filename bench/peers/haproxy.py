@@ -36,8 +36,8 @@ class HAProxy(Peer):
         log = header = ""
         if scenario.access_log:
             # wrk tries its address once before the load: a connection without a request is no record.
-            log = "option dontlognull\n    log stdout format raw local0 info\n    capture request header User-Agent len 128\n"
-            log += f'    log-format "{_LOG_FORMAT}"'
+            log = "option dontlognull\n    log stdout format raw local0 info\n"
+            log += f'    capture request header User-Agent len 128\n    log-format "{_LOG_FORMAT}"'
         if scenario.generation:
             header = f"http-response set-header X-Generation {scenario.generation}"
         # Bodies are always passed on as they come; `http-reuse always` is the shared pool that the others have.

@@ -37,6 +37,7 @@ def test_the_better_of_two_is_the_lower_and_may_be_alone():
 
 def test_a_wide_spread_is_called_noisy():
     assert figure("a", 10, 12).noisy
+    assert figure("a", -1, 1).noisy
     assert not figure("a", 10, 11).noisy
     assert not figure("a", 10).noisy
 
