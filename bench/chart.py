@@ -22,7 +22,7 @@ def draw(whole: Whole, target: Path) -> str:
     drawing = Drawing(figsize=(9, 0.6 + sum(_height(row) for row in rows)), layout="constrained")
     panels = drawing.subplots(len(rows), 1, squeeze=False, height_ratios=[_height(row) for row in rows])
     for panel, row in zip(panels[:, 0], rows, strict=True):
-        figures = [figure for figure in row["figures"] if figure["samples"]][::-1]
+        figures = _shown(row)[::-1]
         labels = [", ".join(part for part in (one["peer"], one["variant"]) if part) for one in figures]
         medians = [one["median"] for one in figures]
         spread = [
@@ -40,4 +40,10 @@ def draw(whole: Whole, target: Path) -> str:
 
 
 def _height(row: Whole) -> float:
-    return 0.6 + 0.28 * sum(1 for figure in row["figures"] if figure["samples"])
+    return 0.6 + 0.28 * len(_shown(row))
+
+
+def _shown(row: Whole) -> list[Whole]:
+    """The figures of the row's first unit: bars of milliseconds and of megabytes have no common axis."""
+    measured = [figure for figure in row["figures"] if figure["samples"]]
+    return [figure for figure in measured if figure["unit"] == measured[0]["unit"]]
