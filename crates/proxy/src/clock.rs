@@ -44,8 +44,12 @@ impl Clock {
 
     /// The tick by which `wait` has passed for sure.
     pub(crate) fn after(&self, wait: Duration) -> Tick {
-        let ticks = wait.as_millis().div_ceil(TICK.as_millis());
-        self.now().saturating_add(Tick::try_from(ticks).unwrap_or(NEVER)).saturating_add(1)
+        self.now().saturating_add(Clock::ticks(wait)).saturating_add(1)
+    }
+
+    /// How many ticks `wait` takes, rounded up.
+    pub(crate) fn ticks(wait: Duration) -> Tick {
+        Tick::try_from(wait.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER)
     }
 
     /// Move on to `now` and wake whoever waited for it.

@@ -454,8 +454,8 @@ impl<'a> Story<'a> {
         } else if up.persistent && up.is_clean() && up.wire.input().is_empty()
             && let Some(in_flight) = &self.endpoint
         {
-            let (wait, most) = (settings.plan.timeouts.idle, settings.plan.limits.idle_connections);
-            in_flight.endpoint.give_back(up.wire.into_stream(), &self.exchange.worker.clock, wait, usize::from(most));
+            let wait = settings.plan.timeouts.idle;
+            in_flight.endpoint.give_back(up.wire.into_stream(), &self.exchange.worker.clock, wait);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded};
 use crate::upstream::endpoint::Endpoint;
+use ahash::AHashMap;
 use penstock_plan::{Action, Plan, Respond, Upstream};
 use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
@@ -22,7 +23,7 @@ pub(crate) struct Snapshot {
     /// Counts what took no route.
     pub(crate) unrouted: Arc<SharedRoute>,
     /// Index into `listeners` by the id of the shared part.
-    by_id: HashMap<u64, usize>,
+    by_id: AHashMap<u64, usize>,
 }
 
 /// A listener under one plan.

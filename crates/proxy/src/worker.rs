@@ -15,10 +15,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
+
+/// How often pools are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What all workers and the control side share.
 pub(crate) struct Shared {
@@ -120,6 +123,7 @@ impl Worker {
                     .get(&endpoint.id)
                     .cloned()
                     .unwrap_or_else(|| LocalEndpoint::new(Arc::clone(endpoint), self.index));
+                local.most_idle.set(usize::from(upstream.plan.limits.idle_connections));
                 kept.insert(endpoint.id, Rc::clone(&local));
                 local
             });
@@ -139,9 +143,8 @@ impl Worker {
     fn sweep(&self) {
         self.clock.sweep(Instant::now());
         self.shared.log.flush(&mut self.records.borrow_mut(), self.counters());
-        let now = self.clock.now();
-        if now % 20 == 0 {
-            self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(now));
+        if self.clock.now() % Clock::ticks(SWEEP) == 0 {
+            self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(&self.clock));
         }
     }
 }

@@ -81,8 +81,15 @@ impl Endpoint {
 /// An unused connection to an endpoint.
 struct Idle {
     stream: Stream,
+    since: Tick,
     until: Tick,
 }
+
+/// Connections that a worker keeps to one endpoint between two sweeps, however few it keeps for longer: requests that come in
+/// waves find the connections of the last wave.
+const WAVE: usize = 1024;
+/// A connection unused for so long is not part of a wave any more.
+const LEFT_OVER: Duration = Duration::from_secs(1);
 
 /// An endpoint as one worker uses it: its pool and what the worker has seen of it.
 pub(crate) struct LocalEndpoint {
@@ -93,6 +100,8 @@ pub(crate) struct LocalEndpoint {
     latency: Latency,
     avoidance: Avoidance,
     next_address: Cell<usize>,
+    /// Unused connections that are kept.
+    pub(crate) most_idle: Cell<usize>,
 }
 
 impl LocalEndpoint {
@@ -105,6 +114,7 @@ impl LocalEndpoint {
             latency: Latency::default(),
             avoidance: Avoidance::default(),
             next_address: Cell::new(0),
+            most_idle: Cell::new(0),
         })
     }
 
@@ -126,20 +136,24 @@ impl LocalEndpoint {
         found
     }
 
-    /// Keep a connection for the next request.
-    pub(crate) fn give_back(&self, stream: Stream, clock: &Clock, wait: Duration, most: usize) {
+    /// Keep a connection for the next request, for up to `wait`.
+    pub(crate) fn give_back(&self, stream: Stream, clock: &Clock, wait: Duration) {
         let mut pool = self.pool.borrow_mut();
-        if pool.len() < most {
-            pool.push(Idle { stream, until: clock.after(wait) });
+        if pool.len() < WAVE && self.most_idle.get() > 0 {
+            pool.push(Idle { stream, since: clock.now(), until: clock.after(wait) });
         }
         self.counters().idle.set(pool.len() as u64);
     }
 
-    /// Close what was unused for too long, or closed by the endpoint.
-    pub(crate) fn sweep(&self, now: Tick) {
+    /// Close what was unused for too long or closed by the endpoint, and what is left over beyond the limit, the oldest first.
+    pub(crate) fn sweep(&self, clock: &Clock) {
         let mut pool = self.pool.borrow_mut();
         if !pool.is_empty() {
+            let now = clock.now();
             pool.retain(|idle| idle.until > now && !idle.stream.is_disturbed());
+            let left_over = pool.partition_point(|idle| idle.since.saturating_add(Clock::ticks(LEFT_OVER)) <= now);
+            let surplus = left_over.min(pool.len().saturating_sub(self.most_idle.get()));
+            pool.drain(..surplus);
             self.counters().idle.set(pool.len() as u64);
         }
     }

@@ -92,8 +92,9 @@ impl Known {
             return Known::Other;
         }
         let (from, to) = (usize::from(STARTS[name.len()]), usize::from(STARTS[name.len() + 1]));
-        for (text, known) in &NAMES[from..to] {
-            if name.eq_ignore_ascii_case(text.as_bytes()) {
+        let first = name.first().map(u8::to_ascii_lowercase);
+        for (text, known) in NAMES.get(from..to).unwrap_or_default() {
+            if first == text.as_bytes().first().copied() && name.eq_ignore_ascii_case(text.as_bytes()) {
                 return *known;
             }
         }

@@ -5,6 +5,10 @@ use super::framing::{self, Length};
 use super::request::trim;
 use super::{Fields, HeadLimits, Options, Version};
 use crate::error::Kind;
+use std::mem::MaybeUninit;
+
+/// Heads with more fields than this are parsed on the heap.
+const FIELDS_ON_STACK: usize = 200;
 
 /// A response head, parsed once, strictly.
 #[derive(Clone, Debug)]
@@ -46,18 +50,22 @@ impl ResponseHead {
     pub fn parse(&mut self, bytes: &[u8], limits: &HeadLimits, to_head: bool) -> Result<(), Kind> {
         self.fields.clear();
         self.fields.bytes.extend_from_slice(bytes);
-        let mut headers = [httparse::EMPTY_HEADER; 100];
-        let mut more;
-        let mut room: &mut [httparse::Header<'_>] = &mut headers;
-        if limits.fields > room.len() && count_lines(bytes) > room.len() + 2 {
-            more = vec![httparse::EMPTY_HEADER; limits.fields];
-            room = &mut more;
+        if limits.fields <= FIELDS_ON_STACK {
+            let mut room = [MaybeUninit::uninit(); FIELDS_ON_STACK];
+            self.parse_with(bytes, room.get_mut(..limits.fields).unwrap_or_default(), to_head)
         } else {
-            let fields = limits.fields.min(room.len());
-            room = room.get_mut(..fields).unwrap_or_default();
+            self.parse_with(bytes, &mut vec![MaybeUninit::uninit(); limits.fields], to_head)
         }
-        let mut response = httparse::Response::new(room);
-        match response.parse(bytes) {
+    }
+
+    fn parse_with<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        headers: &mut [MaybeUninit<httparse::Header<'b>>],
+        to_head: bool,
+    ) -> Result<(), Kind> {
+        let mut response = httparse::Response::new(&mut []);
+        match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, headers) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Err(httparse::Error::TooManyHeaders) => return Err(Kind::ResponseTooLarge),
             _ => return Err(Kind::BadResponse),
@@ -103,10 +111,6 @@ impl ResponseHead {
     pub fn is_interim(&self) -> bool {
         self.status < 200 && self.status != 101
     }
-}
-
-fn count_lines(bytes: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', bytes).count()
 }
 
 #[cfg(test)]
