@@ -48,7 +48,7 @@ def test_check_finds_what_only_the_data_plane_knows(config: Path) -> None:
     config.write_text(text, "utf-8")
     done = run("check", "-c", str(config))
     assert done.returncode == 2
-    assert f"{config}:12: routes[1].filters[0].rewrite_path" in done.stderr
+    assert f"{config}:12: routes[1].filters[0]: regular expression: unclosed group" in done.stderr
 
 
 def test_check_runs_the_tests_of_the_file(config: Path) -> None:

@@ -29,12 +29,7 @@ struct Wait {
 
 impl Clock {
     pub(crate) fn new() -> Rc<Clock> {
-        Rc::new(Clock {
-            began: Instant::now(),
-            now: Cell::new(0),
-            waits: RefCell::default(),
-            free: RefCell::default(),
-        })
+        Rc::new(Clock { began: Instant::now(), now: Cell::new(0), waits: RefCell::default(), free: RefCell::default() })
     }
 
     /// The current tick, at most one behind.

@@ -48,8 +48,6 @@ pub(crate) struct Story<'a> {
     trusted: bool,
     pub(crate) client: Option<IpAddr>,
     pub(crate) request_id: [u8; 32],
-    /// The request brought an id of its own that is kept.
-    own_id: bool,
     pub(crate) route: Option<&'a Route>,
     pub(crate) upstream: Option<&'a UpstreamSettings>,
     /// Where the request went last.
@@ -92,23 +90,27 @@ pub(crate) async fn run(
 
 impl<'a> Story<'a> {
     /// Step 1, admit: who is the client, and how much may it send?
-    fn begin(exchange: &'a Exchange<'a>, down: &mut impl Downstream, request: &RequestHead) -> Story<'a> {
+    fn begin(exchange: &'a Exchange<'a>, down: &mut impl Downstream, request: &mut RequestHead) -> Story<'a> {
         let peer = exchange.origin.peer.map(|peer| peer.ip());
         let trusted = match peer {
-            Some(peer) => !exchange.listener.trusted.is_empty() && forwarded::is_trusted(peer, &exchange.listener.trusted),
+            Some(peer) => {
+                !exchange.listener.trusted.is_empty() && forwarded::is_trusted(peer, &exchange.listener.trusted)
+            }
             None => false,
         };
         let client = match peer {
             Some(peer) if trusted => Some(forwarded::client(peer, &exchange.listener.trusted, &request.fields)),
             peer => peer,
         };
+        if !trusted {
+            request.strip_identity();
+        }
         let mut story = Story {
             exchange,
             began: Instant::now(),
             trusted,
             client,
             request_id: [0; 32],
-            own_id: false,
             route: None,
             upstream: None,
             endpoint: None,
@@ -213,7 +215,11 @@ impl<'a> Story<'a> {
                 Err(error) => error,
             };
             if let Some(endpoint) = &self.endpoint {
-                endpoint.endpoint.counters().failures.add(u64::from(error.side() == penstock_rules::error::Side::Upstream));
+                endpoint
+                    .endpoint
+                    .counters()
+                    .failures
+                    .add(u64::from(error.side() == penstock_rules::error::Side::Upstream));
             }
             let again = match error.retry {
                 Retry::Never => false,
@@ -306,7 +312,7 @@ impl<'a> Story<'a> {
             framing,
             identity: self.exchange.identity,
             trusted: self.trusted,
-            request_id: if self.own_id { b"" } else { &self.request_id },
+            request_id: if request.fields.known(Known::XRequestId).is_some() { b"" } else { &self.request_id },
             upgrade: request.options.upgrade,
         };
         write_request(request, &lines, &mut up.wire.out);
@@ -408,7 +414,9 @@ impl<'a> Story<'a> {
             if let Err(kind) = self.check_total(down) {
                 return Poll::Ready(Err(kind));
             }
-            if !upload.is_done() && let Poll::Ready(Err(_)) = upload.poll(cx, clock, down, up) {
+            if !upload.is_done()
+                && let Poll::Ready(Err(_)) = upload.poll(cx, clock, down, up)
+            {
                 // Whoever failed, the answer is under way: it is delivered, and both connections end with it.
                 upload.stop();
                 down.close_after();
@@ -451,7 +459,9 @@ impl<'a> Story<'a> {
     fn finish(&mut self, down: &mut impl Downstream, up: H1, upload: &Pump, settings: &UpstreamSettings) {
         if !upload.is_done() || !down.is_ended() {
             down.close_after();
-        } else if up.persistent && up.is_clean() && up.wire.input().is_empty()
+        } else if up.persistent
+            && up.is_clean()
+            && up.wire.input().is_empty()
             && let Some(in_flight) = &self.endpoint
         {
             let wait = settings.plan.timeouts.idle;
@@ -532,10 +542,9 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// The client's request id where it is believed, else a new one.
+    /// A new request id, unless a proxy that is believed gave one.
     fn choose_id(&mut self, request: &RequestHead) {
-        if self.trusted && let Some(id) = request.fields.known(Known::XRequestId) && !id.is_empty() {
-            self.own_id = true;
+        if request.fields.known(Known::XRequestId).is_some() {
             return;
         }
         let worker = self.exchange.worker;
@@ -548,6 +557,6 @@ impl<'a> Story<'a> {
 
     /// The id of this exchange, for the log and the error page.
     pub(crate) fn id<'r>(&'r self, request: &'r RequestHead) -> &'r [u8] {
-        if self.own_id { request.fields.known(Known::XRequestId).unwrap_or_default() } else { &self.request_id }
+        request.fields.known(Known::XRequestId).unwrap_or(&self.request_id)
     }
 }

@@ -177,8 +177,7 @@ impl Registry {
             }
             made.map(Arc::new)
         });
-        let limits =
-            HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
+        let limits = HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
         UpstreamSettings { endpoints: endpoints.collect(), limits, plan: plan.clone() }
     }
 
@@ -197,9 +196,10 @@ impl Registry {
             Action::Split(shares) => shares.iter().map(|share| u64::from(share.weight)).sum(),
             _ => 0,
         };
-        let shared = self.routes.get(&plan.name).cloned().unwrap_or_else(|| {
-            Arc::new(SharedRoute { name: plan.name.clone(), counters: Sharded::new(self.workers) })
-        });
+        let shared =
+            self.routes.get(&plan.name).cloned().unwrap_or_else(|| {
+                Arc::new(SharedRoute { name: plan.name.clone(), counters: Sharded::new(self.workers) })
+            });
         Route { shared, filters, answer, shares, plan: plan.clone() }
     }
 }

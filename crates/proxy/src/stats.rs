@@ -77,8 +77,7 @@ fn routes(snapshot: &Snapshot) -> Vec<Value> {
     let row = |route: &SharedRoute| {
         let counters: &Sharded<RouteCounters> = &route.counters;
         let class = |class: usize| counters.sum(|counters| counters.statuses.get(class - 1).map_or(0, Counter::get));
-        let statuses: Map<String, Value> =
-            (1..=5).map(|digit| (format!("{digit}xx"), json!(class(digit)))).collect();
+        let statuses: Map<String, Value> = (1..=5).map(|digit| (format!("{digit}xx"), json!(class(digit)))).collect();
         json!({
             "name": route.name,
             "requests": (1..=5).map(class).sum::<u64>(),
@@ -128,6 +127,7 @@ fn endpoint(endpoint: &Endpoint, weight: u16) -> Value {
 /// Counts by word: what clients were refused for, or everything else that failed.
 fn by_kind(shared: &Shared, rejected: bool) -> Map<String, Value> {
     let kinds = Kind::ALL.iter().filter(|kind| (kind.side() == Side::Downstream) == rejected);
-    let count = |kind: &Kind| shared.counters.sum(|counters| counters.failures.get(kind.index()).map_or(0, Counter::get));
+    let count =
+        |kind: &Kind| shared.counters.sum(|counters| counters.failures.get(kind.index()).map_or(0, Counter::get));
     kinds.map(|kind| (kind.word().to_owned(), json!(count(kind)))).collect()
 }

@@ -25,7 +25,16 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: Stream, buffers: Rc<Buffers>) -> Wire {
-        Wire { stream, input: Loan::new(buffers), start: 0, end: 0, out: Vec::new(), sent: 0, bytes_in: 0, bytes_out: 0 }
+        Wire {
+            stream,
+            input: Loan::new(buffers),
+            start: 0,
+            end: 0,
+            out: Vec::new(),
+            sent: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
     }
 
     /// The socket alone; whatever was read and not used is lost.
@@ -137,7 +146,12 @@ impl Wire {
     }
 
     /// Write what is staged and `bytes` and `behind` after it in one go; how many of `bytes` and `behind` were written.
-    pub(crate) fn poll_write_through(&mut self, cx: &mut Context<'_>, bytes: &[u8], behind: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        behind: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let staged = self.out.get(self.sent..).unwrap_or_default();
         let before = staged.len();
         let parts = [IoSlice::new(staged), IoSlice::new(bytes), IoSlice::new(behind)];

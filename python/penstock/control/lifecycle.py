@@ -7,6 +7,7 @@ orders; whatever takes long (a reload, a drain) runs beside it, so that an order
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import queue
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from penstock.control.controller import Controller
 
 log = logging.getLogger("penstock")
+
+
+SIGNALS_HEARD = 0.25
+"""Seconds by which a signal that came to another thread is noticed."""
 
 
 class Order(enum.Enum):
@@ -58,8 +63,11 @@ class Lifecycle:
         """Take orders until the process is to end."""
         threading.Thread(target=self._reload_when_told, name="penstock-reload", daemon=True).start()
         try:
-            while self._take(self._orders.get()):
-                pass
+            while True:
+                # The system may hand a signal to any thread; Python acts on it only here, and only when this thread wakes.
+                with contextlib.suppress(queue.Empty):
+                    if not self._take(self._orders.get(timeout=SIGNALS_HEARD)):
+                        break
         finally:
             self.ended.set()
 

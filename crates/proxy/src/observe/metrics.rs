@@ -56,8 +56,10 @@ impl<T: Default> Sharded<T> {
 }
 
 /// Upper bounds of the latency histogram, in microseconds.
-pub(crate) const BOUNDS: [u64; 15] =
-    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000, 30_000_000];
+pub(crate) const BOUNDS: [u64; 15] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
+    30_000_000,
+];
 
 /// What a worker counts.
 #[derive(Debug)]

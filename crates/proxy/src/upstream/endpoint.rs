@@ -31,7 +31,10 @@ pub(crate) struct Endpoint {
 #[derive(Debug)]
 pub(crate) enum Place {
     /// The addresses of a name or the one that was configured; empty while the name has none.
-    Tcp { name: Option<(String, u16)>, addresses: ArcSwap<Vec<SocketAddr>> },
+    Tcp {
+        name: Option<(String, u16)>,
+        addresses: ArcSwap<Vec<SocketAddr>>,
+    },
     Unix(PathBuf),
 }
 

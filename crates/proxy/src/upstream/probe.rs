@@ -3,8 +3,8 @@
 use super::connect::connect_any;
 use super::endpoint::{Endpoint, Place};
 use crate::observe::events::Level;
-use crate::worker::Shared;
 use crate::stream::Stream;
+use crate::worker::Shared;
 use penstock_plan::HealthCheck;
 use penstock_rules::error::Kind;
 use penstock_rules::health::{Health, Outcome, Schedule, State};

@@ -24,9 +24,8 @@ pub(crate) fn resolver() -> Option<TokioResolver> {
     let mut options = ResolverOpts::default();
     options.timeout = Duration::from_secs(2);
     options.attempts = 2;
-    let builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
-        TokioResolver::builder_with_config(ResolverConfig::default(), Default::default())
-    });
+    let builder = TokioResolver::builder_tokio()
+        .unwrap_or_else(|_| TokioResolver::builder_with_config(ResolverConfig::default(), Default::default()));
     builder.with_options(options).build().ok()
 }
 
@@ -34,7 +33,11 @@ pub(crate) fn resolver() -> Option<TokioResolver> {
 ///
 /// # Errors
 /// What the resolver says.
-pub(crate) async fn ask(resolver: &TokioResolver, name: &str, port: u16) -> Result<(Vec<SocketAddr>, Duration), String> {
+pub(crate) async fn ask(
+    resolver: &TokioResolver,
+    name: &str,
+    port: u16,
+) -> Result<(Vec<SocketAddr>, Duration), String> {
     let answer = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
     let mut addresses: Vec<SocketAddr> = answer.iter().take(ADDRESSES).map(|ip| SocketAddr::new(ip, port)).collect();
     // IPv4 first: where both are given, both are tried.

@@ -129,6 +129,26 @@ impl RequestHead {
         self.text(self.raw_target)
     }
 
+    /// Forget what a client that is not believed says of itself (safety.md 134).
+    pub fn strip_identity(&mut self) {
+        let claims = |known: Known| {
+            matches!(
+                known,
+                Known::Forwarded
+                    | Known::XForwardedFor
+                    | Known::XForwardedHost
+                    | Known::XForwardedPort
+                    | Known::XForwardedPrefix
+                    | Known::XForwardedProto
+                    | Known::XRealIp
+                    | Known::XRequestId
+            )
+        };
+        if self.fields.iter().any(|field| claims(field.known)) {
+            self.fields.retain(|field| !claims(field.known));
+        }
+    }
+
     /// Bytes of the head as it came.
     pub fn raw_length(&self) -> usize {
         self.raw_length
@@ -180,6 +200,13 @@ impl RequestHead {
             return Err(Kind::UriTooLong);
         }
         for header in request.headers.iter() {
+            if header.name.contains('_') {
+                // What some origins read as another name is refused where it frames, dropped elsewhere (safety.md 13, 134).
+                if framing::is_disguised(header.name.as_bytes()) {
+                    return Err(Kind::BadHead);
+                }
+                continue;
+            }
             self.fields.index(range(header.name.as_bytes()), range(trim(header.value)));
         }
         self.read_host()?;
@@ -283,4 +310,47 @@ pub(super) fn trim(value: &[u8]) -> &[u8] {
     let start = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
     let end = value.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
     value.get(start..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 65536, fields: 100, uri: 8192 };
+
+    fn parse(text: &str) -> Result<RequestHead, Kind> {
+        let mut head = RequestHead::default();
+        head.parse(text.as_bytes(), &LIMITS).map(|()| head)
+    }
+
+    #[test]
+    fn a_head_is_read_into_its_parts() {
+        let head = parse("GET //a/./b?x=%20 HTTP/1.1\r\nHost: EXAMPLE.com:81\r\nX-A: 1\r\nX_B: 2\r\n\r\n").unwrap();
+        assert_eq!((head.method(), head.path(), head.query()), ("GET", "/a/b", Some("x=%20")));
+        assert_eq!((head.host(), head.port(), head.raw_target()), ("example.com", Some(81), "//a/./b?x=%20"));
+        assert_eq!((head.fields.get("x-a"), head.fields.len()), (Some(&b"1"[..]), 2));
+    }
+
+    #[test]
+    fn what_is_no_request_names_its_reason() {
+        for (text, kind) in [
+            ("GET / HTTP/1.1\r\n\r\n", Kind::BadHost),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Kind::BadHost),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadHead),
+            ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", Kind::BadVersion),
+            ("PRI * HTTP/2.0\r\n\r\n", Kind::BadVersion),
+            ("GET /\r\nHost: a\r\n\r\n", Kind::BadHead),
+            ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadUri),
+            ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadHost),
+            ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", Kind::MethodNotAllowed),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n", Kind::BadHead),
+            ("GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\n\r\n", Kind::BadHead),
+            ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadUri),
+        ] {
+            assert_eq!(parse(text).err(), Some(kind), "{text:?}");
+        }
+        assert_eq!(parse("GET http://A/x?y HTTP/1.1\r\nHost: a:80\r\n\r\n").unwrap().path(), "/x");
+        assert_eq!(parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().target, Target::Server);
+        assert_eq!(parse("GET / HTTP/1.0\r\n\r\n").unwrap().host(), "");
+    }
 }

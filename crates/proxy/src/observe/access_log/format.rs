@@ -37,8 +37,7 @@ impl Stamp {
     }
 
     fn write(&mut self) {
-        const MONTHS: [&str; 12] =
-            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let (year, month, day) = date(self.second / 86_400);
         let of_day = self.second % 86_400;
         let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
@@ -209,7 +208,9 @@ fn flags(story: &Story<'_>) -> [u8; 2] {
     let Some(kind) = story.error else { return *b"--" };
     let who = match kind {
         Kind::BodyTimeout | Kind::BodyTooSlow | Kind::ClientWriteTimeout | Kind::HeadTimeout => b'c',
-        Kind::ConnectTimeout | Kind::UpstreamHeadTimeout | Kind::UpstreamBodyTimeout | Kind::UpstreamWriteTimeout => b's',
+        Kind::ConnectTimeout | Kind::UpstreamHeadTimeout | Kind::UpstreamBodyTimeout | Kind::UpstreamWriteTimeout => {
+            b's'
+        }
         Kind::ClientClosed => b'C',
         kind if kind.side() == Side::Upstream => b'S',
         _ => b'P',
@@ -289,7 +290,9 @@ mod tests {
 
     #[test]
     fn dates_are_gregorian() {
-        for (days, expected) in [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_780, (2026, 11, 23))] {
+        for (days, expected) in
+            [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_780, (2026, 11, 23))]
+        {
             assert_eq!(date(days), expected);
         }
     }
