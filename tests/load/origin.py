@@ -1,7 +1,7 @@
 """An origin that says back what it was asked, on several ports at once, in a process of its own.
 
-An answer's body is one line, `METHOD target token version name`, and then the request's body; `token` and `version` are the
-request's X-Token and X-Version (`-` without).
+An answer's body is one line, `METHOD target token version name`, and then the request's body; `token` and `version`
+are the request's X-Token and X-Version (`-` without).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SPAWN = multiprocessing.get_context("spawn")
 
 
 class EchoOrigins:
-    """A process that listens on one port for each name."""
+    """A process that listens on one port for each name; on a unix socket if the name is `unix:/path`."""
 
     def __init__(self, *names: str) -> None:
         self._names = names or ("echo",)
@@ -124,6 +124,10 @@ async def _listen(pipe: Connection, names: tuple[str, ...]) -> None:
     loop = asyncio.get_running_loop()
     addresses = {}
     for name in names:
+        if name.startswith("unix:"):
+            await loop.create_unix_server(lambda name=name: Echo(name), name.removeprefix("unix:"))
+            addresses[name] = name
+            continue
         server = await loop.create_server(lambda name=name: Echo(name), "127.0.0.1", 0, backlog=1024)
         host, port = server.sockets[0].getsockname()
         addresses[name] = f"{host}:{port}"

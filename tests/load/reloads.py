@@ -1,7 +1,7 @@
 """A hundred reloads under load: routes, endpoints and headers change each time, and no answer is lost or mixed.
 
-Every configuration marks what it touches with its version: the path (`add_prefix`), a request field, a response field, and the
-endpoints it may use. An answer whose marks are of two versions was made from two configurations.
+Every configuration marks what it touches with its version: the path (`add_prefix`), a request field, a response field,
+and the endpoints it may use. An answer whose marks are of two versions was made from two configurations.
 """
 
 from __future__ import annotations
@@ -85,12 +85,9 @@ def versioned_config(version: int, addresses: dict[str, str], workers: int) -> d
 
 def run_reloads(requests: int, reloads: int = 100, workers: int = 2) -> Tally:
     """Load from 64 connections, and `reloads` applied evenly over it."""
-    with EchoOrigins(*NAMES) as origins:
-        with penstock.Proxy(versioned_config(0, origins.addresses, workers)) as proxy:
+    with EchoOrigins(*NAMES) as origins, penstock.Proxy(versioned_config(0, origins.addresses, workers)) as proxy:
 
-            def reload(number: int) -> None:
-                proxy.apply(versioned_config(number, origins.addresses, workers))
+        def reload(number: int) -> None:
+            proxy.apply(versioned_config(number, origins.addresses, workers))
 
-            return run_load(
-                Versioned(reloads), proxy.address("web"), requests=requests, marks=reloads, at_mark=reload
-            )
+        return run_load(Versioned(reloads), proxy.address("web"), requests=requests, marks=reloads, at_mark=reload)

@@ -1,7 +1,7 @@
 """What an actor must receive: expected lines against a buffer that is still filling.
 
-A block of expected lines is a row of parts: heads (a start line and its fields, in any order), chunked bodies, error pages and
-literal bytes. Each part says of a buffer that it matches so many bytes, that it needs more, or what is wrong.
+A block of expected lines is a row of parts: heads (a start line and its fields, in any order), chunked bodies, error
+pages and literal bytes. Each part says of a buffer that it matches so many bytes, that it needs more, or what is wrong.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _INTERIMS = re.compile(r"^\{at most (\d+) interim\}$")
 _ERROR = re.compile(r"^\{error( json)?(, close)?\}$")
 
 
-class Mismatch(AssertionError):
+class MismatchError(AssertionError):
     """What was received is not what was expected."""
 
 
@@ -80,12 +80,12 @@ class Literal:
         if want.startswith(got):
             return MORE
         at = next((n for n, (a, b) in enumerate(zip(want, got, strict=False)) if a != b), 0)
-        raise Mismatch(f"expected bytes {_short(want[at:])}\n     got bytes {_short(got[at:])}  (at byte {at})")
+        raise MismatchError(f"expected bytes {_short(want[at:])}\n     got bytes {_short(got[at:])}  (at byte {at})")
 
 
 @dataclass
 class Head:
-    """A start line and fields; names in any case, in any order, but those of one name in theirs. `?name` may be missing."""
+    """A start line and fields: names in any case and order, but those of one name in theirs. `?name` may be missing."""
 
     start: str
     fields: list[tuple[str, str]]
@@ -97,12 +97,14 @@ class Head:
             return MORE
         start, *lines = got[:end].decode("latin-1").split("\r\n")
         if bad := [line for line in lines if not re.match(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+:", line)]:
-            raise Mismatch(f"not a field line: {bad[0]!r}")
+            raise MismatchError(f"not a field line: {bad[0]!r}")
         seen = [(name.lower(), value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)]
         faults = [] if match_value(self.start, start, names) else [f"- {self.start}", f"+ {start}"]
         faults += self._compare(seen, names)
         if faults:
-            raise Mismatch("the head differs (- expected, + received):\n" + "\n".join(f"  {line}" for line in faults))
+            raise MismatchError(
+                "the head differs (- expected, + received):\n" + "\n".join(f"  {line}" for line in faults)
+            )
         return end + 4
 
     def _compare(self, seen: list[tuple[str, str]], names: Names) -> list[str]:
@@ -139,18 +141,20 @@ class Chunks:
             if end < 0:
                 return MORE
             if not re.fullmatch(rb"[0-9a-fA-F]{1,16}", got[at:end]):
-                raise Mismatch(f"not a chunk size: {_short(got[at:end])}")
+                raise MismatchError(f"not a chunk size: {_short(got[at:end])}")
             size = int(got[at:end], 16)
             if size == 0:
                 if content != want:
-                    raise Mismatch(f"chunked content: expected {_short(want)}\n                      got {_short(content)}")
+                    raise MismatchError(
+                        f"chunked content: expected {_short(want)}\n                      got {_short(content)}"
+                    )
                 return end + 2
             if len(got) < end + 2 + size + 2:
                 return MORE
             content += got[end + 2 : end + 2 + size]
             at = end + 2 + size + 2
             if got[at - 2 : at] != b"\r\n":
-                raise Mismatch(f"no CRLF after a chunk: {_short(got[at - 2 :])}")
+                raise MismatchError(f"no CRLF after a chunk: {_short(got[at - 2 :])}")
         return at
 
 
@@ -176,7 +180,7 @@ class ErrorPage:
         faults = list(self._faults(start, fields, body, names))
         if faults:
             shown = got[: end + 4].decode("latin-1") + body
-            raise Mismatch("not the error page expected:\n  " + "\n  ".join(faults) + f"\nreceived\n{shown}")
+            raise MismatchError("not the error page expected:\n  " + "\n  ".join(faults) + f"\nreceived\n{shown}")
         return end + 4 + length
 
     def _faults(self, start: str, fields: dict[str, str], body: str, names: Names) -> list[str]:
@@ -209,7 +213,7 @@ class Interims:
         if found is None:
             return MORE
         if (count := len(re.findall(rb"HTTP/1\.1 1", found[0]))) > self.limit:
-            raise Mismatch(f"{count} interim answers, more than {self.limit}")
+            raise MismatchError(f"{count} interim answers, more than {self.limit}")
         return found.end()
 
 

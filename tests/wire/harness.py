@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.wire.expect import MORE, Mismatch, compile_lines, substitute
-from tests.wire.peers import TimedOut
+from tests.wire.expect import MORE, MismatchError, compile_lines, substitute
+from tests.wire.peers import TimedOutError
 from tests.wire.script import Case, Do, Hear, Say, Step, unescape, with_line_end
 
 if TYPE_CHECKING:
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from tests.wire.stage import Stage
 
 
-class Failed(AssertionError):
+class CaseError(AssertionError):
     """A case that went otherwise than written; the message is the dialogue up to there and the difference."""
 
 
 def run_case(case: Case, stage: Stage, cut: Cut = "whole") -> None:
-    """Perform a case, its client's bytes cut in one of the ways of `Cut`. Raises `Failed`."""
+    """Perform a case, its client's bytes cut in one of the ways of `Cut`. Raises `CaseError`."""
     dialogue = Dialogue(case, stage, cut)
     try:
         dialogue.perform()
@@ -41,12 +41,12 @@ class Dialogue:
             try:
                 self._perform(step)
             except (AssertionError, OSError) as fault:
-                raise Failed(self._report(number, fault)) from None
+                raise CaseError(self._report(number, fault)) from None
         try:
             self._stage.watch()
             self._expect_silence()
         except (AssertionError, OSError) as fault:
-            raise Failed(self._report(len(self._case.steps), fault)) from None
+            raise CaseError(self._report(len(self._case.steps), fault)) from None
 
     def clean_up(self) -> None:
         """Leave nothing open for the next case."""
@@ -88,7 +88,7 @@ class Dialogue:
             connection.read_until(done)
         if matched == MORE:
             ending = "was reset" if connection.was_reset else "ended"
-            raise Mismatch(f"the connection {ending} before this; it had brought {bytes(connection.received)!r}")
+            raise MismatchError(f"the connection {ending} before this; it had brought {bytes(connection.received)!r}")
         del connection.received[:matched]
 
     def _do(self, step: Do) -> None:
@@ -116,7 +116,7 @@ class Dialogue:
 
     def _see_end(self, step: Do) -> None:
         connection = self._connection(step.actor)
-        connection.read_until(lambda received: bool(received))
+        connection.read_until(bool)
         assert not connection.received, f"bytes instead of the end: {bytes(connection.received)!r}"
         assert step.verb == "sees close" or not connection.was_reset, "a reset instead of a clean end"
 
@@ -147,7 +147,7 @@ class Dialogue:
             return origin.connections[-1]
         at = int(actor[-1]) - 1
         if len(origin.accept_all()) <= at:
-            raise TimedOut(f"{actor}: the origin has accepted {len(origin.connections)} connections")
+            raise TimedOutError(f"{actor}: the origin has accepted {len(origin.connections)} connections")
         return origin.connections[at]
 
     def _origin(self, actor: str) -> Origin:
@@ -162,7 +162,8 @@ class Dialogue:
             assert not got, f"at the end, {name} had got bytes that no step expects: {got!r}"
         for name, client in self._clients.items():
             got = b"" if client.ended else client.read_what_is_there()
-            assert not (got or client.received), f"at the end, {name} had got bytes that no step expects: {got!r}"
+            unread = got or bytes(client.received)
+            assert not unread, f"at the end, {name} had got bytes that no step expects: {unread!r}"
 
     def _report(self, failed: int, fault: BaseException) -> str:
         case = self._case

@@ -27,7 +27,7 @@ Address = tuple[str, int] | str
 Cut = str  # "whole" | "bytes" | "halves"
 
 
-class TimedOut(AssertionError):
+class TimedOutError(AssertionError):
     """What was awaited did not happen within the deadline."""
 
 
@@ -78,14 +78,14 @@ class Connection:
         return True
 
     def read_until(self, done: Callable[[bytes], bool], deadline: float = DEADLINE) -> None:
-        """Receive until `done` says so or the peer ends; `TimedOut` at the deadline."""
+        """Receive until `done` says so or the peer ends; `TimedOutError` at the deadline."""
         end = time.monotonic() + deadline
         while not done(bytes(self.received)) and not self.ended:
             self.sock.settimeout(max(0.001, end - time.monotonic()))
             try:
                 self.read_some()
             except TimeoutError:
-                raise TimedOut(f"nothing more within {deadline:g} s; so far {_shown(self.received)}") from None
+                raise TimedOutError(f"nothing more within {deadline:g} s; so far {_shown(self.received)}") from None
 
     def read_some(self) -> None:
         """One read."""
@@ -98,7 +98,7 @@ class Connection:
 
     def read_what_is_there(self) -> bytes:
         """What has arrived and nobody asked for."""
-        with contextlib.suppress(TimedOut):
+        with contextlib.suppress(TimedOutError):
             self.read_until(lambda _: False, deadline=0.001)
         return bytes(self.received)
 
@@ -180,7 +180,7 @@ class Origin:
             ready, _, _ = select.select(waiting, [], [], max(0.0, end - time.monotonic()))
             if not ready:
                 seen = f"so far {_shown(latest.received)}" if latest else "no connection either"
-                raise TimedOut(f"nothing more at the origin within {DEADLINE:g} s; {seen}")
+                raise TimedOutError(f"nothing more at the origin within {DEADLINE:g} s; {seen}")
             if latest is not None and latest.sock in ready:
                 latest.read_some()
             else:
@@ -201,7 +201,7 @@ class Origin:
         for connection in self.accept_all():
             if not connection.ended:
                 connection.half_close()
-                with contextlib.suppress(TimedOut):
+                with contextlib.suppress(TimedOutError):
                     connection.read_until(lambda _: False, deadline=1.0)
             connection.close()
         self.connections = []

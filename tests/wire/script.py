@@ -11,8 +11,8 @@ A file holds cases; docs/testing.md describes the format with an example. One li
     ACTOR< text                 ACTOR must receive it
     ACTOR verb words            anything else that an actor does or sees, such as `client closes`
 
-Actors are `client`, `client2`... (connections to Penstock) and the endpoints that the configuration names (`origin`, `second`,
-`third`, `app`): an endpoint's name alone means its latest connection, `origin1` its first of this case.
+Actors are `client`, `client2`... (connections to Penstock) and the endpoints that the configuration names (`origin`,
+`second`, `third`, `app`): an endpoint's name alone means its latest connection, `origin1` its first of this case.
 """
 
 from __future__ import annotations

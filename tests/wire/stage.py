@@ -94,7 +94,8 @@ class Stage:
         client.read_until(lambda _: False)
         client.close()
         answer = bytes(client.received)
-        assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nwatch"), f"sentinel got {answer!r}"
+        is_its_own = answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\nwatch")
+        assert is_its_own, f"the sentinel got {answer!r}"
 
     def _fill(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -118,7 +119,7 @@ class Stage:
 
 
 def complete(config: Config) -> Config:
-    """Fill in what a snippet leaves out: one worker, a listener `web`, an upstream `origin`, a route to it, the sentinel."""
+    """Fill in what a snippet leaves out: one worker, a listener `web`, an upstream `origin`, a route to it."""
     listeners = config.setdefault("listeners", {"web": {}})
     for listener in listeners.values():
         listener.setdefault("bind", "127.0.0.1:0")

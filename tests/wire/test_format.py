@@ -1,4 +1,4 @@
-"""The harness itself: what it reads, that it passes what is right, and that it fails, with the difference, what is not."""
+"""The harness itself: what it reads, that it passes what is right, and fails with the difference what is not."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.wire.expect import MORE, Mismatch, compile_lines
-from tests.wire.harness import Failed, run_case
+from tests.wire.expect import MORE, MismatchError, compile_lines
+from tests.wire.harness import CaseError, run_case
 from tests.wire.peers import connect
 from tests.wire.receive_queue import wait_until_read
 from tests.wire.script import Do, FormatError, Hear, Say, parse_text, unescape, with_line_end
@@ -83,7 +83,7 @@ def test_a_right_dialogue_passes(stage: Stage, cut: str) -> None:
 )
 def test_a_wrong_dialogue_fails_and_says_why(stage: Stage, was: str, becomes: str, told: str) -> None:
     assert was in TALK
-    with pytest.raises(Failed) as failure:
+    with pytest.raises(CaseError) as failure:
         run_case(parse_text(TALK.replace(was, becomes, 1))[0], stage)
     assert told in str(failure.value)
     assert "text.case:1: a talk" in str(failure.value)
@@ -100,7 +100,9 @@ def test_steps() -> None:
 
 
 def test_each_is_unfolded_and_config_holds_until_the_next() -> None:
-    cases = parse_text("=== one\nconfig:\n    [a]\n    b = 1\n\n=== two\neach: x | y z\nclient> {each}\nconfig:\n    [c]\n=== three\n")
+    cases = parse_text(
+        "=== one\nconfig:\n    [a]\n    b = 1\n\n=== two\neach: x | y z\nclient> {each}\nconfig:\n    [c]\n=== three\n"
+    )
     assert [(case.title, case.config) for case in cases] == [
         ("one", ""),
         ("two [x]", "[a]\nb = 1\n"),
@@ -127,7 +129,11 @@ def test_escapes_and_line_ends() -> None:
     [
         (("{chunks hello}", ""), b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\nmore", b"more"),
         (("{some chunks he}",), b"1\r\nh\r\n1\r\ne\r\n3\r\nllo\r\n", b"3\r\nllo\r\n"),
-        (("HTTP/1.1 200 OK", "a: {x}", "b: {x}", "?c: 1", ""), b"HTTP/1.1 200 OK\r\nB: 1\r\nA:1\r\nDate: now\r\n\r\n", b""),
+        (
+            ("HTTP/1.1 200 OK", "a: {x}", "b: {x}", "?c: 1", ""),
+            b"HTTP/1.1 200 OK\r\nB: 1\r\nA:1\r\nDate: now\r\n\r\n",
+            b"",
+        ),
         (("{at most 2 interim}",), b"HTTP/1.1 103 Hi\r\na: b\r\n\r\nHTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n"),
     ],
 )
@@ -154,7 +160,7 @@ def test_what_matches(lines: tuple[str, ...], got: bytes, rest: bytes) -> None:
     ],
 )
 def test_what_does_not_match(lines: tuple[str, ...], got: bytes) -> None:
-    with pytest.raises(Mismatch):
+    with pytest.raises(MismatchError):
         compile_lines(lines)[0].match(got, {})
 
 
