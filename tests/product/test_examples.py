@@ -1,4 +1,4 @@
-"""Every file of examples/ is checked as it is, and driven with its addresses made system-given and origins that echo."""
+"""Every file of examples/ is checked as it is, and driven with system-given addresses and origins that echo."""
 
 from __future__ import annotations
 
