@@ -70,13 +70,13 @@ def test_ping_and_close_codes_pass(url: str) -> None:
 
 
 def test_a_client_that_closes_first(url: str) -> None:
-    client = connect(url)
-    client.close(1000, "enough")
-    with pytest.raises(ConnectionClosedOK):
-        client.recv(timeout=5)
+    with connect(url) as client:
+        client.close(1000, "enough")
+        with pytest.raises(ConnectionClosedOK):
+            client.recv(timeout=5)
 
 
 def test_what_is_no_websocket_path_is_no_tunnel(url: str) -> None:
-    with pytest.raises(InvalidStatus) as refused:
-        connect(url.removesuffix("/ws") + "/other")
+    with pytest.raises(InvalidStatus) as refused, connect(url.removesuffix("/ws") + "/other"):
+        pass
     assert refused.value.response.status_code in (502, 503)  # nothing listens behind the pages of the example
