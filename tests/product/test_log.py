@@ -81,9 +81,10 @@ def _logged(folder: Path, format_name: str, peers: tuple[str, str]) -> list[str]
     with penstock.Proxy(_config(log, format_name, *peers)) as proxy:
         for name, request in REQUESTS.items():
             assert _ask(proxy.address("web"), request).startswith(b"HTTP/1.1 %d " % STATUSES[name]), name
-    written = log.read_bytes()
-    assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f-\x9f]", written.decode("utf-8").encode("utf-8").replace(b"\n", b""))
-    lines = written.decode("utf-8").splitlines()
+    text = log.read_bytes().decode("utf-8")
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
+    lines = text.split("\n")
+    assert lines.pop() == ""
     assert len(lines) == len(REQUESTS)
     return lines
 
