@@ -227,7 +227,7 @@ def compile_lines(lines: tuple[str, ...]) -> list[Part]:
     fresh = True  # a start line can only stand where a message can begin
     while at < len(lines):
         line = lines[at]
-        if fresh and _START.match(line):
+        if fresh and "\\r" not in line and _START.match(line):
             part, at = _head(lines, at)
             parts.append(part)
             fresh = isinstance(part, ErrorPage) or at < len(lines)

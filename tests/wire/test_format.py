@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,9 @@ from tests.wire.expect import MORE, MismatchError, compile_lines
 from tests.wire.harness import CaseError, run_case
 from tests.wire.peers import connect
 from tests.wire.receive_queue import wait_until_read
-from tests.wire.script import Do, FormatError, Hear, Say, parse_text, unescape, with_line_end
-from tests.wire.stage import Config, Stage
+from tests.wire.script import Case, Do, FormatError, Hear, Say, parse_text, unescape, with_line_end
+from tests.wire.stage import Config, Stage, complete
+from tests.wire.test_cases import CASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,3 +176,12 @@ def test_the_receive_queue_is_seen(stage: Stage) -> None:
     assert wait_until_read(client.sock, limit=0.05)
     origin.received.clear()
     client.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file}:{case.line}")
+def test_every_case_can_be_compiled(case: Case) -> None:
+    assert any(isinstance(step, Hear) or step.verb == "sees close" for step in case.steps if not isinstance(step, Say))
+    for step in case.steps:
+        if isinstance(step, Hear):
+            assert compile_lines(step.lines)
+    complete(tomllib.loads(case.config))
