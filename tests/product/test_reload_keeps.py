@@ -1,4 +1,4 @@
-"""What a change must not touch: connections, tunnels, requests under way, counters; and what a refused one must not touch."""
+"""What a change must not touch: connections, tunnels, requests under way, counters; and what a refused one must not."""
 
 from __future__ import annotations
 
