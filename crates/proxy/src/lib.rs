@@ -1,1 +1,25 @@
-//! Work in progress.
+//! The runtime: sockets, workers, exchanges. What is decided here without I/O belongs in `penstock-rules`.
+//!
+//! [`engine`] starts threads and swaps snapshots, `listen` accepts, `connection` keeps a client's connection, `exchange` tells
+//! the story of one request, `relay` moves bytes, and `respond` alone turns a failure into an answer.
+#![forbid(unsafe_code)]
+
+mod buffers;
+mod clock;
+mod codec;
+mod connection;
+mod control;
+mod engine;
+mod exchange;
+mod listen;
+mod observe;
+mod relay;
+mod respond;
+mod snapshot;
+mod stats;
+mod stream;
+mod upstream;
+mod wire;
+mod worker;
+
+pub use engine::{Applied, Engine, check};

@@ -1,1 +1,14 @@
-//! Work in progress.
+//! Decisions, and nothing else: no sockets, no tokio, no clock, no dice, no Python. Everything here takes bytes, events and
+//! `now`, and returns what is to be done, so that every decision is tested in memory.
+//!
+//! Bytes from the network reach [`http`]; none of them may panic here.
+#![forbid(unsafe_code)]
+
+pub mod balance;
+pub mod error;
+pub mod fault;
+pub mod filter;
+pub mod health;
+pub mod http;
+pub mod network;
+pub mod route;

@@ -1,0 +1,68 @@
+"""How long a configuration of many routes takes from file to Plan: the first time, and again after a change.
+
+`python bench/config_load.py [--routes 10000] [--filters]` prints milliseconds; a reload is the best of five, each
+with one route changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+import time
+from pathlib import Path
+
+started = time.perf_counter()
+from penstock.config import check, compile_plan, load  # noqa: E402 - the import is part of what is measured
+
+imported = time.perf_counter() - started
+
+
+def document(routes: int, change: int, *, filters: bool) -> str:
+    """A file with one listener, 100 upstreams and many routes, one of which depends on `change`."""
+    parts = ['[listeners.web]\nbind = ":8080"\n']
+    parts += [f'[upstreams.u{i}]\nendpoints = ["10.0.0.{i}:9000"]\n' for i in range(100)]
+    for i in range(routes):
+        path = f"/changed{change}/" if i == routes // 2 else f"/s{i}/"
+        parts.append(
+            f'[[routes]]\nname = "r{i}"\nmatch = \'host == "h{i}.example" and path.startswith("{path}")\'\n'
+            f'upstream = "u{i % 100}"\n'
+        )
+        if filters:
+            parts.append(f'filters = [{{ strip_prefix = "/s{i}" }}, {{ set_request_header = {{ "X-R" = "{i}" }} }}]\n')
+    return "".join(parts)
+
+
+def once(file: Path) -> tuple[float, float, float]:
+    """Milliseconds of load, check and compile."""
+    times = [time.perf_counter()]
+    loaded = load(file)
+    times.append(time.perf_counter())
+    check(loaded)
+    times.append(time.perf_counter())
+    compile_plan(loaded.config, loaded.folder, 1)
+    times.append(time.perf_counter())
+    steps = [1000 * (after - before) for before, after in itertools.pairwise(times)]
+    return steps[0], steps[1], steps[2]
+
+
+def run() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--routes", type=int, default=10_000)
+    parser.add_argument("--filters", action="store_true", help="two filters on each route")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "penstock.toml"
+        runs = []
+        for change in range(6):
+            file.write_text(document(options.routes, change, filters=options.filters))
+            runs.append(once(file))
+        size = file.stat().st_size / 1e6
+    print(f"{options.routes} routes, {size:.1f} MB; import {1000 * imported:.0f} ms")
+    for name, steps in (("cold", runs[0]), ("reload", min(runs[1:], key=sum))):
+        print(f"{name:6} {sum(steps):4.0f} ms = load {steps[0]:.0f} + check {steps[1]:.0f} + compile {steps[2]:.0f}")
+
+
+if __name__ == "__main__":
+    run()

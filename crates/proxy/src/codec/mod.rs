@@ -1,0 +1,76 @@
+//! Between bytes and messages. A codec knows how a message looks on its wire; the rest of the proxy sees heads and bodies
+//! through these traits, and is the same for every version.
+
+pub(crate) mod h1;
+
+use crate::clock::Alarm;
+use penstock_rules::error::Kind;
+use penstock_rules::http::{Fields, RequestHead, ResponseHead};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// What a body has next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chunk {
+    /// Bytes, to be seen with [`Incoming::chunk`].
+    Bytes,
+    /// Nothing more.
+    End,
+}
+
+/// A body as it comes in.
+pub(crate) trait Incoming {
+    /// Wait for bytes or the end. Fails by itself when the peer keeps it waiting too long.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Kind>>;
+    /// The bytes that are here now.
+    fn chunk(&self) -> &[u8];
+    /// Use up the first `count` of them.
+    fn consume(&mut self, count: usize);
+    /// Fields behind the body that may be forwarded.
+    fn trailers(&self) -> Option<Fields>;
+    /// Whether all of the body was consumed.
+    fn is_ended(&self) -> bool;
+    /// Bytes of the body that were seen so far.
+    fn received(&self) -> u64;
+    /// Do not blame the peer for so many ticks: the other side could not take more.
+    fn excuse(&mut self, ticks: u64);
+}
+
+/// A body as it goes out.
+pub(crate) trait Outgoing {
+    /// Take some of `bytes`, which are not empty; how many. May hold small ones back until [`Self::poll_flush`].
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Kind>>;
+    /// The body ends here. Staged: flush after it.
+    fn finish(&mut self, trailers: Option<&Fields>);
+    /// Write out what is held back.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Kind>>;
+    /// Nothing more goes out; said to the peer, where its version can.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// A stream whose bytes are passed on as they are, behind an upgrade.
+pub(crate) trait Tunnel: Incoming + Outgoing {
+    /// From now on bytes are passed as they are, both ways; `idle` is how long they may stay away.
+    fn become_tunnel(&mut self, idle: Duration);
+}
+
+/// The client's side of an exchange.
+pub(crate) trait Downstream: Tunnel {
+    /// Take in the body that `head` announces, up to `limit` bytes and no slower than `rate` bytes a second.
+    fn accept_body(&mut self, head: &RequestHead, limit: Option<u64>, rate: u32);
+    /// Take back a response head that was staged but not written; false if some of it was.
+    fn retract(&mut self) -> bool;
+    /// Bytes written to the client on this connection, those included that are staged.
+    fn written(&self) -> u64;
+    /// Whoever wakes the task of this exchange.
+    fn alarm(&self) -> &Rc<Alarm>;
+    /// Stage the head of the final response. `via`: it came from an origin.
+    fn respond(&mut self, head: &ResponseHead, via: bool);
+    /// Stage an interim response.
+    fn interim(&mut self, head: &ResponseHead);
+    /// Close behind this exchange.
+    fn close_after(&mut self);
+    /// Ready only when the client is gone for good; a client that only stopped sending is still there.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}

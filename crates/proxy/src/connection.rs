@@ -1,0 +1,262 @@
+//! One connection of a client, from accept to close.
+//!
+//! While it waits, a connection is a small task without buffers. What it needs to serve requests (a burst) is made when the
+//! first byte comes, and given up when no further request follows soon.
+
+use crate::clock::{Alarm, NEVER, Tick};
+use crate::codec::Outgoing;
+use crate::codec::h1::{CLIENT, H1, Waits};
+use crate::exchange::{self, Exchange};
+use crate::listen::Accepted;
+use crate::respond;
+use crate::snapshot::SharedListener;
+use crate::stream::Stream;
+use crate::wire::Wire;
+use crate::worker::Worker;
+use penstock_rules::error::Kind;
+use penstock_rules::http::{Identity, RequestHead, ResponseHead};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// How long a connection keeps its burst while it waits for a next request, and how many of a worker may at once.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGERING: usize = 512;
+/// What a client may still send of a body that nobody wants, and how long that may take (safety.md R4).
+const UNWANTED: usize = 64 * 1024;
+const UNWANTED_WAIT: Duration = Duration::from_secs(1);
+
+/// What does not change while a connection lives.
+pub(crate) struct Origin {
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) port: Option<u16>,
+    pub(crate) listener: Arc<SharedListener>,
+}
+
+/// Why a burst ended.
+enum Rest {
+    /// Quiet for now: the connection waits on.
+    Quiet(Stream),
+    Closed,
+}
+
+/// Serve a connection until it closes.
+pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
+    let peer = accepted.peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    let origin = Open { origin: Origin { peer, port: accepted.port, listener: accepted.listener }, worker: &worker };
+    let alarm = Rc::new(worker.clock.alarm());
+    poll_fn(|cx| {
+        alarm.register(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let mut stream = accepted.stream;
+    let mut served = 0;
+    loop {
+        if !wait_for_request(&worker, &origin.origin, &stream, &alarm, served == 0).await {
+            return;
+        }
+        let burst = Box::pin(burst(&worker, &origin.origin, stream, Rc::clone(&alarm), &mut served));
+        match Guarded(burst).await {
+            Ok(Rest::Quiet(quiet)) => stream = quiet,
+            Ok(Rest::Closed) => return,
+            Err(Panicked) => {
+                worker.counters().panics.add(1);
+                worker.counters().fail(Kind::Internal);
+                return;
+            }
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Open<'a> {
+    origin: Origin,
+    worker: &'a Worker,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.worker.counters().connections.subtract(1);
+        self.origin.listener.open.fetch_sub(1, Relaxed);
+        self.origin.listener.counters.of(self.worker.index).open.subtract(1);
+    }
+}
+
+/// Wait until there is something to read; false: close.
+async fn wait_for_request(worker: &Rc<Worker>, origin: &Origin, stream: &Stream, alarm: &Alarm, first: bool) -> bool {
+    let mut until = NEVER;
+    poll_fn(|cx| {
+        if stream.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if until == NEVER {
+            // A client that connects and says nothing has the time of a head, not of a kept connection.
+            let Some(wait) = idle_wait(worker, origin, first) else { return Poll::Ready(false) };
+            until = worker.clock.after(wait);
+        }
+        if worker.clock.now() >= until || is_closing(worker, origin) {
+            return Poll::Ready(false);
+        }
+        alarm.clear();
+        alarm.lower(until);
+        Poll::Pending
+    })
+    .await
+}
+
+fn idle_wait(worker: &Worker, origin: &Origin, first: bool) -> Option<Duration> {
+    let local = worker.local()?;
+    let (_, listener) = local.snapshot.listener(origin.listener.id)?;
+    Some(if first { listener.plan.timeouts.head } else { listener.plan.timeouts.idle })
+}
+
+/// Whether the connection is to end as soon as nothing is under way on it.
+fn is_closing(worker: &Worker, origin: &Origin) -> bool {
+    worker.is_draining() || worker.local().is_none_or(|local| local.snapshot.listener(origin.listener.id).is_none())
+}
+
+/// Serve requests as long as they follow each other soon.
+async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<Alarm>, served: &mut u32) -> Rest {
+    let patience = Waits { body: Duration::from_secs(60), write: Duration::from_secs(60) };
+    let mut down = H1::new(Wire::new(stream, Rc::clone(&worker.buffers)), alarm, CLIENT, patience);
+    let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
+    let peer = origin.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
+    let identity = Identity::new(&peer, "http", origin.port);
+    loop {
+        let Some(local) = worker.local() else { return Rest::Closed };
+        let Some((index, listener)) = local.snapshot.listener(origin.listener.id) else { return Rest::Closed };
+        down.waits = Waits { body: listener.plan.timeouts.body, write: listener.plan.timeouts.write };
+        let until = worker.clock.after(listener.plan.timeouts.head);
+        match read_head(&mut down, &mut request, &listener.limits, until).await {
+            Ok(true) => {}
+            Ok(false) => return Rest::Closed,
+            Err(kind) => {
+                respond::refuse(worker, &local, origin, &mut down, kind).await;
+                hang_up(down).await;
+                return Rest::Closed;
+            }
+        }
+        *served = served.saturating_add(1);
+        let last = listener.plan.limits.requests.is_some_and(|most| *served >= most);
+        if last || worker.is_draining() {
+            down.persistent = false;
+        }
+        let exchange = Exchange { worker, local: &local, origin, listener, index, identity: &identity };
+        exchange::run(&exchange, &mut down, &mut request, &mut response).await;
+        drop(local);
+        if !down.is_clean() {
+            hang_up(down).await;
+            return Rest::Closed;
+        }
+        if !down.persistent {
+            return Rest::Closed;
+        }
+        if down.wire.input().is_empty() && !more_soon(worker, origin, &down).await {
+            return Rest::Quiet(down.wire.into_stream());
+        }
+        request.fields.shrink(crate::buffers::SMALL);
+    }
+}
+
+/// Read a head; false: the client closed first.
+async fn read_head(
+    down: &mut H1,
+    request: &mut RequestHead,
+    limits: &penstock_rules::http::HeadLimits,
+    until: Tick,
+) -> Result<bool, Kind> {
+    poll_fn(|cx| match down.poll_request(cx, request, limits) {
+        Poll::Ready(result) => Poll::Ready(result.map(|head| head.is_some())),
+        Poll::Pending if down.alarm.clock().now() >= until => Poll::Ready(Err(Kind::HeadTimeout)),
+        Poll::Pending => {
+            down.alarm.clear();
+            down.alarm.lower(until);
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// Wait a moment for the next request, with the burst kept at hand.
+async fn more_soon(worker: &Worker, origin: &Origin, down: &H1) -> bool {
+    if worker.lingering.get() >= LINGERING {
+        return false;
+    }
+    worker.lingering.set(worker.lingering.get() + 1);
+    let _lingering = Lingering(worker);
+    let mut until = NEVER;
+    poll_fn(|cx| {
+        if down.wire.stream().poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if until == NEVER {
+            until = worker.clock.after(LINGER);
+        }
+        if worker.clock.now() >= until || is_closing(worker, origin) {
+            return Poll::Ready(false);
+        }
+        down.alarm.clear();
+        down.alarm.lower(until);
+        Poll::Pending
+    })
+    .await
+}
+
+struct Lingering<'a>(&'a Worker);
+
+impl Drop for Lingering<'_> {
+    fn drop(&mut self) {
+        self.0.lingering.set(self.0.lingering.get().saturating_sub(1));
+    }
+}
+
+/// Close so that the client can still read what was sent: say the end, then take in for a moment what it is still sending,
+/// unread (a reset would take the answer with it, RFC 9112 §9.6).
+async fn hang_up(mut down: H1) {
+    let until = down.alarm.clock().after(UNWANTED_WAIT);
+    let mut left = UNWANTED;
+    poll_fn(|cx| {
+        ready!(down.poll_shutdown(cx));
+        loop {
+            down.wire.release();
+            match down.wire.poll_fill(cx, crate::buffers::SMALL, false) {
+                Poll::Ready(Ok(count)) if count > 0 && count <= left => left -= count,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        if down.alarm.clock().now() >= until {
+            return Poll::Ready(());
+        }
+        down.alarm.clear();
+        down.alarm.lower(until);
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A panic came out of the future; what it owned was dropped.
+struct Panicked;
+
+/// Turns a panic into a value: it ends one connection and nothing else (design.md §3).
+struct Guarded<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // The future is never polled again after a panic, so nobody sees what it left half done; the worker's own cells
+        // hold no invariant over a poll.
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(_) => Poll::Ready(Err(Panicked)),
+        }
+    }
+}

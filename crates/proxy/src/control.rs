@@ -1,0 +1,111 @@
+//! The control thread: names and probes, whatever is not part of a request.
+
+use crate::snapshot::Snapshot;
+use crate::upstream::endpoint::{Endpoint, Place};
+use crate::upstream::{probe, resolve};
+use crate::worker::Shared;
+use hickory_resolver::TokioResolver;
+use penstock_plan::HealthCheck;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+/// What the control thread is told.
+pub(crate) enum Command {
+    /// Ask for these names once and say which have no address, each with the reason.
+    Resolve(Vec<Arc<Endpoint>>, SyncSender<Vec<String>>),
+    /// Look after the endpoints of this snapshot, and no others.
+    Follow(Arc<Snapshot>),
+    Stop,
+}
+
+/// What is followed, by endpoint: the health check, to see whether it changed, and the tasks.
+type Followed = HashMap<u64, (Option<HealthCheck>, Vec<AbortHandle>)>;
+
+/// Run until told to stop.
+pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) {
+    let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
+    runtime.block_on(obey(shared, commands));
+}
+
+async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let mut resolver: Option<Arc<TokioResolver>> = None;
+    let mut followed = Followed::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Resolve(endpoints, answer) => {
+                // Made with the first name: a configuration of addresses needs none.
+                if resolver.is_none() {
+                    resolver = resolve::resolver().map(Arc::new);
+                }
+                let resolver = resolver.clone();
+                tokio::task::spawn_local(async move {
+                    let _ = answer.try_send(resolve_all(resolver, endpoints).await);
+                });
+            }
+            Command::Follow(snapshot) => followed = follow(&shared, &resolver, &snapshot, followed),
+            Command::Stop => return,
+        }
+    }
+}
+
+async fn resolve_all(resolver: Option<Arc<TokioResolver>>, endpoints: Vec<Arc<Endpoint>>) -> Vec<String> {
+    let tasks: Vec<_> = endpoints
+        .into_iter()
+        .map(|endpoint| {
+            let resolver = resolver.clone();
+            tokio::task::spawn_local(async move {
+                let outcome = match &resolver {
+                    Some(resolver) => resolve::refresh(resolver, &endpoint).await.map(|_| ()),
+                    None => Err("this machine has no resolver".into()),
+                };
+                outcome.map_err(|reason| format!("{} does not resolve yet: {reason}", endpoint.address)).err()
+            })
+        })
+        .collect();
+    let mut warnings = Vec::new();
+    for task in tasks {
+        warnings.extend(task.await.ok().flatten());
+    }
+    warnings
+}
+
+/// Start what is new, end what is gone or changed, leave the rest alone.
+fn follow(
+    shared: &Arc<Shared>,
+    resolver: &Option<Arc<TokioResolver>>,
+    snapshot: &Snapshot,
+    mut before: Followed,
+) -> Followed {
+    let mut now = Followed::new();
+    for upstream in &snapshot.upstreams {
+        let check = &upstream.plan.health_check;
+        for endpoint in &upstream.endpoints {
+            if before.get(&endpoint.id).is_some_and(|(known, _)| known == check)
+                && let Some(unchanged) = before.remove(&endpoint.id)
+            {
+                now.insert(endpoint.id, unchanged);
+                continue;
+            }
+            let mut tasks = Vec::new();
+            if let (Place::Tcp { name: Some(_), .. }, Some(resolver)) = (&endpoint.place, resolver) {
+                let following = resolve::follow(Arc::clone(resolver), Arc::clone(endpoint), Arc::clone(shared));
+                tasks.push(tokio::task::spawn_local(following).abort_handle());
+            }
+            match check {
+                Some(check) => {
+                    let name = upstream.plan.name.clone();
+                    let probing = probe::follow(name, Arc::clone(endpoint), check.clone(), Arc::clone(shared));
+                    tasks.push(tokio::task::spawn_local(probing).abort_handle());
+                }
+                None => endpoint.set_health(false, "not probed".into()),
+            }
+            now.insert(endpoint.id, (check.clone(), tasks));
+        }
+    }
+    before.into_values().flat_map(|(_, tasks)| tasks).for_each(|task| task.abort());
+    now
+}

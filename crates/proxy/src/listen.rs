@@ -1,0 +1,216 @@
+//! Listening sockets: opened by the control side, accepted from by the workers.
+
+use crate::connection;
+use crate::snapshot::SharedListener;
+use crate::stream::Stream;
+use crate::worker::Worker;
+use arc_swap::ArcSwap;
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+
+/// Connections that wait to be accepted, per socket. The system caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// How long a worker that has no descriptor left waits before it accepts again.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+/// One listening socket of one worker.
+pub(crate) struct Socket {
+    /// What it was bound for; the same in all workers.
+    pub(crate) key: String,
+    /// The listener it belongs to now: a reload may give it to another.
+    pub(crate) owner: Arc<ArcSwap<SharedListener>>,
+    pub(crate) raw: RawSocket,
+    pub(crate) port: Option<u16>,
+}
+
+/// A set of sockets on one address, one a worker.
+pub(crate) struct Bound {
+    pub(crate) sockets: Vec<RawSocket>,
+    /// The real address, as text.
+    pub(crate) address: String,
+    pub(crate) port: Option<u16>,
+}
+
+/// Open `workers` sockets on `bind`.
+///
+/// # Errors
+/// What the system says, in words that name the remedy where there is one.
+pub(crate) fn open(bind: &str, workers: usize) -> Result<Bound, String> {
+    let opened = match bind.strip_prefix("unix:") {
+        Some(path) => open_unix(Path::new(path), workers),
+        None => open_tcp(bind, workers),
+    };
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!("cannot listen on {bind}: the address is in use by another process"),
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot listen on {bind}: permission denied (ports below 1024 need CAP_NET_BIND_SERVICE)")
+        }
+        io::ErrorKind::AddrNotAvailable => format!("cannot listen on {bind}: this machine has no such address"),
+        _ => format!("cannot listen on {bind}: {error}"),
+    })
+}
+
+fn open_tcp(bind: &str, workers: usize) -> io::Result<Bound> {
+    let wanted = match bind.strip_prefix(':') {
+        Some(port) => {
+            let port = port.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+            // One socket for both families, where the machine has both.
+            match open_sockets(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), workers) {
+                Err(error) if is_without_ipv6(&error) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+                opened => return opened,
+            }
+        }
+        None => bind.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
+    };
+    open_sockets(wanted, workers)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn open_sockets(wanted: SocketAddr, workers: usize) -> io::Result<Bound> {
+    if wanted.port() != 0 {
+        // SO_REUSEPORT would let a second process of ours share the port unseen: ask once without it.
+        socket(wanted, false)?.bind(&wanted.into())?;
+    }
+    let mut address = wanted;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = socket(address, true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        if let Some(real) = socket.local_addr()?.as_socket() {
+            address = real;
+        }
+        sockets.push(socket);
+    }
+    Ok(Bound { sockets, address: address.to_string(), port: Some(address.port()) })
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit these: no call per connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_keepalive(true)?;
+    Ok(socket)
+}
+
+fn open_unix(path: &Path, workers: usize) -> io::Result<Bound> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    // Left behind by a process that is gone; anything but a socket stays.
+    if let Ok(found) = std::fs::symlink_metadata(path) {
+        use std::os::unix::fs::FileTypeExt;
+        if found.file_type().is_socket() {
+            std::fs::remove_file(path)?;
+        }
+    }
+    let socket = RawSocket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    let sockets = (0..workers).map(|_| socket.try_clone()).collect::<io::Result<_>>()?;
+    Ok(Bound { sockets, address: format!("unix:{}", path.display()), port: None })
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// Accepts on one socket of one worker.
+pub(crate) struct Acceptor {
+    worker: Rc<Worker>,
+    listening: Listening,
+    owner: Arc<ArcSwap<SharedListener>>,
+    port: Option<u16>,
+}
+
+/// Who connected, and to what.
+pub(crate) struct Accepted {
+    pub(crate) stream: Stream,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) port: Option<u16>,
+    pub(crate) listener: Arc<SharedListener>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(worker: Rc<Worker>, socket: Socket) -> io::Result<Rc<Acceptor>> {
+        let listening = match socket.port {
+            Some(_) => Listening::Tcp(TcpListener::from_std(socket.raw.into())?),
+            None => Listening::Unix(UnixListener::from_std(socket.raw.into())?),
+        };
+        Ok(Rc::new(Acceptor { worker, listening, owner: socket.owner, port: socket.port }))
+    }
+
+    /// Accept until the task is ended.
+    pub(crate) async fn run(self: Rc<Self>) {
+        loop {
+            match std::future::poll_fn(|cx| self.poll_accept(cx)).await {
+                Ok((stream, peer)) => self.begin(stream, peer),
+                // The client was gone before we looked.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => {
+                    self.owner.load().counters.of(self.worker.index).refused.add(1);
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    }
+
+    /// Take in who waits already, without waiting for more.
+    pub(crate) fn accept_waiting(&self) {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        while let Poll::Ready(Ok((stream, peer))) = self.poll_accept(&mut cx) {
+            self.begin(stream, peer);
+        }
+    }
+
+    fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
+        match &self.listening {
+            Listening::Tcp(listener) => {
+                listener.poll_accept(cx).map_ok(|(stream, peer)| (Stream::Tcp(stream), Some(peer)))
+            }
+            Listening::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| (Stream::Unix(stream), None)),
+        }
+    }
+
+    fn begin(&self, stream: Stream, peer: Option<SocketAddr>) {
+        let listener = self.owner.load_full();
+        let limit = self
+            .worker
+            .local()
+            .and_then(|local| local.snapshot.listener(listener.id)?.1.plan.limits.connections)
+            .map_or(u64::MAX, u64::from);
+        let counters = listener.counters.of(self.worker.index);
+        if listener.open.fetch_add(1, Relaxed) >= limit {
+            listener.open.fetch_sub(1, Relaxed);
+            counters.refused.add(1);
+            self.worker.counters().fail(penstock_rules::error::Kind::TooManyConnections);
+            return;
+        }
+        counters.accepted.add(1);
+        counters.open.add(1);
+        self.worker.counters().connections.add(1);
+        let accepted = Accepted { stream, peer, port: self.port, listener };
+        tokio::task::spawn_local(connection::run(Rc::clone(&self.worker), accepted));
+    }
+}

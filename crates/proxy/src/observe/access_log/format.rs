@@ -1,0 +1,304 @@
+//! How a record looks. Whatever came from the network is escaped: a record is one line, whatever a client sent (safety.md 146).
+
+use crate::connection::Origin;
+use crate::exchange::Story;
+use penstock_plan::LogFormat;
+use penstock_rules::error::{Kind, Side};
+use penstock_rules::http::{Known, RequestHead, ResponseHead};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// One exchange, whole.
+pub(crate) struct Record<'a> {
+    pub(crate) story: &'a Story<'a>,
+    pub(crate) request: &'a RequestHead,
+    pub(crate) response: &'a ResponseHead,
+    pub(crate) total: Duration,
+    pub(crate) bytes_in: u64,
+}
+
+/// The time of the last record, written out: most records share their second with the one before.
+#[derive(Default)]
+pub(crate) struct Stamp {
+    second: u64,
+    /// `2026-11-23T16:21:00`
+    iso: String,
+    /// `23/Nov/2026:16:21:00 +0000`
+    common: String,
+}
+
+impl Stamp {
+    fn set(&mut self) -> u32 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if self.second != now.as_secs() || self.iso.is_empty() {
+            self.second = now.as_secs();
+            self.write();
+        }
+        now.subsec_millis()
+    }
+
+    fn write(&mut self) {
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let (year, month, day) = date(self.second / 86_400);
+        let of_day = self.second % 86_400;
+        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+        self.iso = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+        let name = MONTHS.get(month as usize - 1).copied().unwrap_or_default();
+        self.common = format!("{day:02}/{name}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000");
+    }
+}
+
+/// Year, month and day of a day since 1970, in the Gregorian calendar (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms", `civil_from_days`).
+fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// One JSON object.
+pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
+    let Record { story, request, .. } = record;
+    let millis = stamp.set();
+    put(to, b"{\"time\":\"");
+    put(to, stamp.iso.as_bytes());
+    put(to, b".");
+    put(to, &[b'0' + (millis / 100) as u8, b'0' + (millis / 10 % 10) as u8, b'0' + (millis % 10) as u8]);
+    put(to, b"Z\",\"client\":\"");
+    address(story.client, to);
+    text(to, b"\",\"listener\":\"", story.exchange.listener.plan.name.as_bytes());
+    text(to, b"\",\"method\":\"", request.method().as_bytes());
+    text(to, b"\",\"host\":\"", request.host().as_bytes());
+    text(to, b"\",\"target\":\"", request.raw_target().as_bytes());
+    put(to, b"\",\"version\":\"");
+    put(to, request.version.number().as_bytes());
+    number(to, b"\",\"status\":", u64::from(story.status));
+    text(to, b",\"route\":\"", story.route.map_or("", |route| route.plan.name.as_str()).as_bytes());
+    text(to, b"\",\"upstream\":\"", story.upstream.map_or("", |upstream| upstream.plan.name.as_str()).as_bytes());
+    text(to, b"\",\"endpoint\":\"", endpoint(story).as_bytes());
+    number(to, b"\",\"bytes_in\":", record.bytes_in);
+    number(to, b",\"bytes_out\":", story.bytes_out);
+    millis_of(to, b",\"connect_ms\":", story.connect);
+    put(to, b",\"first_byte_ms\":");
+    match story.answered {
+        Some(answered) => millis_of(to, b"", answered),
+        None => put(to, b"null"),
+    }
+    millis_of(to, b",\"total_ms\":", record.total);
+    number(to, b",\"retries\":", u64::from(story.attempts.saturating_sub(1)));
+    put(to, if story.reused { b",\"reused\":true" } else { b",\"reused\":false" });
+    text(to, b",\"request_id\":\"", story.id(request));
+    text(to, b"\",\"user_agent\":\"", request.fields.known(Known::UserAgent).unwrap_or_default());
+    text(to, b"\",\"referer\":\"", request.fields.known(Known::Referer).unwrap_or_default());
+    text(to, b"\",\"outcome\":\"", outcome(story).as_bytes());
+    text(to, b"\",\"cause\":\"", story.error.map_or("", Kind::word).as_bytes());
+    put(to, b"\"}\n");
+}
+
+/// The combined log format.
+pub(crate) fn combined(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
+    let Record { story, request, .. } = record;
+    stamp.set();
+    address(story.client, to);
+    put(to, b" - - [");
+    put(to, stamp.common.as_bytes());
+    text(to, b"] \"", request.method().as_bytes());
+    text(to, b" ", request.raw_target().as_bytes());
+    put(to, b" ");
+    put(to, request.version.as_str().as_bytes());
+    number(to, b"\" ", u64::from(story.status));
+    number(to, b" ", story.bytes_out);
+    or_dash(to, b" \"", request.fields.known(Known::Referer));
+    or_dash(to, b"\" \"", request.fields.known(Known::UserAgent));
+    put(to, b"\"\n");
+}
+
+/// Timers and termination flags in HAProxy's order: `client [time] listener upstream/endpoint TR/Tw/Tc/Tr/Ta status bytes - -
+/// flags`, with the request line last.
+pub(crate) fn haproxy(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
+    let Record { story, request, .. } = record;
+    let millis = stamp.set();
+    address(story.client, to);
+    number(to, b":", story.exchange.origin.peer.map_or(0, |peer| u64::from(peer.port())));
+    put(to, b" [");
+    put(to, stamp.common.strip_suffix(" +0000").unwrap_or(&stamp.common).as_bytes());
+    put(to, format!(".{millis:03}] ").as_bytes());
+    text(to, b"", story.exchange.listener.plan.name.as_bytes());
+    text(to, b" ", story.upstream.map_or("-", |upstream| upstream.plan.name.as_str()).as_bytes());
+    let endpoint = match endpoint(story) {
+        "" => "<NOSRV>",
+        endpoint => endpoint,
+    };
+    text(to, b"/", endpoint.as_bytes());
+    number(to, b" 0/0/", story.connect.as_millis().try_into().unwrap_or(u64::MAX));
+    match story.answered {
+        Some(answered) => {
+            let answered = answered.saturating_sub(story.connect).as_millis();
+            number(to, b"/", answered.try_into().unwrap_or(u64::MAX));
+        }
+        None => put(to, b"/-1"),
+    }
+    number(to, b"/", record.total.as_millis().try_into().unwrap_or(u64::MAX));
+    number(to, b" ", u64::from(story.status));
+    number(to, b" ", story.bytes_out);
+    put(to, b" - - ");
+    put(to, &flags(story));
+    number(to, b"-- ", story.exchange.worker.counters().connections.get());
+    number(to, b"/", story.exchange.origin.listener.counters.of(story.exchange.worker.index).open.get());
+    let in_flight = story.endpoint.as_ref().map_or(0, |endpoint| endpoint.endpoint.counters().in_flight.get());
+    number(to, b"/", in_flight);
+    number(to, b"/", in_flight);
+    number(to, b"/", u64::from(story.attempts.saturating_sub(1)));
+    text(to, b" 0/0 \"", request.method().as_bytes());
+    text(to, b" ", request.raw_target().as_bytes());
+    put(to, b" ");
+    put(to, request.version.as_str().as_bytes());
+    put(to, b"\"\n");
+}
+
+/// A record of what never became a request.
+pub(crate) fn refused(format: LogFormat, origin: &Origin, kind: Kind, stamp: &mut Stamp, to: &mut Vec<u8>) {
+    let millis = stamp.set();
+    let client = origin.peer.map(|peer| peer.ip());
+    let status = u64::from(kind.status());
+    match format {
+        LogFormat::Json => {
+            put(to, format!("{{\"time\":\"{}.{millis:03}Z\",\"client\":\"", stamp.iso).as_bytes());
+            address(client, to);
+            text(to, b"\",\"listener\":\"", origin.listener.name.as_bytes());
+            number(to, b"\",\"status\":", status);
+            text(to, b",\"outcome\":\"refused\",\"cause\":\"", kind.word().as_bytes());
+            put(to, b"\"}\n");
+        }
+        LogFormat::Combined => {
+            address(client, to);
+            put(to, format!(" - - [{}] \"-\" {status} 0 \"-\" \"-\"\n", stamp.common).as_bytes());
+        }
+        LogFormat::Haproxy => {
+            address(client, to);
+            let port = origin.peer.as_ref().map_or(0, SocketAddr::port);
+            let time = stamp.common.strip_suffix(" +0000").unwrap_or(&stamp.common);
+            let name = &origin.listener.name;
+            let line = format!(
+                ":{port} [{time}.{millis:03}] {name} {name}/<NOSRV> -1/-1/-1/-1/0 {status} 0 - - PR-- 0/0/0/0/0 0/0 \"<BADREQ>\"\n"
+            );
+            put(to, line.as_bytes());
+        }
+    }
+}
+
+/// One plain word for how it ended.
+fn outcome(story: &Story<'_>) -> &'static str {
+    match (story.error.map(Kind::side), story.upgraded) {
+        (None, true) => "tunnel",
+        (None, false) => "ok",
+        (Some(Side::Downstream), _) => "client_error",
+        (Some(Side::Upstream), _) => "upstream_error",
+        (Some(Side::Proxy), _) => "proxy_error",
+    }
+}
+
+/// Who ended it (C client, c client's timeout, S server, s server's timeout, P proxy, - nobody) and when (R request, C connect,
+/// H response head, D body, - end).
+fn flags(story: &Story<'_>) -> [u8; 2] {
+    let Some(kind) = story.error else { return *b"--" };
+    let who = match kind {
+        Kind::BodyTimeout | Kind::BodyTooSlow | Kind::ClientWriteTimeout | Kind::HeadTimeout => b'c',
+        Kind::ConnectTimeout | Kind::UpstreamHeadTimeout | Kind::UpstreamBodyTimeout | Kind::UpstreamWriteTimeout => b's',
+        Kind::ClientClosed => b'C',
+        kind if kind.side() == Side::Upstream => b'S',
+        _ => b'P',
+    };
+    let when = match kind {
+        Kind::ConnectRefused | Kind::ConnectTimeout | Kind::ConnectFailed | Kind::Unresolved | Kind::NoEndpoint => b'C',
+        _ if story.answered.is_some() => b'D',
+        _ if story.attempts > 0 => b'H',
+        _ => b'R',
+    };
+    [who, when]
+}
+
+fn endpoint<'a>(story: &'a Story<'_>) -> &'a str {
+    story.endpoint.as_ref().map_or("", |endpoint| &endpoint.endpoint.shared.address)
+}
+
+fn put(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend_from_slice(bytes);
+}
+
+fn number(to: &mut Vec<u8>, before: &[u8], value: u64) {
+    put(to, before);
+    put(to, itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Milliseconds with three decimals.
+fn millis_of(to: &mut Vec<u8>, before: &[u8], value: Duration) {
+    let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+    number(to, before, micros / 1000);
+    let rest = micros % 1000;
+    put(to, &[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
+}
+
+fn or_dash(to: &mut Vec<u8>, before: &[u8], value: Option<&[u8]>) {
+    text(to, before, value.filter(|value| !value.is_empty()).unwrap_or(b"-"));
+}
+
+fn address(address: Option<IpAddr>, to: &mut Vec<u8>) {
+    match address {
+        Some(IpAddr::V4(address)) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    put(to, b".");
+                }
+                put(to, itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        Some(address) => put(to, address.to_string().as_bytes()),
+        None => put(to, b"unix"),
+    }
+}
+
+/// Bytes from the network: printable ASCII as it is, quotes and backslashes escaped, all else as `\u00XX`.
+fn text(to: &mut Vec<u8>, before: &[u8], bytes: &[u8]) {
+    put(to, before);
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|&byte| !plain(byte)) {
+        put(to, rest.get(..at).unwrap_or_default());
+        match rest.get(at) {
+            Some(byte @ (b'"' | b'\\')) => put(to, &[b'\\', *byte]),
+            Some(byte) => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                put(to, &[b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
+            None => {}
+        }
+        rest = rest.get(at + 1..).unwrap_or_default();
+    }
+    put(to, rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_gregorian() {
+        for (days, expected) in [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_780, (2026, 11, 23))] {
+            assert_eq!(date(days), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_from_the_network_breaks_a_line() {
+        let mut to = Vec::new();
+        text(&mut to, b"", b"a\"b\\c\r\n\x1b[31m\xff");
+        assert_eq!(String::from_utf8(to).unwrap(), r#"a\"b\\c\u000d\u000a\u001b[31m\u00ff"#);
+    }
+}

@@ -1,0 +1,142 @@
+//! Moving bytes from one side to the other: the only loop that does.
+
+use crate::clock::{Alarm, Clock, Tick};
+use crate::codec::{Chunk, Incoming, Outgoing, Tunnel};
+use penstock_rules::error::Kind;
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+/// One direction of an exchange: what comes in here goes out there, never faster than it can.
+#[derive(Debug, Default)]
+pub(crate) struct Pump {
+    state: State,
+    /// Since when the receiver takes nothing.
+    blocked: Option<Tick>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Moving,
+    /// The end is staged.
+    Flushing,
+    Done,
+}
+
+/// Which side of a pump failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Source(Kind),
+    Sink(Kind),
+}
+
+impl Failure {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Failure::Source(kind) | Failure::Sink(kind) => kind,
+        }
+    }
+}
+
+impl Pump {
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Nothing more goes this way.
+    pub(crate) fn stop(&mut self) {
+        self.state = State::Done;
+    }
+
+    /// Move what can be moved; ready when the end went out.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        clock: &Clock,
+        source: &mut impl Incoming,
+        sink: &mut impl Outgoing,
+    ) -> Poll<Result<(), Failure>> {
+        loop {
+            match self.state {
+                State::Done => return Poll::Ready(Ok(())),
+                State::Flushing => {
+                    ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
+                    self.state = State::Done;
+                }
+                State::Moving => {
+                    if source.chunk().is_empty() {
+                        match source.poll_chunk(cx).map_err(Failure::Source)? {
+                            Poll::Ready(Chunk::Bytes) => {}
+                            Poll::Ready(Chunk::End) => {
+                                sink.finish(source.trailers().as_ref());
+                                self.state = State::Flushing;
+                                continue;
+                            }
+                            Poll::Pending => {
+                                ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
+                                return Poll::Pending;
+                            }
+                        }
+                    }
+                    match sink.poll_send(cx, source.chunk()).map_err(Failure::Sink)? {
+                        Poll::Ready(count) => {
+                            if let Some(since) = self.blocked.take() {
+                                source.excuse(clock.now().saturating_sub(since));
+                            }
+                            source.consume(count);
+                        }
+                        Poll::Pending => {
+                            self.blocked.get_or_insert(clock.now());
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Pass bytes both ways until both ends are reached, one breaks, or nothing moves for too long. An end is passed on in its own
+/// direction only (safety.md 170).
+pub(crate) async fn tunnel(alarm: &Alarm, down: &mut impl Tunnel, up: &mut impl Tunnel) -> Kind {
+    let (mut request, mut response) = (Pump::default(), Pump::default());
+    let (mut request_shut, mut response_shut) = (false, false);
+    let clock = std::rc::Rc::clone(alarm.clock());
+    let mut moved = (0, clock.now());
+    poll_fn(|cx| {
+        alarm.clear();
+        let first = one_way(cx, &clock, (&mut request, &mut request_shut), down, up);
+        let second = one_way(cx, &clock, (&mut response, &mut response_shut), up, down);
+        let total = down.received() + up.received();
+        if total != moved.0 {
+            // Silence is judged over both directions: a one-way stream is not idle.
+            moved = (total, clock.now());
+            down.excuse(0);
+            up.excuse(0);
+        }
+        match (first, second) {
+            (Poll::Ready(Err(failure)), _) | (_, Poll::Ready(Err(failure))) => Poll::Ready(match failure.kind() {
+                Kind::BodyTimeout | Kind::UpstreamBodyTimeout => Kind::TunnelIdle,
+                kind => kind,
+            }),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Kind::ClientClosed),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+fn one_way(
+    cx: &mut Context<'_>,
+    clock: &Clock,
+    (pump, shut): (&mut Pump, &mut bool),
+    from: &mut impl Incoming,
+    to: &mut impl Outgoing,
+) -> Poll<Result<(), Failure>> {
+    ready!(pump.poll(cx, clock, from, to))?;
+    if !*shut {
+        ready!(to.poll_shutdown(cx));
+        *shut = true;
+    }
+    Poll::Ready(Ok(()))
+}

@@ -1,0 +1,117 @@
+//! The one place that turns a failure into an answer. Nothing of the request is echoed (safety.md R9).
+
+use crate::codec::Downstream;
+use crate::codec::h1::H1;
+use crate::connection::Origin;
+use crate::exchange::Story;
+use crate::observe::access_log;
+use crate::worker::{Local, Worker};
+use penstock_rules::error::Kind;
+use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, reason_phrase};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+
+/// How long a client is asked to stay away when no endpoint can take its request, in seconds.
+const RETRY_AFTER: &str = "1";
+
+/// Answer a failed exchange; the status that was sent, or that stands for it where nobody is left to read one.
+pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request: &RequestHead, kind: Kind) -> u16 {
+    let status = kind.status();
+    if matches!(kind, Kind::ClientClosed | Kind::ClientWriteTimeout) {
+        down.close_after();
+        return status;
+    }
+    let mut head = page_head(kind);
+    let id = story.id(request);
+    head.fields.push("x-request-id", id);
+    let id = String::from_utf8_lossy(id);
+    let body = if wants_json(request) {
+        head.fields.push("content-type", "application/json");
+        serde_json::json!({ "status": status, "error": reason_phrase(status), "request_id": id }).to_string()
+    } else {
+        head.fields.push("content-type", "text/plain; charset=utf-8");
+        format!("{status} {}\nrequest id: {id}\n", reason_phrase(status))
+    };
+    if send(down, &head, body.as_bytes()).await.is_err() {
+        down.close_after();
+    }
+    status
+}
+
+/// Answer what never became a request, and close.
+pub(crate) async fn refuse(worker: &Rc<Worker>, local: &Local, origin: &Origin, down: &mut H1, kind: Kind) {
+    worker.counters().fail(kind);
+    let status = kind.status();
+    local.snapshot.unrouted.counters.of(worker.index).observe(status, down.wire.bytes_in, 0);
+    if let Some(log) = &local.snapshot.plan.access_log {
+        access_log::add_refused(log.format, origin, kind, &mut worker.records.borrow_mut());
+        worker.counters().records.add(1);
+    }
+    down.close_after();
+    if kind != Kind::ClientClosed {
+        let mut head = page_head(kind);
+        head.fields.push("content-type", "text/plain; charset=utf-8");
+        let body = format!("{status} {}\n", reason_phrase(status));
+        // Whether the client still reads it is its own affair.
+        let _ = send(down, &head, body.as_bytes()).await;
+    }
+}
+
+/// Send a response of our own whole.
+///
+/// # Errors
+/// That of the client's side.
+pub(crate) async fn send(down: &mut impl Downstream, head: &ResponseHead, body: &[u8]) -> Result<(), Kind> {
+    let mut sized = std::borrow::Cow::Borrowed(head);
+    if head.length != Length::Bytes(body.len() as u64) {
+        let sized = sized.to_mut();
+        sized.length = Length::Bytes(body.len() as u64);
+        sized.declared = Some(body.len() as u64);
+    }
+    if !down.is_ended() {
+        // A body that nobody will read: the connection ends behind the answer (safety.md R4).
+        down.close_after();
+    }
+    down.respond(&sized, false);
+    let mut sent = 0;
+    poll_fn(|cx| {
+        down.alarm().clear();
+        while let Some(rest) = body.get(sent..).filter(|rest| !rest.is_empty()) {
+            sent += ready!(down.poll_send(cx, rest))?;
+        }
+        down.poll_flush(cx)
+    })
+    .await?;
+    down.finish(None);
+    poll_fn(|cx| match down.poll_flush(cx) {
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}
+
+fn page_head(kind: Kind) -> ResponseHead {
+    let mut head = ResponseHead::default();
+    head.compose(kind.status());
+    match kind {
+        Kind::NoEndpoint | Kind::Unresolved | Kind::TooManyConnections | Kind::Draining => {
+            head.fields.push("retry-after", RETRY_AFTER);
+        }
+        Kind::MethodNotAllowed => head.fields.push("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        _ => {}
+    }
+    head
+}
+
+/// Whether the client asks for JSON before it asks for a page.
+fn wants_json(request: &RequestHead) -> bool {
+    let Some(accept) = request.fields.known(Known::Accept) else { return false };
+    let accept = String::from_utf8_lossy(accept).to_ascii_lowercase();
+    let json = accept.find("application/json").or_else(|| accept.find("+json"));
+    match (json, accept.find("text/html")) {
+        (Some(json), Some(html)) => json < html,
+        (json, None) => json.is_some(),
+        (None, _) => false,
+    }
+}

@@ -1,0 +1,249 @@
+//! The running configuration: one immutable value, built whole before it is swapped in (conventions.md 5).
+
+use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded};
+use crate::upstream::endpoint::Endpoint;
+use penstock_plan::{Action, Plan, Respond, Upstream};
+use penstock_rules::fault::Fault;
+use penstock_rules::filter::Filters;
+use penstock_rules::http::{HeadLimits, ResponseHead};
+use penstock_rules::network::Network;
+use penstock_rules::route::Table;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Everything a worker needs to serve requests under one plan.
+pub(crate) struct Snapshot {
+    pub(crate) plan: Plan,
+    pub(crate) table: Table,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) upstreams: Vec<UpstreamSettings>,
+    pub(crate) routes: Vec<Route>,
+    /// Counts what took no route.
+    pub(crate) unrouted: Arc<SharedRoute>,
+    /// Index into `listeners` by the id of the shared part.
+    by_id: HashMap<u64, usize>,
+}
+
+/// A listener under one plan.
+pub(crate) struct Listener {
+    pub(crate) shared: Arc<SharedListener>,
+    pub(crate) plan: penstock_plan::Listener,
+    pub(crate) limits: HeadLimits,
+    pub(crate) trusted: Vec<Network>,
+}
+
+/// What outlives a reload of a listener.
+#[derive(Debug)]
+pub(crate) struct SharedListener {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) counters: Sharded<ListenerCounters>,
+    /// Open connections of all workers; touched once a connection, for the limit.
+    pub(crate) open: AtomicU64,
+}
+
+/// An upstream under one plan.
+pub(crate) struct UpstreamSettings {
+    pub(crate) plan: Upstream,
+    pub(crate) limits: HeadLimits,
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// A route under one plan.
+pub(crate) struct Route {
+    pub(crate) shared: Arc<SharedRoute>,
+    pub(crate) plan: penstock_plan::Route,
+    pub(crate) filters: Filters,
+    /// A fixed answer or a redirect, ready to be sent.
+    pub(crate) answer: Option<Answer>,
+    /// Sum of the weights of a split.
+    pub(crate) shares: u64,
+}
+
+/// What outlives a reload of a route.
+#[derive(Debug)]
+pub(crate) struct SharedRoute {
+    pub(crate) name: String,
+    pub(crate) counters: Sharded<RouteCounters>,
+}
+
+/// A response of our own.
+pub(crate) struct Answer {
+    pub(crate) head: ResponseHead,
+    pub(crate) body: Vec<u8>,
+}
+
+/// What snapshots share by identity.
+pub(crate) struct Registry {
+    workers: usize,
+    next_id: AtomicU64,
+    listeners: HashMap<String, Arc<SharedListener>>,
+    endpoints: HashMap<(String, String), Arc<Endpoint>>,
+    routes: HashMap<String, Arc<SharedRoute>>,
+    unrouted: Arc<SharedRoute>,
+}
+
+impl Registry {
+    pub(crate) fn new(workers: usize) -> Registry {
+        let unrouted = Arc::new(SharedRoute { name: "_none".into(), counters: Sharded::new(workers) });
+        Registry {
+            workers,
+            next_id: AtomicU64::new(1),
+            listeners: HashMap::new(),
+            endpoints: HashMap::new(),
+            routes: HashMap::new(),
+            unrouted,
+        }
+    }
+
+    /// Build all of a plan that needs neither socket nor name. Nothing of the registry changes before [`Self::keep`].
+    ///
+    /// # Errors
+    /// All faults of the plan.
+    pub(crate) fn build(&self, plan: Plan) -> Result<Snapshot, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let table = Table::build(&plan).map_err(|found| faults.extend(found)).ok();
+        let listeners: Vec<_> =
+            plan.listeners.iter().enumerate().map(|(at, plan)| self.listener(at, plan, &mut faults)).collect();
+        let upstreams: Vec<_> =
+            plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &mut faults)).collect();
+        let routes: Vec<_> =
+            plan.routes.iter().enumerate().map(|(at, plan)| self.route(at, plan, &mut faults)).collect();
+        check_indexes(&plan, &mut faults);
+        let (Some(table), true) = (table, faults.is_empty()) else { return Err(faults) };
+        let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
+        Ok(Snapshot { table, listeners, upstreams, routes, unrouted: Arc::clone(&self.unrouted), by_id, plan })
+    }
+
+    /// This snapshot runs now: what it shares is found again by the next plan, what it does not name is forgotten.
+    pub(crate) fn keep(&mut self, snapshot: &Snapshot) {
+        self.listeners = snapshot
+            .listeners
+            .iter()
+            .map(|listener| (listener.shared.name.clone(), Arc::clone(&listener.shared)))
+            .collect();
+        self.endpoints = snapshot
+            .upstreams
+            .iter()
+            .flat_map(|upstream| {
+                upstream
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| ((upstream.plan.name.clone(), endpoint.address.clone()), Arc::clone(endpoint)))
+            })
+            .collect();
+        self.routes =
+            snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
+    }
+
+    fn id(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed)
+    }
+
+    fn listener(&self, at: usize, plan: &penstock_plan::Listener, faults: &mut Vec<Fault>) -> Listener {
+        let trusted = plan.trusted_proxies.iter().enumerate().filter_map(|(entry, text)| {
+            let path = format!("listeners[{at}].trusted_proxies[{entry}]");
+            text.parse().map_err(|error| faults.push(Fault::new(path, format!("{text:?} is {error}")))).ok()
+        });
+        let shared = self.listeners.get(&plan.name).cloned().unwrap_or_else(|| {
+            Arc::new(SharedListener {
+                id: self.id(),
+                name: plan.name.clone(),
+                counters: Sharded::new(self.workers),
+                open: AtomicU64::new(0),
+            })
+        });
+        let limits = HeadLimits {
+            bytes: plan.limits.head as usize,
+            fields: usize::from(plan.limits.fields),
+            uri: plan.limits.uri as usize,
+        };
+        Listener { trusted: trusted.collect(), shared, limits, plan: plan.clone() }
+    }
+
+    fn upstream(&self, at: usize, plan: &Upstream, faults: &mut Vec<Fault>) -> UpstreamSettings {
+        let endpoints = plan.endpoints.iter().enumerate().filter_map(|(entry, endpoint)| {
+            let key = (plan.name.clone(), endpoint.address.clone());
+            if let Some(known) = self.endpoints.get(&key) {
+                return Some(Arc::clone(known));
+            }
+            let made = Endpoint::new(self.id(), &endpoint.address, self.workers);
+            if made.is_none() {
+                let path = format!("upstreams[{at}].endpoints[{entry}]");
+                let message = format!("{:?} is neither \"host:port\" nor \"unix:/path\"", endpoint.address);
+                faults.push(Fault::new(path, message));
+            }
+            made.map(Arc::new)
+        });
+        let limits =
+            HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
+        UpstreamSettings { endpoints: endpoints.collect(), limits, plan: plan.clone() }
+    }
+
+    fn route(&self, at: usize, plan: &penstock_plan::Route, faults: &mut Vec<Fault>) -> Route {
+        let filters = Filters::build(&plan.filters, at).map_err(|found| faults.extend(found)).unwrap_or_default();
+        let answer = match &plan.action {
+            Action::Respond(respond) => Some(answer(respond)),
+            Action::Redirect(redirect) => Some(answer(&Respond {
+                status: redirect.status,
+                headers: vec![("location".into(), redirect.to.clone())],
+                body: String::new(),
+            })),
+            Action::Upstream(_) | Action::Split(_) => None,
+        };
+        let shares = match &plan.action {
+            Action::Split(shares) => shares.iter().map(|share| u64::from(share.weight)).sum(),
+            _ => 0,
+        };
+        let shared = self.routes.get(&plan.name).cloned().unwrap_or_else(|| {
+            Arc::new(SharedRoute { name: plan.name.clone(), counters: Sharded::new(self.workers) })
+        });
+        Route { shared, filters, answer, shares, plan: plan.clone() }
+    }
+}
+
+impl Snapshot {
+    /// The listener of this id and its index, if the plan still has it.
+    pub(crate) fn listener(&self, id: u64) -> Option<(usize, &Listener)> {
+        let at = *self.by_id.get(&id)?;
+        Some((at, self.listeners.get(at)?))
+    }
+}
+
+fn answer(respond: &Respond) -> Answer {
+    let mut head = ResponseHead::default();
+    head.compose(respond.status);
+    for (name, value) in &respond.headers {
+        head.fields.push(name, value);
+    }
+    let body = respond.body.clone().into_bytes();
+    head.length = penstock_rules::http::Length::Bytes(body.len() as u64);
+    head.declared = Some(body.len() as u64);
+    Answer { head, body }
+}
+
+/// A plan that Python made names only what is there; a plan from elsewhere might not.
+fn check_indexes(plan: &Plan, faults: &mut Vec<Fault>) {
+    let mut check = |path: String, index: u32, count: usize, what: &str| {
+        if index as usize >= count {
+            faults.push(Fault::new(path, format!("there is no {what} {index}")));
+        }
+    };
+    for (at, route) in plan.routes.iter().enumerate() {
+        for listener in route.listeners.iter().flatten() {
+            check(format!("routes[{at}].listeners"), *listener, plan.listeners.len(), "listener");
+        }
+        match &route.action {
+            Action::Upstream(upstream) => {
+                check(format!("routes[{at}].action"), *upstream, plan.upstreams.len(), "upstream");
+            }
+            Action::Split(shares) => {
+                for share in shares {
+                    check(format!("routes[{at}].action"), share.upstream, plan.upstreams.len(), "upstream");
+                }
+            }
+            Action::Respond(_) | Action::Redirect(_) => {}
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Counters and states, read once: what `Engine.stats` gives to Python.
+
+use crate::engine::Binding;
+use crate::observe::metrics::{BOUNDS, Counter, RouteCounters, Sharded};
+use crate::snapshot::{SharedRoute, Snapshot, UpstreamSettings};
+use crate::upstream::endpoint::{Endpoint, Place};
+use crate::worker::Shared;
+use penstock_plan::Balance;
+use penstock_rules::error::{Kind, Side};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+/// Connections that are open now, of all listeners.
+pub(crate) fn open_connections(shared: &Shared) -> u64 {
+    shared.counters.sum(|counters| counters.connections.get())
+}
+
+/// All of it, as a JSON text.
+pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began: Instant, workers: usize) -> String {
+    let snapshot = shared.snapshot.load_full();
+    let Some(snapshot) = snapshot else { return "{}".into() };
+    let draining = shared.draining.load(Relaxed);
+    let counters = &shared.counters;
+    let buckets: Vec<u64> = (0..=BOUNDS.len())
+        .map(|bucket| counters.sum(|counters| counters.latency.get(bucket).map_or(0, Counter::get)))
+        .collect();
+    json!({
+        "version": snapshot.plan.version,
+        "uptime": began.elapsed().as_secs_f64(),
+        "workers": workers,
+        "draining": draining,
+        "connections": open_connections(shared),
+        "listeners": listeners(&snapshot, binds, draining),
+        "routes": routes(&snapshot),
+        "upstreams": snapshot.upstreams.iter().map(upstream).collect::<Vec<_>>(),
+        "latency": {
+            "bounds_us": BOUNDS,
+            "counts": buckets,
+            "sum_us": counters.sum(|counters| counters.latency_sum.get()),
+        },
+        "rejected": by_kind(shared, true),
+        "failures": by_kind(shared, false),
+        "panics": counters.sum(|counters| counters.panics.get()),
+        "access_log": {
+            "records": counters.sum(|counters| counters.records.get()),
+            "dropped": counters.sum(|counters| counters.records_dropped.get()),
+        },
+        "events_dropped": shared.events.dropped(),
+    })
+    .to_string()
+}
+
+fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: bool) -> Vec<Value> {
+    let row = |listener: &crate::snapshot::Listener| {
+        let addresses: Vec<&str> = binds
+            .values()
+            .filter(|binding| binding.owner_id() == listener.shared.id)
+            .map(|binding| binding.address.as_str())
+            .collect();
+        let counters = &listener.shared.counters;
+        json!({
+            "name": listener.shared.name,
+            "addresses": addresses,
+            "connections": listener.shared.open.load(Relaxed),
+            "accepted": counters.sum(|counters| counters.accepted.get()),
+            "refused": counters.sum(|counters| counters.refused.get()),
+            "tunnels": counters.sum(|counters| counters.tunnels.get()),
+            "state": if draining { "draining" } else { "open" },
+        })
+    };
+    snapshot.listeners.iter().map(row).collect()
+}
+
+fn routes(snapshot: &Snapshot) -> Vec<Value> {
+    let row = |route: &SharedRoute| {
+        let counters: &Sharded<RouteCounters> = &route.counters;
+        let class = |class: usize| counters.sum(|counters| counters.statuses.get(class - 1).map_or(0, Counter::get));
+        let statuses: Map<String, Value> =
+            (1..=5).map(|digit| (format!("{digit}xx"), json!(class(digit)))).collect();
+        json!({
+            "name": route.name,
+            "requests": (1..=5).map(class).sum::<u64>(),
+            "statuses": statuses,
+            "bytes_in": counters.sum(|counters| counters.bytes_in.get()),
+            "bytes_out": counters.sum(|counters| counters.bytes_out.get()),
+        })
+    };
+    let routes = snapshot.routes.iter().map(|route| row(&route.shared));
+    routes.chain([row(&snapshot.unrouted)]).collect()
+}
+
+fn upstream(settings: &UpstreamSettings) -> Value {
+    let endpoints = settings.endpoints.iter().zip(&settings.plan.endpoints);
+    let endpoints: Vec<Value> = endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan.weight)).collect();
+    let balance = match settings.plan.balance {
+        Balance::P2c => "p2c",
+        Balance::RoundRobin => "round_robin",
+    };
+    json!({ "name": settings.plan.name, "balance": balance, "endpoints": endpoints })
+}
+
+fn endpoint(endpoint: &Endpoint, weight: u16) -> Value {
+    let counters = &endpoint.counters;
+    let health = endpoint.health();
+    let resolved: Vec<String> = match &endpoint.place {
+        Place::Tcp { addresses, .. } => addresses.load().iter().map(ToString::to_string).collect(),
+        Place::Unix(path) => vec![path.display().to_string()],
+    };
+    json!({
+        "address": endpoint.address,
+        "weight": weight,
+        "state": if endpoint.is_down() { "down" } else { "up" },
+        "since": health.since.elapsed().as_secs_f64(),
+        "reason": health.reason,
+        "in_flight": counters.sum(|counters| counters.in_flight.get()),
+        "requests": counters.sum(|counters| counters.requests.get()),
+        "failures": counters.sum(|counters| counters.failures.get()),
+        "connects": counters.sum(|counters| counters.connects.get()),
+        "reused": counters.sum(|counters| counters.reused.get()),
+        "idle": counters.sum(|counters| counters.idle.get()),
+        "latency_us": counters.most(|counters| counters.latency.get()),
+        "resolved": resolved,
+    })
+}
+
+/// Counts by word: what clients were refused for, or everything else that failed.
+fn by_kind(shared: &Shared, rejected: bool) -> Map<String, Value> {
+    let kinds = Kind::ALL.iter().filter(|kind| (kind.side() == Side::Downstream) == rejected);
+    let count = |kind: &Kind| shared.counters.sum(|counters| counters.failures.get(kind.index()).map_or(0, Counter::get));
+    kinds.map(|kind| (kind.word().to_owned(), json!(count(kind)))).collect()
+}

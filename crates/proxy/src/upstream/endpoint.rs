@@ -1,0 +1,242 @@
+//! One endpoint as all workers know it, and as one worker uses it.
+
+use crate::clock::{Clock, Tick};
+use crate::observe::metrics::{EndpointCounters, Sharded};
+use crate::stream::Stream;
+use arc_swap::ArcSwap;
+use penstock_rules::balance::{Balancer, Latency, Loads};
+use penstock_rules::health::Avoidance;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// An endpoint as all workers know it. Plans that name it again share it, so that health and counters outlive a reload.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// Unique in the process; the key of what workers keep for it.
+    pub(crate) id: u64,
+    /// As configured.
+    pub(crate) address: String,
+    pub(crate) place: Place,
+    pub(crate) counters: Sharded<EndpointCounters>,
+    down: AtomicBool,
+    health: Mutex<Health>,
+}
+
+/// Where an endpoint is reached.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// The addresses of a name or the one that was configured; empty while the name has none.
+    Tcp { name: Option<(String, u16)>, addresses: ArcSwap<Vec<SocketAddr>> },
+    Unix(PathBuf),
+}
+
+/// Since when, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Health {
+    pub(crate) since: Instant,
+    pub(crate) reason: String,
+}
+
+impl Endpoint {
+    /// `address` is `host:port` or `unix:/path`; `None` if it is neither.
+    pub(crate) fn new(id: u64, address: &str, workers: usize) -> Option<Endpoint> {
+        let place = if let Some(path) = address.strip_prefix("unix:") {
+            Place::Unix(path.into())
+        } else if let Ok(address) = address.parse::<SocketAddr>() {
+            Place::Tcp { name: None, addresses: ArcSwap::from_pointee(vec![address]) }
+        } else {
+            let (name, port) = address.rsplit_once(':')?;
+            Place::Tcp { name: Some((name.to_owned(), port.parse().ok()?)), addresses: ArcSwap::default() }
+        };
+        Some(Endpoint {
+            id,
+            address: address.to_owned(),
+            place,
+            counters: Sharded::new(workers),
+            down: AtomicBool::new(false),
+            health: Mutex::new(Health { since: Instant::now(), reason: "not yet probed".into() }),
+        })
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.load(Relaxed)
+    }
+
+    /// Note a change of health.
+    pub(crate) fn set_health(&self, down: bool, reason: String) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health { since: Instant::now(), reason };
+        self.down.store(down, Relaxed);
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// An unused connection to an endpoint.
+struct Idle {
+    stream: Stream,
+    until: Tick,
+}
+
+/// An endpoint as one worker uses it: its pool and what the worker has seen of it.
+pub(crate) struct LocalEndpoint {
+    pub(crate) shared: Arc<Endpoint>,
+    worker: usize,
+    pool: RefCell<Vec<Idle>>,
+    in_flight: Cell<u32>,
+    latency: Latency,
+    avoidance: Avoidance,
+    next_address: Cell<usize>,
+}
+
+impl LocalEndpoint {
+    pub(crate) fn new(shared: Arc<Endpoint>, worker: usize) -> Rc<LocalEndpoint> {
+        Rc::new(LocalEndpoint {
+            shared,
+            worker,
+            pool: RefCell::default(),
+            in_flight: Cell::new(0),
+            latency: Latency::default(),
+            avoidance: Avoidance::default(),
+            next_address: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn counters(&self) -> &EndpointCounters {
+        self.shared.counters.of(self.worker)
+    }
+
+    /// The connection used last that is still quiet; whatever is not is closed (safety.md 69).
+    pub(crate) fn take_idle(&self) -> Option<Stream> {
+        let mut pool = self.pool.borrow_mut();
+        let mut found = None;
+        while let Some(idle) = pool.pop() {
+            if !idle.stream.is_disturbed() {
+                found = Some(idle.stream);
+                break;
+            }
+        }
+        self.counters().idle.set(pool.len() as u64);
+        found
+    }
+
+    /// Keep a connection for the next request.
+    pub(crate) fn give_back(&self, stream: Stream, clock: &Clock, wait: Duration, most: usize) {
+        let mut pool = self.pool.borrow_mut();
+        if pool.len() < most {
+            pool.push(Idle { stream, until: clock.after(wait) });
+        }
+        self.counters().idle.set(pool.len() as u64);
+    }
+
+    /// Close what was unused for too long, or closed by the endpoint.
+    pub(crate) fn sweep(&self, now: Tick) {
+        let mut pool = self.pool.borrow_mut();
+        if !pool.is_empty() {
+            pool.retain(|idle| idle.until > now && !idle.stream.is_disturbed());
+            self.counters().idle.set(pool.len() as u64);
+        }
+    }
+
+    /// Close all unused connections.
+    pub(crate) fn clear(&self) {
+        self.pool.borrow_mut().clear();
+        self.counters().idle.set(0);
+    }
+
+    /// The addresses to try, beginning with another one each time.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let Place::Tcp { addresses, .. } = &self.shared.place else { return Vec::new() };
+        let mut addresses = addresses.load().to_vec();
+        if addresses.len() > 1 {
+            let first = self.next_address.get() % addresses.len();
+            self.next_address.set(first + 1);
+            addresses.rotate_left(first);
+        }
+        addresses
+    }
+
+    /// A request goes to the endpoint, until what is returned is dropped.
+    pub(crate) fn begin(self: &Rc<Self>) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.counters().in_flight.add(1);
+        self.counters().requests.add(1);
+        InFlight { endpoint: Rc::clone(self) }
+    }
+
+    /// The endpoint answered after `wait`.
+    pub(crate) fn answered(&self, wait: Duration, now: Instant) {
+        self.latency.observe(wait, now);
+        self.counters().latency.set(self.latency.value(now).unwrap_or_default() as u64);
+        self.avoidance.succeeded();
+    }
+
+    /// The endpoint could not be reached.
+    pub(crate) fn unreachable(&self, now: Instant) {
+        self.avoidance.failed(now);
+    }
+}
+
+/// A request under way to an endpoint.
+pub(crate) struct InFlight {
+    pub(crate) endpoint: Rc<LocalEndpoint>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
+        self.endpoint.counters().in_flight.subtract(1);
+    }
+}
+
+/// An upstream as one worker uses it.
+pub(crate) struct LocalUpstream {
+    pub(crate) balancer: Balancer,
+    pub(crate) endpoints: Vec<Rc<LocalEndpoint>>,
+}
+
+/// The endpoints of an upstream, less those that a request has failed on.
+struct Remaining<'a> {
+    endpoints: &'a [Rc<LocalEndpoint>],
+    /// Bit N: endpoint N was tried. Those beyond 64 can be tried twice, which is harmless and rare.
+    tried: u64,
+    /// All are down: a probe that fails everywhere is a broken probe (safety.md 167).
+    all_down: bool,
+    now: Instant,
+}
+
+impl Loads for Remaining<'_> {
+    fn usable(&self, endpoint: usize) -> bool {
+        let tried = endpoint < 64 && self.tried & (1 << endpoint) != 0;
+        !tried && (self.all_down || self.endpoints.get(endpoint).is_some_and(|endpoint| !endpoint.shared.is_down()))
+    }
+
+    fn avoided(&self, endpoint: usize) -> bool {
+        self.endpoints.get(endpoint).is_some_and(|endpoint| endpoint.avoidance.avoids(self.now))
+    }
+
+    fn in_flight(&self, endpoint: usize) -> u32 {
+        self.endpoints.get(endpoint).map_or(0, |endpoint| endpoint.in_flight.get())
+    }
+
+    fn latency(&self, endpoint: usize, now: Instant) -> Option<f32> {
+        self.endpoints.get(endpoint)?.latency.value(now)
+    }
+}
+
+impl LocalUpstream {
+    /// Choose an endpoint that was not `tried` yet.
+    pub(crate) fn pick(&self, tried: u64, random: u64, now: Instant) -> Option<usize> {
+        let mut remaining = Remaining { endpoints: &self.endpoints, tried, all_down: false, now };
+        self.balancer.pick(&remaining, random, now).or_else(|| {
+            remaining.all_down = self.endpoints.iter().all(|endpoint| endpoint.shared.is_down());
+            if remaining.all_down { self.balancer.pick(&remaining, random, now) } else { None }
+        })
+    }
+}

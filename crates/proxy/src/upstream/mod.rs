@@ -1,0 +1,6 @@
+//! Endpoints: which one, its connections, its names and its health.
+
+pub(crate) mod connect;
+pub(crate) mod endpoint;
+pub(crate) mod probe;
+pub(crate) mod resolve;

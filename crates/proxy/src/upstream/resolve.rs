@@ -1,0 +1,80 @@
+//! Names of endpoints, asked again as their answers run out. A name that stops answering keeps its last addresses
+//! (safety.md 179).
+
+use super::endpoint::{Endpoint, Place};
+use crate::observe::events::Level;
+use crate::worker::Shared;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ResolverConfig, ResolverOpts};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Most addresses taken from one answer.
+const ADDRESSES: usize = 64;
+/// An answer is kept at least and at most so long, whatever it says.
+const LEAST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(300);
+/// A name without an answer is asked again after so long.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The system's resolver, its hosts file included; one without servers where the system has none.
+pub(crate) fn resolver() -> Option<TokioResolver> {
+    let mut options = ResolverOpts::default();
+    options.timeout = Duration::from_secs(2);
+    options.attempts = 2;
+    let builder = TokioResolver::builder_tokio().unwrap_or_else(|_| {
+        TokioResolver::builder_with_config(ResolverConfig::default(), Default::default())
+    });
+    builder.with_options(options).build().ok()
+}
+
+/// Ask once. The addresses, and how long they hold.
+///
+/// # Errors
+/// What the resolver says.
+pub(crate) async fn ask(resolver: &TokioResolver, name: &str, port: u16) -> Result<(Vec<SocketAddr>, Duration), String> {
+    let answer = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
+    let mut addresses: Vec<SocketAddr> = answer.iter().take(ADDRESSES).map(|ip| SocketAddr::new(ip, port)).collect();
+    // IPv4 first: where both are given, both are tried.
+    addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+    addresses.dedup();
+    let wait = answer.valid_until().saturating_duration_since(Instant::now()).clamp(LEAST, MOST);
+    if addresses.is_empty() { Err("the name has no address".into()) } else { Ok((addresses, wait)) }
+}
+
+/// Ask for the name of `endpoint` and note the answer; how long until it is to be asked again, or why there was none.
+pub(crate) async fn refresh(resolver: &TokioResolver, endpoint: &Endpoint) -> Result<Duration, String> {
+    let Place::Tcp { name: Some((name, port)), addresses } = &endpoint.place else { return Ok(MOST) };
+    let (found, wait) = ask(resolver, name, *port).await?;
+    if **addresses.load() != found {
+        addresses.store(Arc::new(found));
+    }
+    Ok(wait)
+}
+
+/// Keep the addresses of `endpoint` fresh for as long as this runs.
+pub(crate) async fn follow(resolver: Arc<TokioResolver>, endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
+    let mut failing = false;
+    loop {
+        let wait = match refresh(&resolver, &endpoint).await {
+            Ok(wait) => {
+                if failing {
+                    shared.events.add(Level::Info, "resolve", format!("{} resolves again", endpoint.address), &[]);
+                }
+                failing = false;
+                wait
+            }
+            Err(reason) => {
+                if !failing {
+                    let message = format!("{} does not resolve: {reason}", endpoint.address);
+                    shared.events.add(Level::Warning, "resolve", message, &[("endpoint", json!(endpoint.address))]);
+                }
+                failing = true;
+                AGAIN
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}

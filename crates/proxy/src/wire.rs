@@ -1,0 +1,174 @@
+//! A stream with what was read of it and not yet used, and what is to be written to it.
+
+use crate::buffers::{Buffers, LARGE, Loan, SMALL};
+use crate::stream::Stream;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Staged bytes beyond this are given back to the system once written.
+const STAGE_KEPT: usize = 16 * 1024;
+
+/// One socket and its bytes. Holds a read buffer only while there is something in it.
+pub(crate) struct Wire {
+    stream: Stream,
+    input: Loan,
+    start: usize,
+    end: usize,
+    /// Staged for writing; `out[sent..]` is still to go.
+    pub(crate) out: Vec<u8>,
+    sent: usize,
+    /// Counts, for the log.
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: Stream, buffers: Rc<Buffers>) -> Wire {
+        Wire { stream, input: Loan::new(buffers), start: 0, end: 0, out: Vec::new(), sent: 0, bytes_in: 0, bytes_out: 0 }
+    }
+
+    /// The socket alone; whatever was read and not used is lost.
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// What was read and not yet used.
+    pub(crate) fn input(&self) -> &[u8] {
+        self.input.buffer.as_deref().and_then(|input| input.get(self.start..self.end)).unwrap_or_default()
+    }
+
+    /// Use up the first `count` bytes of the input.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.start == self.end {
+            self.release();
+        }
+    }
+
+    /// Give the read buffer back, with all that is in it.
+    pub(crate) fn release(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.input.end();
+    }
+
+    /// Read more behind what is there; 0 is the end. `bulk`: much more is expected.
+    ///
+    /// With a full buffer this grows up to `most` bytes, then fails with `OutOfMemory`.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize, bulk: bool) -> Poll<io::Result<usize>> {
+        if self.input.buffer.is_none() {
+            // Waiting needs no buffer.
+            ready!(self.stream.poll_readable(cx))?;
+            let home = self.input.home();
+            self.input.buffer = Some(if bulk { home.large() } else { home.small() });
+        }
+        self.make_room(most)?;
+        let Some(input) = self.input.buffer.as_mut() else { return Poll::Pending };
+        let room = input.get_mut(self.end..).unwrap_or_default();
+        let poll = self.stream.poll_read(cx, room);
+        match poll {
+            Poll::Ready(Ok(count)) => {
+                self.end += count;
+                self.bytes_in += count as u64;
+                if self.start == self.end {
+                    self.release();
+                }
+            }
+            _ if self.start == self.end => self.release(),
+            _ => {}
+        }
+        poll
+    }
+
+    fn make_room(&mut self, most: usize) -> io::Result<()> {
+        let Some(input) = self.input.buffer.as_mut() else { return Ok(()) };
+        if self.end < input.len() {
+            return Ok(());
+        }
+        if self.start > 0 {
+            input.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            return Ok(());
+        }
+        if input.len() >= most {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let length = input.len();
+        let mut larger = match length {
+            SMALL => self.input.home().large(),
+            _ => vec![0; (length * 2).max(LARGE)].into_boxed_slice(),
+        };
+        if let (Some(room), Some(old)) = (larger.get_mut(..length), self.input.buffer.as_ref()) {
+            room.copy_from_slice(old);
+        }
+        self.input.end();
+        self.input.buffer = Some(larger);
+        Ok(())
+    }
+
+    /// Bytes staged and not yet written.
+    pub(crate) fn staged(&self) -> usize {
+        self.out.len() - self.sent
+    }
+
+    /// Take back what was staged behind the first `at` bytes ever written or staged; false if some of it was written.
+    pub(crate) fn unstage(&mut self, at: u64) -> bool {
+        match at.checked_sub(self.bytes_out).and_then(|ahead| usize::try_from(ahead).ok()) {
+            Some(ahead) => {
+                self.out.truncate(self.sent + ahead);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Write all that is staged.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.out.len() {
+            let rest = self.out.get(self.sent..).unwrap_or_default();
+            let count = ready!(self.stream.poll_write(cx, rest))?;
+            self.advance(count)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Write what is staged and `bytes` and `behind` after it in one go; how many of `bytes` and `behind` were written.
+    pub(crate) fn poll_write_through(&mut self, cx: &mut Context<'_>, bytes: &[u8], behind: &[u8]) -> Poll<io::Result<usize>> {
+        let staged = self.out.get(self.sent..).unwrap_or_default();
+        let before = staged.len();
+        let parts = [IoSlice::new(staged), IoSlice::new(bytes), IoSlice::new(behind)];
+        let parts = if before == 0 { parts.get(1..) } else { parts.get(..) };
+        let count = ready!(self.stream.poll_write_vectored(cx, parts.unwrap_or_default()))?;
+        let of_staged = count.min(before);
+        if count == 0 || of_staged > 0 {
+            self.advance(of_staged)?;
+        }
+        self.bytes_out += (count - of_staged) as u64;
+        Poll::Ready(Ok(count - of_staged))
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        self.stream.poll_shutdown(cx)
+    }
+
+    fn advance(&mut self, count: usize) -> io::Result<()> {
+        if count == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.bytes_out += count as u64;
+        self.sent += count;
+        if self.sent >= self.out.len() {
+            self.sent = 0;
+            self.out.clear();
+            if self.out.capacity() > STAGE_KEPT {
+                self.out = Vec::new();
+            }
+        }
+        Ok(())
+    }
+}

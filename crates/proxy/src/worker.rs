@@ -1,0 +1,209 @@
+//! One worker: a thread, its connections, its pools, its counters. What happens here stays here.
+
+use crate::buffers::Buffers;
+use crate::clock::{Clock, TICK};
+use crate::listen::{self, Socket};
+use crate::observe::access_log::{LogSink, RecordBatch};
+use crate::observe::events::Events;
+use crate::observe::metrics::{Sharded, WorkerCounters};
+use crate::snapshot::Snapshot;
+use crate::upstream::endpoint::{LocalEndpoint, LocalUpstream};
+use ahash::AHashMap;
+use arc_swap::ArcSwapOption;
+use penstock_rules::balance::Balancer;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+/// What all workers and the control side share.
+pub(crate) struct Shared {
+    pub(crate) snapshot: ArcSwapOption<Snapshot>,
+    /// Version of `snapshot`: what a worker looks at before each exchange.
+    pub(crate) version: AtomicU64,
+    pub(crate) draining: AtomicBool,
+    pub(crate) counters: Sharded<WorkerCounters>,
+    pub(crate) events: Events,
+    pub(crate) log: LogSink,
+}
+
+/// What a worker is told.
+pub(crate) enum Command {
+    /// Accept on this socket.
+    Listen(Socket),
+    /// Stop accepting on the socket of this key, then say so.
+    Unlisten(String, oneshot::Sender<()>),
+    /// The snapshot changed, or the process drains: let connections notice.
+    Notice,
+    /// End.
+    Stop,
+}
+
+/// The snapshot as this worker uses it.
+pub(crate) struct Local {
+    pub(crate) version: u64,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) upstreams: Vec<LocalUpstream>,
+}
+
+/// The state of one worker.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: Rc<Clock>,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) records: RefCell<RecordBatch>,
+    /// Connections that keep their burst while they wait for a next request.
+    pub(crate) lingering: Cell<usize>,
+    local: RefCell<Option<Rc<Local>>>,
+    endpoints: RefCell<AHashMap<u64, Rc<LocalEndpoint>>>,
+    dice: Cell<u64>,
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>) -> Rc<Worker> {
+        Rc::new(Worker {
+            index,
+            shared,
+            clock: Clock::new(),
+            buffers: Buffers::new(),
+            records: RefCell::default(),
+            lingering: Cell::new(0),
+            local: RefCell::default(),
+            endpoints: RefCell::default(),
+            dice: Cell::new(seed()),
+        })
+    }
+
+    pub(crate) fn counters(&self) -> &WorkerCounters {
+        self.shared.counters.of(self.index)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// The running configuration; `None` before the first.
+    pub(crate) fn local(&self) -> Option<Rc<Local>> {
+        let version = self.shared.version.load(Ordering::Acquire);
+        if let Some(local) = self.local.borrow().as_ref()
+            && local.version == version
+        {
+            return Some(Rc::clone(local));
+        }
+        let snapshot = self.shared.snapshot.load_full()?;
+        let local = Rc::new(self.localise(snapshot, version));
+        *self.local.borrow_mut() = Some(Rc::clone(&local));
+        Some(local)
+    }
+
+    /// A random number (SplitMix64): for balance, splits and request ids, not for secrets.
+    pub(crate) fn random(&self) -> u64 {
+        let state = self.dice.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.dice.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Pools and what was seen of endpoints live on for those that the new snapshot still names.
+    fn localise(&self, snapshot: Arc<Snapshot>, version: u64) -> Local {
+        let mut known = self.endpoints.borrow_mut();
+        let mut kept = AHashMap::with_capacity(known.len());
+        let upstreams = snapshot.upstreams.iter().map(|upstream| {
+            let endpoints = upstream.endpoints.iter().map(|endpoint| {
+                let local = known
+                    .get(&endpoint.id)
+                    .cloned()
+                    .unwrap_or_else(|| LocalEndpoint::new(Arc::clone(endpoint), self.index));
+                kept.insert(endpoint.id, Rc::clone(&local));
+                local
+            });
+            let weights: Vec<u16> = upstream.plan.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+            LocalUpstream { balancer: Balancer::build(upstream.plan.balance, &weights), endpoints: endpoints.collect() }
+        });
+        let upstreams = upstreams.collect();
+        for (id, endpoint) in known.iter() {
+            if !kept.contains_key(id) {
+                endpoint.clear();
+            }
+        }
+        *known = kept;
+        Local { version, snapshot, upstreams }
+    }
+
+    fn sweep(&self) {
+        self.clock.sweep(Instant::now());
+        self.shared.log.flush(&mut self.records.borrow_mut(), self.counters());
+        let now = self.clock.now();
+        if now % 20 == 0 {
+            self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(now));
+        }
+    }
+}
+
+/// Run a worker until it is told to stop.
+pub(crate) fn run(index: usize, shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) {
+    // Without a runtime there is nothing this thread could do; the engine notices that nobody answers.
+    let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
+    let worker = Worker::new(index, shared);
+    runtime.block_on(async {
+        tokio::task::spawn_local(tick(Rc::clone(&worker)));
+        obey(&worker, commands).await;
+    });
+    worker.shared.log.flush(&mut worker.records.borrow_mut(), worker.counters());
+}
+
+async fn tick(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        interval.tick().await;
+        worker.sweep();
+    }
+}
+
+async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let mut accepting: AHashMap<String, (AbortHandle, Rc<listen::Acceptor>)> = AHashMap::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Listen(socket) => {
+                let key = socket.key.clone();
+                match listen::Acceptor::new(Rc::clone(worker), socket) {
+                    Ok(acceptor) => {
+                        let task = tokio::task::spawn_local(Rc::clone(&acceptor).run());
+                        accepting.insert(key, (task.abort_handle(), acceptor));
+                    }
+                    Err(error) => worker.shared.events.add(
+                        crate::observe::events::Level::Error,
+                        "listener",
+                        format!("worker {} cannot accept on {key}: {error}", worker.index),
+                        &[],
+                    ),
+                }
+            }
+            Command::Unlisten(key, done) => {
+                if let Some((task, acceptor)) = accepting.remove(&key) {
+                    task.abort();
+                    // Who is in the queue already has a connection: it is served.
+                    acceptor.accept_waiting();
+                }
+                let _ = done.send(());
+            }
+            Command::Notice => {
+                worker.local();
+                worker.clock.wake_all();
+            }
+            Command::Stop => return,
+        }
+    }
+}
+
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

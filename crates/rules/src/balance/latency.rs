@@ -1,0 +1,84 @@
+//! Peak-EWMA latency.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// A moving average of latencies that forgets peaks slowly and never hides one: a sample above the average replaces it at once,
+/// a sample below pulls it down with the weight of the time that passed. Unused, it decays towards 0, so that an endpoint that
+/// was slow is tried again. The idea is Finagle's `PeakEwma` load balancer (Twitter, 2015).
+///
+/// A cell: one worker's view of one endpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Latency {
+    micros: Cell<f64>,
+    /// Of the last sample; `None` before the first.
+    at: Cell<Option<Instant>>,
+}
+
+/// After this long without a new peak, 1/e of the old one is left.
+const DECAY: Duration = Duration::from_secs(10);
+
+impl Latency {
+    /// Take in a sample: the time from the request's last byte to the first of its answer.
+    pub fn observe(&self, sample: Duration, now: Instant) {
+        let sample = sample.as_secs_f64() * 1e6;
+        let average = match self.at.get() {
+            Some(at) if sample < self.micros.get() => {
+                let kept = kept(at, now);
+                self.micros.get() * kept + sample * (1.0 - kept)
+            }
+            _ => sample,
+        };
+        self.micros.set(average);
+        self.at.set(Some(now));
+    }
+
+    /// The average at `now`, in microseconds; `None` before the first sample.
+    #[inline]
+    pub fn value(&self, now: Instant) -> Option<f32> {
+        self.at.get().map(|at| (self.micros.get() * kept(at, now)) as f32)
+    }
+}
+
+/// How much of the average is left.
+#[inline]
+fn kept(since: Instant, now: Instant) -> f64 {
+    let age = now.saturating_duration_since(since).as_secs_f64() / DECAY.as_secs_f64();
+    // Most reads come shortly after the last sample: three terms of the series are then right to six digits, and spare the
+    // exponential.
+    if age < 0.01 { 1.0 - age + age * age / 2.0 } else { (-age).exp() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peaks_count_at_once_and_fade() {
+        let (start, latency) = (Instant::now(), Latency::default());
+        assert_eq!(latency.value(start), None);
+        latency.observe(Duration::from_millis(1), start);
+        assert_eq!(latency.value(start), Some(1000.0));
+        latency.observe(Duration::from_millis(50), start);
+        assert_eq!(latency.value(start), Some(50_000.0));
+        let later = start + DECAY;
+        assert!((latency.value(later).unwrap() - 50_000.0 / std::f32::consts::E).abs() < 10.0);
+        latency.observe(Duration::from_millis(1), later);
+        let value = latency.value(later).unwrap();
+        assert!(
+            (value - (50_000.0 + 1000.0 * (std::f32::consts::E - 1.0)) / std::f32::consts::E).abs() < 10.0,
+            "{value}"
+        );
+    }
+
+    #[test]
+    fn many_quick_samples_pull_a_peak_down_as_few_do() {
+        let (start, latency) = (Instant::now(), Latency::default());
+        latency.observe(Duration::from_millis(50), start);
+        for n in 1..=100_000 {
+            latency.observe(Duration::from_millis(1), start + DECAY * n / 100_000);
+        }
+        let expected = 1000.0 + 49_000.0 / std::f32::consts::E;
+        assert!((latency.value(start + DECAY).unwrap() - expected).abs() < 10.0);
+    }
+}

@@ -1,0 +1,85 @@
+//! Which endpoint of an upstream takes the next request.
+//!
+//! One file per policy. A [`Balancer`] belongs to one worker and one upstream; what it has to know of the endpoints it asks a
+//! [`Loads`] for, which the runtime implements over its own counters. Randomness and time are parameters.
+
+mod latency;
+mod p2c;
+mod round_robin;
+#[cfg(test)]
+mod simulation;
+
+pub use latency::Latency;
+
+use p2c::P2c;
+use round_robin::RoundRobin;
+use std::time::Instant;
+
+/// What a policy may ask about the endpoints of an upstream, by their index in the plan.
+pub trait Loads {
+    /// Whether the endpoint may take a request: healthy, ready, and not excluded because this request failed on it before.
+    fn usable(&self, endpoint: usize) -> bool;
+
+    /// Whether others are to be preferred for now ([`crate::health::Avoidance`]). An avoided endpoint is picked only where no
+    /// other is usable.
+    fn avoided(&self, endpoint: usize) -> bool;
+
+    /// Requests of this worker that the endpoint has not answered yet.
+    fn in_flight(&self, endpoint: usize) -> u32;
+
+    /// Peak-EWMA latency in microseconds ([`Latency::value`]); `None` if it was never measured.
+    fn latency(&self, endpoint: usize, now: Instant) -> Option<f32>;
+}
+
+/// A balance policy with the state that it keeps for one worker and one upstream.
+#[derive(Debug)]
+pub struct Balancer {
+    weights: Box<[u16]>,
+    policy: Policy,
+}
+
+#[derive(Debug)]
+enum Policy {
+    P2c(P2c),
+    RoundRobin(RoundRobin),
+}
+
+impl Balancer {
+    /// A balancer over as many endpoints as there are weights. Weight 0 takes no request.
+    pub fn build(balance: penstock_plan::Balance, weights: &[u16]) -> Balancer {
+        let policy = match balance {
+            penstock_plan::Balance::P2c => Policy::P2c(P2c::new(weights)),
+            penstock_plan::Balance::RoundRobin => Policy::RoundRobin(RoundRobin::new(weights)),
+        };
+        Balancer { weights: weights.into(), policy }
+    }
+
+    /// Index of the endpoint that takes the next request; `None` if no endpoint may. `random` is uniform over all its values.
+    #[inline]
+    pub fn pick(&self, loads: &impl Loads, random: u64, now: Instant) -> Option<usize> {
+        if let [weight] = *self.weights {
+            return (weight > 0 && loads.usable(0)).then_some(0);
+        }
+        let preferred = |endpoint: usize| self.takes(endpoint) && loads.usable(endpoint) && !loads.avoided(endpoint);
+        let possible = |endpoint: usize| self.takes(endpoint) && loads.usable(endpoint);
+        self.pick_among(&preferred, loads, random, now).or_else(|| self.pick_among(&possible, loads, random, now))
+    }
+
+    fn takes(&self, endpoint: usize) -> bool {
+        self.weights.get(endpoint).is_some_and(|weight| *weight > 0)
+    }
+
+    #[inline]
+    fn pick_among(
+        &self,
+        open: &impl Fn(usize) -> bool,
+        loads: &impl Loads,
+        random: u64,
+        now: Instant,
+    ) -> Option<usize> {
+        match &self.policy {
+            Policy::P2c(policy) => policy.pick(open, loads, random, now),
+            Policy::RoundRobin(policy) => policy.pick(open),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What can go wrong with one exchange: what, whose fault, and whether to try again. Only `respond.rs` turns it into an answer.
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client's.
+    Downstream,
+    /// The endpoint's.
+    Upstream,
+    /// Ours, or the configuration's.
+    Proxy,
+}
+
+/// Whether the same request may be sent once more (safety.md R10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It may have been acted on, and that matters.
+    Never,
+    /// No byte of it reached an endpoint.
+    Always,
+    /// It was sent, no byte of an answer came: only what may be repeated.
+    Idempotent,
+}
+
+/// One failure of one exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What happened.
+    pub kind: Kind,
+    /// Whether to try again.
+    pub retry: Retry,
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn side(self) -> Side {
+        self.kind.side()
+    }
+}
+
+impl From<Kind> for Error {
+    /// A failure that is not tried again.
+    fn from(kind: Kind) -> Error {
+        Error { kind, retry: Retry::Never }
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])+ $name:ident $word:literal $status:literal $side:ident,)+) => {
+        /// What happened. Each has a stable word for logs and counters and the status that a client gets for it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind { $($(#[$doc])+ $name,)+ }
+
+        impl Kind {
+            /// Every kind, in the order of [`Kind::index`].
+            pub const ALL: &'static [Kind] = &[$(Kind::$name,)+];
+
+            /// Place in [`Kind::ALL`], for counters.
+            pub fn index(self) -> usize { self as usize }
+
+            /// The word used in logs and counters.
+            pub fn word(self) -> &'static str { match self { $(Kind::$name => $word,)+ } }
+
+            /// What the client is told, where it can still be told.
+            pub fn status(self) -> u16 { match self { $(Kind::$name => $status,)+ } }
+
+            /// Whose fault it is.
+            pub fn side(self) -> Side { match self { $(Kind::$name => Side::$side,)+ } }
+        }
+    };
+}
+
+kinds! {
+    /// A request head that breaks RFC 9112.
+    BadHead "bad_head" 400 Downstream,
+    /// A version that is not HTTP/1.0 or HTTP/1.1.
+    BadVersion "bad_version" 505 Downstream,
+    /// No, more than one, or an impossible `Host`.
+    BadHost "bad_host" 400 Downstream,
+    /// A target that is no resource, or that two readers would read differently.
+    BadUri "bad_uri" 400 Downstream,
+    /// `Content-Length` that is no single number, or not alone.
+    BadContentLength "bad_content_length" 400 Downstream,
+    /// `Transfer-Encoding` other than `chunked`, or where it may not be.
+    BadTransferEncoding "bad_transfer_encoding" 400 Downstream,
+    /// `Connection` that names a field it may not.
+    BadConnection "bad_connection" 400 Downstream,
+    /// `Expect` other than `100-continue`.
+    BadExpect "bad_expect" 417 Downstream,
+    /// A chunk that breaks RFC 9112 §7.1.
+    BadChunk "bad_chunk" 400 Downstream,
+    /// A head beyond its limit of bytes.
+    HeadTooLarge "head_too_large" 431 Downstream,
+    /// A head beyond its limit of fields.
+    TooManyFields "too_many_fields" 431 Downstream,
+    /// A target beyond its limit.
+    UriTooLong "uri_too_long" 414 Downstream,
+    /// A body beyond its limit.
+    BodyTooLarge "body_too_large" 413 Downstream,
+    /// `CONNECT` or `TRACE`.
+    MethodNotAllowed "method_not_allowed" 405 Downstream,
+    /// The head did not come in time.
+    HeadTimeout "head_timeout" 408 Downstream,
+    /// The body stopped coming.
+    BodyTimeout "body_timeout" 408 Downstream,
+    /// The body came slower than the least rate allowed.
+    BodyTooSlow "body_too_slow" 408 Downstream,
+    /// The client stopped reading.
+    ClientWriteTimeout "client_write_timeout" 499 Downstream,
+    /// The client went away.
+    ClientClosed "client_closed" 499 Downstream,
+    /// Too many connections at once.
+    TooManyConnections "too_many_connections" 503 Downstream,
+    /// Nothing matched.
+    NoRoute "no_route" 404 Proxy,
+    /// No endpoint may take the request.
+    NoEndpoint "no_endpoint" 503 Proxy,
+    /// The endpoint refused the connection.
+    ConnectRefused "connect_refused" 502 Upstream,
+    /// The endpoint did not accept the connection in time.
+    ConnectTimeout "connect_timeout" 504 Upstream,
+    /// The connection could not be made for another reason.
+    ConnectFailed "connect_failed" 502 Upstream,
+    /// The endpoint's name has no address.
+    Unresolved "unresolved" 503 Upstream,
+    /// The endpoint closed before it answered.
+    UpstreamClosed "upstream_closed" 502 Upstream,
+    /// The endpoint closed in the middle of its answer.
+    UpstreamCut "upstream_cut" 502 Upstream,
+    /// The response head did not come in time.
+    UpstreamHeadTimeout "upstream_head_timeout" 504 Upstream,
+    /// The response body stopped coming.
+    UpstreamBodyTimeout "upstream_body_timeout" 504 Upstream,
+    /// The endpoint stopped reading.
+    UpstreamWriteTimeout "upstream_write_timeout" 504 Upstream,
+    /// A response that breaks RFC 9112.
+    BadResponse "bad_response" 502 Upstream,
+    /// A response head beyond its limits.
+    ResponseTooLarge "response_too_large" 502 Upstream,
+    /// `101` that nobody asked for.
+    BadUpgrade "bad_upgrade" 502 Upstream,
+    /// The whole exchange took longer than the route allows.
+    TotalTimeout "total_timeout" 504 Proxy,
+    /// A filter left a path that is none.
+    BadRewrite "bad_rewrite" 500 Proxy,
+    /// An upgraded connection was silent too long.
+    TunnelIdle "tunnel_idle" 499 Proxy,
+    /// The process is stopping.
+    Draining "draining" 503 Proxy,
+    /// A defect of ours.
+    Internal "internal" 500 Proxy,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_unique_and_statuses_are_errors() {
+        let mut words: Vec<_> = Kind::ALL.iter().map(|kind| kind.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Kind::ALL.len());
+        assert!(Kind::ALL.iter().enumerate().all(|(at, kind)| kind.index() == at && kind.status() >= 400));
+    }
+}

@@ -1,0 +1,281 @@
+//! Fields of a head: one buffer and an index of ranges.
+//!
+//! Names keep the case they came in; comparison ignores it. Fields that the proxy itself reads are recognised once, when they
+//! are added, so that later steps compare a byte and not a name.
+
+/// Fields the proxy itself reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Known {
+    Other,
+    Accept,
+    Connection,
+    ContentLength,
+    ContentType,
+    Cookie,
+    Date,
+    Expect,
+    Forwarded,
+    Host,
+    Http2Settings,
+    KeepAlive,
+    Origin,
+    ProxyAuthenticate,
+    ProxyAuthorization,
+    ProxyConnection,
+    Referer,
+    Te,
+    Trailer,
+    TransferEncoding,
+    Upgrade,
+    UserAgent,
+    Via,
+    XForwardedFor,
+    XForwardedHost,
+    XForwardedPort,
+    XForwardedPrefix,
+    XForwardedProto,
+    XRealIp,
+    XRequestId,
+}
+
+impl Known {
+    /// Which known field `name` is, ignoring case.
+    pub fn of(name: &[u8]) -> Known {
+        // Sorted by length first: most names fail on that alone.
+        const NAMES: &[(&str, Known)] = &[
+            ("te", Known::Te),
+            ("via", Known::Via),
+            ("date", Known::Date),
+            ("host", Known::Host),
+            ("accept", Known::Accept),
+            ("cookie", Known::Cookie),
+            ("expect", Known::Expect),
+            ("origin", Known::Origin),
+            ("referer", Known::Referer),
+            ("trailer", Known::Trailer),
+            ("upgrade", Known::Upgrade),
+            ("forwarded", Known::Forwarded),
+            ("x-real-ip", Known::XRealIp),
+            ("connection", Known::Connection),
+            ("keep-alive", Known::KeepAlive),
+            ("user-agent", Known::UserAgent),
+            ("content-type", Known::ContentType),
+            ("x-request-id", Known::XRequestId),
+            ("content-length", Known::ContentLength),
+            ("http2-settings", Known::Http2Settings),
+            ("x-forwarded-for", Known::XForwardedFor),
+            ("proxy-connection", Known::ProxyConnection),
+            ("x-forwarded-host", Known::XForwardedHost),
+            ("x-forwarded-port", Known::XForwardedPort),
+            ("transfer-encoding", Known::TransferEncoding),
+            ("x-forwarded-proto", Known::XForwardedProto),
+            ("proxy-authenticate", Known::ProxyAuthenticate),
+            ("x-forwarded-prefix", Known::XForwardedPrefix),
+            ("proxy-authorization", Known::ProxyAuthorization),
+        ];
+        /// First index in `NAMES` of names at least as long as the position.
+        const STARTS: [u8; 21] = {
+            let mut starts = [NAMES.len() as u8; 21];
+            let mut length = 21;
+            while length > 0 {
+                length -= 1;
+                let mut at = NAMES.len();
+                while at > 0 && NAMES[at - 1].0.len() >= length {
+                    at -= 1;
+                }
+                starts[length] = at as u8;
+            }
+            starts
+        };
+        if name.len() >= STARTS.len() - 1 {
+            return Known::Other;
+        }
+        let (from, to) = (usize::from(STARTS[name.len()]), usize::from(STARTS[name.len() + 1]));
+        for (text, known) in &NAMES[from..to] {
+            if name.eq_ignore_ascii_case(text.as_bytes()) {
+                return *known;
+            }
+        }
+        Known::Other
+    }
+}
+
+/// One field as seen in [`Fields`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Which field the proxy knows this as.
+    pub known: Known,
+    /// In the case it came in.
+    pub name: &'a [u8],
+    /// Without surrounding white space.
+    pub value: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    known: Known,
+    name: Range,
+    value: Range,
+}
+
+/// A range of the buffer. Heads are bounded far below 4 GiB (64 KB unless configured otherwise).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Range {
+    at: u32,
+    length: u32,
+}
+
+impl Range {
+    pub(crate) fn new(at: usize, length: usize) -> Range {
+        Range { at: at as u32, length: length as u32 }
+    }
+
+    pub(crate) fn of(self, bytes: &[u8]) -> &[u8] {
+        // Ranges are made only from lengths of the same, never shrinking buffer; a wrong one reads as empty, not as a panic.
+        bytes.get(self.at as usize..self.at as usize + self.length as usize).unwrap_or_default()
+    }
+}
+
+/// An ordered list of fields in one buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    pub(crate) bytes: Vec<u8>,
+    index: Vec<Entry>,
+}
+
+impl Fields {
+    /// Forget all fields, keep the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.index.clear();
+    }
+
+    /// Give back memory that one large head left behind.
+    pub fn shrink(&mut self, bytes: usize) {
+        if self.bytes.capacity() > bytes {
+            self.bytes = Vec::new();
+        }
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Append a field. The caller vouches for the name being a token and the value free of control characters.
+    pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let entry = Entry { known: Known::of(name), name: self.store(name), value: self.store(value) };
+        self.index.push(entry);
+    }
+
+    /// All fields in order.
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        self.index.iter().map(|entry| self.field(entry))
+    }
+
+    /// First value of `name` (lower case).
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let known = Known::of(name.as_bytes());
+        self.index.iter().find(|entry| self.is(entry, known, name)).map(|entry| entry.value.of(&self.bytes))
+    }
+
+    /// All values of `name` (lower case), in order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let known = Known::of(name.as_bytes());
+        self.index.iter().filter(move |entry| self.is(entry, known, name)).map(|entry| entry.value.of(&self.bytes))
+    }
+
+    /// First value of a known field.
+    pub fn known(&self, known: Known) -> Option<&[u8]> {
+        self.all_known(known).next()
+    }
+
+    /// All values of a known field, in order.
+    pub fn all_known(&self, known: Known) -> impl Iterator<Item = &[u8]> {
+        self.index.iter().filter(move |entry| entry.known == known).map(|entry| entry.value.of(&self.bytes))
+    }
+
+    /// Replace every field of `name` (lower case) by one.
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        self.remove(name);
+        self.push(name, value);
+    }
+
+    /// Drop every field of `name` (lower case); how many there were.
+    pub fn remove(&mut self, name: &str) -> usize {
+        let known = Known::of(name.as_bytes());
+        let (before, bytes) = (self.index.len(), &self.bytes);
+        self.index.retain(|entry| {
+            entry.known != known
+                || (known == Known::Other && !entry.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
+        });
+        before - self.index.len()
+    }
+
+    /// Keep only the fields for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
+        let bytes = &self.bytes;
+        self.index.retain(|entry| {
+            keep(Field { known: entry.known, name: entry.name.of(bytes), value: entry.value.of(bytes) })
+        });
+    }
+
+    /// Put bytes into the buffer that no field names (a rewritten path).
+    pub(crate) fn store(&mut self, bytes: &[u8]) -> Range {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        Range::new(at, bytes.len())
+    }
+
+    /// Index a field whose bytes are in the buffer already.
+    pub(crate) fn index(&mut self, name: Range, value: Range) -> Known {
+        let known = Known::of(name.of(&self.bytes));
+        self.index.push(Entry { known, name, value });
+        known
+    }
+
+    fn field(&self, entry: &Entry) -> Field<'_> {
+        Field { known: entry.known, name: entry.name.of(&self.bytes), value: entry.value.of(&self.bytes) }
+    }
+
+    fn is(&self, entry: &Entry, known: Known, name: &str) -> bool {
+        entry.known == known
+            && (known != Known::Other || entry.name.of(&self.bytes).eq_ignore_ascii_case(name.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_names_are_found_in_any_case() {
+        for name in ["te", "Host", "X-FORWARDED-PREFIX", "proxy-authorization", "Content-Length"] {
+            assert_ne!(Known::of(name.as_bytes()), Known::Other, "{name}");
+        }
+        for name in ["", "t", "content-lengths", "content_length", &"x".repeat(300)] {
+            assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn set_replaces_and_remove_counts() {
+        let mut fields = Fields::default();
+        fields.push("X-A", "1");
+        fields.push("x-a", "2");
+        fields.push("Host", "a");
+        fields.set("x-a", "3");
+        assert_eq!(fields.all("x-a").collect::<Vec<_>>(), [b"3"]);
+        assert_eq!(fields.remove("host"), 1);
+        assert_eq!(fields.get("host"), None);
+        assert_eq!(fields.remove("absent"), 0);
+        assert_eq!(fields.len(), 1);
+    }
+}

@@ -1,0 +1,191 @@
+//! Fields that are for one hop only (RFC 9110 §7.6.1), and what they say.
+
+use super::{Fields, Known, Version};
+use crate::error::Kind;
+
+/// What a head says about its own connection, read once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The sender keeps the connection open behind this message.
+    pub keep_alive: bool,
+    /// `Connection: close`.
+    pub close: bool,
+    /// `Connection: upgrade` with a protocol to upgrade to that may pass.
+    pub upgrade: bool,
+    /// `Expect: 100-continue`.
+    pub expect_continue: bool,
+    /// `TE: trailers`.
+    pub te_trailers: bool,
+    /// `Connection` names further fields; [`is_listed`] tells which.
+    pub listed: bool,
+}
+
+impl Options {
+    /// What a request says.
+    ///
+    /// # Errors
+    /// `BadConnection` where `Connection` names a field that frames or routes the message (safety.md R6), `BadExpect`.
+    pub fn of_request(version: Version, fields: &Fields) -> Result<Options, Kind> {
+        let mut options = Options { keep_alive: version == Version::Http11, ..Options::default() };
+        let (mut upgrade, mut protocol, mut expects) = (false, false, 0);
+        for field in fields.iter() {
+            match field.known {
+                Known::Connection => upgrade |= options.read_connection(field.value, true)?,
+                // RFC 7540's upgrade from HTTP/1.1 is gone (RFC 9113 §3.1) and was a way past proxies: never offered on.
+                Known::Upgrade => protocol = !tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"h2c")),
+                Known::Te => {
+                    options.te_trailers |= tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+                }
+                Known::Expect => {
+                    expects += 1;
+                    options.expect_continue = field.value.eq_ignore_ascii_case(b"100-continue");
+                    if expects > 1 || !options.expect_continue {
+                        return Err(Kind::BadExpect);
+                    }
+                }
+                _ => {}
+            }
+        }
+        options.upgrade = upgrade && protocol && version == Version::Http11;
+        // RFC 9110 §10.1.1: a 1.0 client cannot be told to go on.
+        options.expect_continue &= version == Version::Http11;
+        Ok(options)
+    }
+
+    /// What a response says.
+    pub fn of_response(version: Version, fields: &Fields) -> Options {
+        let mut options = Options { keep_alive: version == Version::Http11, ..Options::default() };
+        let (mut upgrade, mut protocol) = (false, false);
+        for field in fields.iter() {
+            match field.known {
+                Known::Connection => upgrade |= options.read_connection(field.value, false).unwrap_or(false),
+                Known::Upgrade => protocol = true,
+                _ => {}
+            }
+        }
+        options.upgrade = upgrade && protocol;
+        options
+    }
+
+    /// Read one `Connection` value; whether it says `upgrade`.
+    fn read_connection(&mut self, value: &[u8], strict: bool) -> Result<bool, Kind> {
+        let mut upgrade = false;
+        for token in tokens(value) {
+            if token.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if token.eq_ignore_ascii_case(b"upgrade") {
+                upgrade = true;
+            } else {
+                match Known::of(token) {
+                    Known::ContentLength | Known::TransferEncoding | Known::Host if strict => {
+                        return Err(Kind::BadConnection);
+                    }
+                    // Dropped in any case.
+                    Known::Te | Known::KeepAlive | Known::Http2Settings | Known::ProxyConnection => {}
+                    _ => self.listed = true,
+                }
+            }
+        }
+        // `close` wins, wherever it stands.
+        self.keep_alive &= !self.close;
+        Ok(upgrade)
+    }
+}
+
+/// Whether the field stays behind on this hop, whatever `Connection` says.
+pub(super) fn is_hop_by_hop(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::ProxyAuthorization
+            | Known::Te
+            | Known::Trailer
+            | Known::TransferEncoding
+            | Known::Upgrade
+            | Known::Http2Settings
+    )
+}
+
+/// Whether `Connection` names this field, and may: what identifies, authenticates or routes cannot be stripped on a client's
+/// word (safety.md R6, 135).
+pub(super) fn is_listed(fields: &Fields, name: &[u8], known: Known) -> bool {
+    let protected = matches!(
+        known,
+        Known::Host
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::Cookie
+            | Known::Via
+            | Known::Forwarded
+            | Known::XForwardedFor
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::XForwardedPrefix
+            | Known::XForwardedProto
+            | Known::XRealIp
+            | Known::XRequestId
+    ) || name.eq_ignore_ascii_case(b"authorization");
+    !protected
+        && fields.all_known(Known::Connection).any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case(name)))
+}
+
+/// Members of a comma-separated list, empty ones left out (RFC 9110 §5.6.1).
+pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(super::request::trim).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(version: Version, fields: &[(&str, &str)]) -> Result<Options, Kind> {
+        let mut all = Fields::default();
+        fields.iter().for_each(|(name, value)| all.push(name, value));
+        Options::of_request(version, &all)
+    }
+
+    #[test]
+    fn persistence_follows_version_and_connection() {
+        for (version, value, expected) in [
+            (Version::Http11, "", true),
+            (Version::Http11, "close", false),
+            (Version::Http11, "keep-alive, close", false),
+            (Version::Http11, "close, keep-alive", false),
+            (Version::Http10, "", false),
+            (Version::Http10, "Keep-Alive", true),
+            (Version::Http10, "keep-alive, close", false),
+        ] {
+            let options = options(version, &[("connection", value)]).unwrap();
+            assert_eq!(options.keep_alive, expected, "{version:?} {value}");
+        }
+    }
+
+    #[test]
+    fn what_frames_cannot_be_listed_and_what_identifies_is_not_stripped() {
+        for name in ["Transfer-Encoding", "content-length", "Host"] {
+            assert_eq!(options(Version::Http11, &[("connection", name)]), Err(Kind::BadConnection));
+        }
+        let mut fields = Fields::default();
+        fields.push("connection", "x-secret, Authorization, cookie");
+        assert!(is_listed(&fields, b"X-Secret", Known::Other));
+        assert!(!is_listed(&fields, b"authorization", Known::Other));
+        assert!(!is_listed(&fields, b"cookie", Known::Cookie));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_an_upgrade() {
+        let upgrade = |protocol| {
+            options(Version::Http11, &[("connection", "Upgrade"), ("upgrade", protocol)]).map(|options| options.upgrade)
+        };
+        assert_eq!(upgrade("websocket"), Ok(true));
+        assert_eq!(upgrade("h2c"), Ok(false));
+        assert_eq!(options(Version::Http11, &[("upgrade", "websocket")]).map(|options| options.upgrade), Ok(false));
+        for value in ["y 100-continue", "100-continue, x", ""] {
+            assert_eq!(options(Version::Http11, &[("expect", value)]), Err(Kind::BadExpect), "{value}");
+        }
+    }
+}

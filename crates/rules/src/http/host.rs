@@ -1,0 +1,94 @@
+//! Canonical host names (RFC 9110 §7.2): lower case, no trailing dot, port apart.
+
+use crate::error::Kind;
+use std::net::Ipv6Addr;
+use std::str;
+
+/// Longest host that is understood: a DNS name has at most 253 characters.
+pub const LONGEST: usize = 255;
+
+/// Write the canonical host of `value` (a `Host` field or an authority) to `to`; its length and the port, if one is named.
+///
+/// # Errors
+/// `BadHost`.
+pub fn canonical(value: &[u8], to: &mut [u8; LONGEST]) -> Result<(usize, Option<u16>), Kind> {
+    let (name, port) = split_port(value)?;
+    if let Some(inside) = name.strip_prefix(b"[") {
+        let address = inside.strip_suffix(b"]").and_then(|address| str::from_utf8(address).ok());
+        let address: Ipv6Addr = address.and_then(|address| address.parse().ok()).ok_or(Kind::BadHost)?;
+        let text = format!("[{address}]");
+        to.get_mut(..text.len()).ok_or(Kind::BadHost)?.copy_from_slice(text.as_bytes());
+        return Ok((text.len(), port));
+    }
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    if name.is_empty() {
+        return Err(Kind::BadHost);
+    }
+    let room = to.get_mut(..name.len()).ok_or(Kind::BadHost)?;
+    for (to, &byte) in room.iter_mut().zip(name) {
+        *to = match byte {
+            b'A'..=b'Z' => byte.to_ascii_lowercase(),
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => byte,
+            // The rest of RFC 3986's reg-name is in no host that resolves, and read differently by different origins.
+            _ => return Err(Kind::BadHost),
+        };
+    }
+    Ok((name.len(), port))
+}
+
+fn split_port(value: &[u8]) -> Result<(&[u8], Option<u16>), Kind> {
+    let colon = match value.last() {
+        Some(b']') => None,
+        _ => value.iter().rposition(|&byte| byte == b':'),
+    };
+    let Some(colon) = colon else { return Ok((value, None)) };
+    let (name, port) = (value.get(..colon).unwrap_or_default(), value.get(colon + 1..).unwrap_or_default());
+    if port.is_empty() || port.len() > 5 || !port.iter().all(u8::is_ascii_digit) {
+        return Err(Kind::BadHost);
+    }
+    let port = port.iter().fold(0u32, |port, digit| port * 10 + u32::from(digit - b'0'));
+    match u16::try_from(port) {
+        Ok(port) if port > 0 => Ok((name, Some(port))),
+        _ => Err(Kind::BadHost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_become_canonical() {
+        for (value, expected) in [
+            ("example.com", Some(("example.com", None))),
+            ("EXAMPLE.com.", Some(("example.com", None))),
+            ("Example.com:8080", Some(("example.com", Some(8080)))),
+            ("127.0.0.1:80", Some(("127.0.0.1", Some(80)))),
+            ("[::1]", Some(("[::1]", None))),
+            ("[0:0::1]:443", Some(("[::1]", Some(443)))),
+            ("", None),
+            (".", None),
+            ("a:", None),
+            ("a:0", None),
+            ("a:99999", None),
+            ("a:x", None),
+            (":80", None),
+            ("a, b", None),
+            ("a/x", None),
+            ("u@a", None),
+            ("a b", None),
+            ("a#f", None),
+            ("[::1", None),
+            ("[x]", None),
+            ("::1", None),
+            ("a\0.b", None),
+            ("%61", None),
+        ] {
+            let mut to = [0; LONGEST];
+            let got = canonical(value.as_bytes(), &mut to).ok();
+            let got = got.map(|(length, port)| (str::from_utf8(&to[..length]).unwrap().to_owned(), port));
+            assert_eq!(got, expected.map(|(host, port)| (host.to_owned(), port)), "{value}");
+        }
+        assert!(canonical(&[b'a'; 256], &mut [0; LONGEST]).is_err());
+    }
+}

@@ -1,0 +1,65 @@
+//! What HTTP says, independent of the version on the wire: heads, fields, lengths, paths and names.
+//!
+//! A head is parsed once, strictly, into [`RequestHead`] or [`ResponseHead`]; what is forwarded is written anew from that
+//! form (safety.md R1). Router, filters and origin see the same canonical path and host (R7).
+
+pub mod chunked;
+mod fields;
+pub mod forwarded;
+mod framing;
+mod hop;
+pub mod host;
+mod request;
+mod response;
+mod scan;
+pub mod uri;
+mod write;
+
+pub use fields::{Field, Fields, Known};
+pub use framing::Length;
+pub use hop::Options;
+pub use request::{RequestHead, Target};
+pub use response::ResponseHead;
+pub use scan::{HeadScan, Scanned};
+pub use write::{
+    BodyFraming, HostLine, Identity, Persistence, RequestLines, ResponseLines, reason_phrase, write_request,
+    write_response,
+};
+
+/// Version of a message on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+impl Version {
+    /// As in a request line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
+    }
+
+    /// As in `Via` (RFC 9110 §7.6.3).
+    pub fn number(self) -> &'static str {
+        match self {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+        }
+    }
+}
+
+/// What a head may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Bytes of the head, start line included.
+    pub bytes: usize,
+    /// Number of fields.
+    pub fields: usize,
+    /// Bytes of the request target.
+    pub uri: usize,
+}

@@ -1,0 +1,286 @@
+//! The head of a request.
+
+use super::fields::Range;
+use super::framing::{self, Length};
+use super::{Fields, HeadLimits, Known, Options, Version, host, uri};
+use crate::error::Kind;
+use std::mem::MaybeUninit;
+use std::str;
+
+/// What a request asks of the proxy (RFC 9112 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A resource: `/path?query`, or the same with the host named in `Host` before it.
+    Resource,
+    /// `OPTIONS *`: the server itself.
+    Server,
+}
+
+/// A request head, parsed once, strictly. Path and host are canonical: what is matched is what is forwarded.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// Header fields as received; `Host` is among them, [`Self::host`] is its canonical form.
+    pub fields: Fields,
+    /// On the wire.
+    pub version: Version,
+    /// How the body ends.
+    pub length: Length,
+    /// What the connection and its next hop were told.
+    pub options: Options,
+    /// What is asked for.
+    pub target: Target,
+    /// Bytes of the head on the wire.
+    raw_length: usize,
+    method: Range,
+    raw_target: Range,
+    path: Range,
+    query: Option<Range>,
+    host: Range,
+    port: Option<u16>,
+}
+
+impl Default for RequestHead {
+    fn default() -> Self {
+        RequestHead {
+            fields: Fields::default(),
+            version: Version::Http11,
+            length: Length::None,
+            options: Options::default(),
+            target: Target::Resource,
+            raw_length: 0,
+            method: Range::default(),
+            raw_target: Range::default(),
+            path: Range::default(),
+            query: None,
+            host: Range::default(),
+            port: None,
+        }
+    }
+}
+
+/// Heads with more fields than this are parsed on the heap.
+const FIELDS_ON_STACK: usize = 100;
+
+impl RequestHead {
+    /// Fill this head from `bytes`, a whole head as [`super::HeadScan`] found it (no leading CRLF, blank line included).
+    ///
+    /// # Errors
+    /// The [`Kind`] that names what is wrong with it; the head is then not to be used.
+    pub fn parse(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<(), Kind> {
+        self.clear();
+        self.raw_length = bytes.len();
+        self.fields.bytes.extend_from_slice(bytes);
+        if limits.fields <= FIELDS_ON_STACK {
+            self.parse_with(bytes, &mut [MaybeUninit::uninit(); FIELDS_ON_STACK][..limits.fields], limits)
+        } else {
+            self.parse_with(bytes, &mut vec![MaybeUninit::uninit(); limits.fields], limits)
+        }
+    }
+
+    /// Make a head for a request that did not come from the wire (`explain`, tests). `target` is in origin form.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn compose(method: &str, target: &str, host: &str, headers: &[(String, String)]) -> Result<Self, Kind> {
+        let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n");
+        for (name, value) in headers {
+            if !name.eq_ignore_ascii_case("host") {
+                text.push_str(&format!("{name}: {value}\r\n"));
+            }
+        }
+        text.push_str("\r\n");
+        let mut head = RequestHead::default();
+        head.parse(text.as_bytes(), &HeadLimits { bytes: 1 << 20, fields: 1000, uri: 1 << 16 })?;
+        Ok(head)
+    }
+
+    /// Forget the request, keep the memory.
+    pub fn clear(&mut self) {
+        self.fields.clear();
+    }
+
+    /// The method, as sent (RFC 9110 §9.1: case matters).
+    pub fn method(&self) -> &str {
+        self.text(self.method)
+    }
+
+    /// Lower case, without port and trailing dot; empty for HTTP/1.0 without `Host`.
+    pub fn host(&self) -> &str {
+        self.text(self.host)
+    }
+
+    /// The port that `Host` named.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The canonical path, escapes kept where they matter ([`uri`]).
+    pub fn path(&self) -> &str {
+        self.text(self.path)
+    }
+
+    /// What follows `?`, as sent.
+    pub fn query(&self) -> Option<&str> {
+        self.query.map(|range| self.text(range))
+    }
+
+    /// The target as the client sent it, for the log.
+    pub fn raw_target(&self) -> &str {
+        self.text(self.raw_target)
+    }
+
+    /// Bytes of the head as it came.
+    pub fn raw_length(&self) -> usize {
+        self.raw_length
+    }
+
+    /// Put another path in place. The caller vouches for its being canonical ([`uri::canonical_path`]).
+    pub fn set_path(&mut self, path: &str) {
+        self.path = self.fields.store(path.as_bytes());
+    }
+
+    /// Put another query in place, without `?`; `None` drops it. The caller vouches for its characters ([`uri::is_query`]).
+    pub fn set_query(&mut self, query: Option<&str>) {
+        self.query = query.map(|query| self.fields.store(query.as_bytes()));
+    }
+
+    /// Whether the method is known to be safe to send twice (RFC 9110 §9.2.2).
+    pub fn is_idempotent(&self) -> bool {
+        matches!(self.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
+    }
+
+    fn text(&self, range: Range) -> &str {
+        // Every range was checked to be ASCII when it was made.
+        str::from_utf8(range.of(&self.fields.bytes)).unwrap_or_default()
+    }
+
+    fn parse_with<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        headers: &mut [MaybeUninit<httparse::Header<'b>>],
+        limits: &HeadLimits,
+    ) -> Result<(), Kind> {
+        let mut request = httparse::Request::new(&mut []);
+        match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, headers) {
+            Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+            Ok(_) => return Err(Kind::BadHead),
+            Err(httparse::Error::TooManyHeaders) => return Err(Kind::TooManyFields),
+            Err(error) => return Err(start_line_reason(error, bytes)),
+        }
+        let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+            return Err(Kind::BadHead);
+        };
+        self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
+        let start = bytes.as_ptr() as usize;
+        // httparse hands out slices of `bytes`; the buffer of `fields` starts as a copy of it.
+        let range = |part: &[u8]| Range::new((part.as_ptr() as usize).wrapping_sub(start), part.len());
+        self.method = range(method.as_bytes());
+        self.raw_target = range(target.as_bytes());
+        if target.len() > limits.uri {
+            return Err(Kind::UriTooLong);
+        }
+        for header in request.headers.iter() {
+            self.fields.index(range(header.name.as_bytes()), range(trim(header.value)));
+        }
+        self.read_host()?;
+        self.read_target(method, target)?;
+        self.length = framing::of_request(self.version, &self.fields)?;
+        self.options = Options::of_request(self.version, &self.fields)?;
+        Ok(())
+    }
+
+    fn read_host(&mut self) -> Result<(), Kind> {
+        (self.host, self.port) = (Range::default(), None);
+        let mut canonical = [0u8; host::LONGEST];
+        let mut hosts = self.fields.all_known(Known::Host);
+        let length = match (hosts.next(), hosts.next()) {
+            (Some(value), None) => {
+                let (length, port) = host::canonical(value, &mut canonical)?;
+                self.port = port;
+                length
+            }
+            // RFC 9112 §3.2: a 1.1 request without Host is refused; 1.0 knew none.
+            (None, _) if self.version == Version::Http10 => return Ok(()),
+            _ => return Err(Kind::BadHost),
+        };
+        drop(hosts);
+        self.host = self.fields.store(canonical.get(..length).unwrap_or_default());
+        Ok(())
+    }
+
+    fn read_target(&mut self, method: &str, target: &str) -> Result<(), Kind> {
+        match method {
+            "CONNECT" | "TRACE" => return Err(Kind::MethodNotAllowed),
+            _ => {}
+        }
+        self.target = Target::Resource;
+        let resource = if target.starts_with('/') {
+            target
+        } else if target == "*" && method == "OPTIONS" {
+            self.target = Target::Server;
+            self.path = self.raw_target;
+            self.query = None;
+            return Ok(());
+        } else {
+            self.absolute_form(target)?
+        };
+        let (path, query) = match resource.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (resource, None),
+        };
+        if let Some(query) = query
+            && !uri::is_query(query.as_bytes())
+        {
+            return Err(Kind::BadUri);
+        }
+        self.query = query.map(|query| self.fields.store(query.as_bytes()));
+        let path = if path.is_empty() { "/" } else { path };
+        let at = self.fields.bytes.len();
+        uri::canonical_path(path.as_bytes(), &mut self.fields.bytes)?;
+        self.path = Range::new(at, self.fields.bytes.len() - at);
+        Ok(())
+    }
+
+    /// RFC 9112 §3.2.2: `http://host/path` must be understood; here only where it names the same host as `Host`, because a
+    /// router and an origin that read different ones disagree (safety.md 57).
+    fn absolute_form<'t>(&self, target: &'t str) -> Result<&'t str, Kind> {
+        let scheme = |prefix: &str| target.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        let rest = if scheme("http://") { target.get(7..) } else { None };
+        let Some(rest) = rest else { return Err(Kind::BadUri) };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, resource) = rest.split_at(end);
+        let mut canonical = [0u8; host::LONGEST];
+        let (length, port) = host::canonical(authority.as_bytes(), &mut canonical)?;
+        if canonical.get(..length) != Some(self.host().as_bytes()) || port.unwrap_or(80) != self.port.unwrap_or(80) {
+            return Err(Kind::BadHost);
+        }
+        Ok(resource)
+    }
+}
+
+fn start_line_reason(error: httparse::Error, bytes: &[u8]) -> Kind {
+    match error {
+        // HTTP/2's preface and other versions (RFC 9110 §15.6.6); anything that is no version at all is a bad head.
+        httparse::Error::Version => {
+            let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
+            let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+            match version {
+                [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                    if major.is_ascii_digit() && minor.is_ascii_digit() =>
+                {
+                    Kind::BadVersion
+                }
+                _ => Kind::BadHead,
+            }
+        }
+        _ => Kind::BadHead,
+    }
+}
+
+/// Optional white space around a value (RFC 9110 §5.6.3).
+pub(super) fn trim(value: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
+    let start = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    value.get(start..end).unwrap_or_default()
+}

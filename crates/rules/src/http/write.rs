@@ -1,0 +1,329 @@
+//! Heads written anew from their parsed form (safety.md R1): what we add comes after what is for one hop was taken out (R6).
+
+use super::hop::{is_hop_by_hop, is_listed};
+use super::{Known, RequestHead, ResponseHead};
+
+/// How a written body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// No body, and nothing said of one.
+    None,
+    /// `Content-Length`.
+    Bytes(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// Ends with the connection.
+    UntilClose,
+}
+
+/// Which `Host` a request is given.
+#[derive(Clone, Copy, Debug)]
+pub enum HostLine<'a> {
+    /// The client's, canonical; this one if the client named none.
+    Keep(&'a str),
+    /// This one.
+    Set(&'a str),
+}
+
+/// What the proxy adds to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLines<'a> {
+    /// `Host`.
+    pub host: HostLine<'a>,
+    /// How the body is framed on this hop.
+    pub framing: BodyFraming,
+    /// Who the client is.
+    pub identity: &'a Identity,
+    /// Whether the client's own forwarded headers are believed and so kept.
+    pub trusted: bool,
+    /// `X-Request-ID`, if the client's is not kept.
+    pub request_id: &'a [u8],
+    /// Offer the client's upgrade.
+    pub upgrade: bool,
+}
+
+/// Append `head` as an HTTP/1.1 request.
+pub fn write_request(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>) {
+    to.reserve(head.fields.bytes.len() + lines.identity.lines.len() + 128);
+    put(to, &[head.method().as_bytes(), b" ", head.path().as_bytes()]);
+    if let Some(query) = head.query() {
+        put(to, &[b"?", query.as_bytes()]);
+    }
+    put(to, &[b" HTTP/1.1\r\nhost: "]);
+    match lines.host {
+        HostLine::Keep(_) if !head.host().is_empty() => {
+            write_authority(head, to);
+        }
+        HostLine::Keep(host) | HostLine::Set(host) => put(to, &[host.as_bytes()]),
+    }
+    put(to, &[b"\r\n"]);
+    for field in head.fields.iter() {
+        let drop = match field.known {
+            Known::Other => false,
+            Known::Host | Known::ContentLength => true,
+            Known::Expect => !head.options.expect_continue,
+            Known::XForwardedFor => true,
+            Known::Forwarded
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::XForwardedPrefix
+            | Known::XForwardedProto
+            | Known::XRealIp
+            | Known::XRequestId => !lines.trusted,
+            known => is_hop_by_hop(known),
+        };
+        let listed = || head.options.listed && is_listed(&head.fields, field.name, field.known);
+        if !(drop || listed()) {
+            put(to, &[field.name, b": ", field.value, b"\r\n"]);
+        }
+    }
+    write_identity(head, lines, to);
+    if !lines.request_id.is_empty() {
+        put(to, &[b"x-request-id: ", lines.request_id, b"\r\n"]);
+    }
+    write_framing(lines.framing, to);
+    match (lines.upgrade, head.fields.known(Known::Upgrade), head.options.te_trailers) {
+        (true, Some(protocol), _) => put(to, &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"]),
+        (_, _, true) => put(to, &[b"connection: te\r\nte: trailers\r\n"]),
+        _ => {}
+    }
+    put(to, &[b"\r\n"]);
+}
+
+/// What a client is told about its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Kept open, which needs no word in HTTP/1.1.
+    Kept,
+    /// Kept open for an HTTP/1.0 client, which needs one.
+    KeptAloud,
+    /// Closed behind this response.
+    Close,
+    /// Another protocol follows.
+    Upgrade,
+}
+
+/// What the proxy says in a response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseLines {
+    /// How the body is framed on this hop.
+    pub framing: BodyFraming,
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+    /// Whether `Via` is added: the response came from elsewhere.
+    pub via: bool,
+}
+
+/// Append `head` as an HTTP/1.1 response.
+pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u8>) {
+    to.reserve(head.fields.bytes.len() + 96);
+    let mut status = itoa::Buffer::new();
+    let reason = match head.reason() {
+        b"" => reason_phrase(head.status).as_bytes(),
+        reason => reason,
+    };
+    put(to, &[b"HTTP/1.1 ", status.format(head.status).as_bytes(), b" ", reason, b"\r\n"]);
+    for field in head.fields.iter() {
+        let drop = match field.known {
+            Known::Other => false,
+            Known::ContentLength => true,
+            known => is_hop_by_hop(known),
+        };
+        let listed = || head.options.listed && is_listed(&head.fields, field.name, field.known);
+        if !(drop || listed()) {
+            put(to, &[field.name, b": ", field.value, b"\r\n"]);
+        }
+    }
+    if lines.via {
+        put(to, &[b"via: ", head.version.number().as_bytes(), b" penstock\r\n"]);
+    }
+    write_framing(lines.framing, to);
+    match (lines.persistence, head.fields.known(Known::Upgrade)) {
+        (Persistence::Kept, _) => {}
+        (Persistence::KeptAloud, _) => put(to, &[b"connection: keep-alive\r\n"]),
+        (Persistence::Upgrade, Some(protocol)) => put(to, &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"]),
+        (Persistence::Close | Persistence::Upgrade, _) => put(to, &[b"connection: close\r\n"]),
+    }
+    put(to, &[b"\r\n"]);
+}
+
+/// Who the client is, as an origin is told: the same for all requests of a connection.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    peer: String,
+    scheme: &'static str,
+    port: Option<u16>,
+    /// The lines for a client that is believed nothing, which is nearly every client.
+    lines: Vec<u8>,
+}
+
+impl Identity {
+    /// `peer`: the address of the connection; `port`: the one it came in on.
+    pub fn new(peer: &str, scheme: &'static str, port: Option<u16>) -> Identity {
+        let mut lines = Vec::with_capacity(128);
+        put(
+            &mut lines,
+            &[b"x-forwarded-for: ", peer.as_bytes(), b"\r\nx-forwarded-proto: ", scheme.as_bytes(), b"\r\n"],
+        );
+        if let Some(port) = port {
+            put(&mut lines, &[b"x-forwarded-port: ", itoa::Buffer::new().format(port).as_bytes(), b"\r\n"]);
+        }
+        Identity { peer: peer.to_owned(), scheme, port, lines }
+    }
+}
+
+/// `X-Forwarded-*` and `Via` (RFC 9110 §7.6.3).
+fn write_identity(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>) {
+    let identity = lines.identity;
+    let known = |known| lines.trusted && head.fields.known(known).is_some();
+    if lines.trusted {
+        put(to, &[b"x-forwarded-for: "]);
+        for value in head.fields.all_known(Known::XForwardedFor) {
+            put(to, &[value, b", "]);
+        }
+        put(to, &[identity.peer.as_bytes(), b"\r\n"]);
+        if !known(Known::XForwardedProto) {
+            put(to, &[b"x-forwarded-proto: ", identity.scheme.as_bytes(), b"\r\n"]);
+        }
+        if let Some(port) = identity.port.filter(|_| !known(Known::XForwardedPort)) {
+            put(to, &[b"x-forwarded-port: ", itoa::Buffer::new().format(port).as_bytes(), b"\r\n"]);
+        }
+    } else {
+        put(to, &[&identity.lines]);
+    }
+    if !known(Known::XForwardedHost) && !head.host().is_empty() {
+        put(to, &[b"x-forwarded-host: "]);
+        write_authority(head, to);
+        put(to, &[b"\r\n"]);
+    }
+    put(to, &[b"via: ", head.version.number().as_bytes(), b" penstock\r\n"]);
+}
+
+fn write_authority(head: &RequestHead, to: &mut Vec<u8>) {
+    put(to, &[head.host().as_bytes()]);
+    if let Some(port) = head.port() {
+        put(to, &[b":", itoa::Buffer::new().format(port).as_bytes()]);
+    }
+}
+
+fn write_framing(framing: BodyFraming, to: &mut Vec<u8>) {
+    match framing {
+        BodyFraming::Bytes(bytes) => {
+            put(to, &[b"content-length: ", itoa::Buffer::new().format(bytes).as_bytes(), b"\r\n"]);
+        }
+        BodyFraming::Chunked => put(to, &[b"transfer-encoding: chunked\r\n"]),
+        BodyFraming::None | BodyFraming::UntilClose => {}
+    }
+}
+
+fn put(to: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        to.extend_from_slice(part);
+    }
+}
+
+/// The phrase that goes with a status (RFC 9110 §15); empty for one that has none.
+pub fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        508 => "Loop Detected",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HeadLimits;
+
+    fn request(text: &str) -> RequestHead {
+        let mut head = RequestHead::default();
+        head.parse(text.as_bytes(), &HeadLimits { bytes: 65536, fields: 100, uri: 8192 }).unwrap();
+        head
+    }
+
+    fn written(head: &RequestHead, trusted: bool) -> String {
+        let identity = Identity::new("192.0.2.1", "http", Some(80));
+        let lines = RequestLines {
+            host: HostLine::Keep("fallback"),
+            framing: BodyFraming::None,
+            identity: &identity,
+            trusted,
+            request_id: b"",
+            upgrade: head.options.upgrade,
+        };
+        let mut to = Vec::new();
+        write_request(head, &lines, &mut to);
+        String::from_utf8(to).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_written_canonically() {
+        let head = request(
+            "GET //a/../b?x=1 HTTP/1.1\r\nHost: EXAMPLE.com.:81\r\nX-A:  1 \r\nX-Forwarded-For: 6.6.6.6\r\n\
+             Connection: keep-alive, x-b\r\nX-B: 2\r\nKeep-Alive: 5\r\nX-Real-IP: 7.7.7.7\r\n\r\n",
+        );
+        assert_eq!(
+            written(&head, false),
+            "GET /b?x=1 HTTP/1.1\r\nhost: example.com:81\r\nX-A: 1\r\nx-forwarded-for: 192.0.2.1\r\n\
+             x-forwarded-proto: http\r\nx-forwarded-port: 80\r\nx-forwarded-host: example.com:81\r\nvia: 1.1 penstock\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_appended_to() {
+        let head = request(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-For: 7.7.7.7\r\n\r\n",
+        );
+        assert_eq!(
+            written(&head, true),
+            "GET / HTTP/1.1\r\nhost: a\r\nX-Forwarded-Proto: https\r\nx-forwarded-for: 6.6.6.6, 7.7.7.7, 192.0.2.1\r\n\
+             x-forwarded-port: 80\r\nx-forwarded-host: a\r\nvia: 1.1 penstock\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_upgrade_is_offered_on_and_h2c_is_not() {
+        let head = |protocol| {
+            request(&format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nHTTP2-Settings: x\r\n\r\n"
+            ))
+        };
+        assert!(written(&head("websocket"), false).contains("connection: upgrade\r\nupgrade: websocket\r\n"));
+        let plain = written(&head("h2c"), false).to_lowercase();
+        assert!(!plain.contains("upgrade") && !plain.contains("http2-settings"), "{plain}");
+    }
+}

@@ -1,0 +1,289 @@
+//! Which way a request would take, and why not another: the same table, tests, filters and writing as for a real request, with
+//! every step told.
+
+mod answer;
+
+pub use answer::{Candidate, Choice, Effect, Explanation, Forwarded, Parts, PassedOver, RouteTaken, State, Why};
+
+use super::{Table, View};
+use crate::error::Kind;
+use crate::fault::Fault;
+use crate::filter::Filters;
+use crate::http::{
+    BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, forwarded, write_request,
+};
+use crate::network::Network;
+use penstock_plan::{Action, Filter, HostHeader, Listener, Plan, Route};
+use serde::Deserialize;
+use std::net::{IpAddr, SocketAddr};
+
+/// A request to explain.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Name of the listener; the first of the plan if there is none.
+    pub listener: Option<String>,
+    /// As in a request line.
+    pub method: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// With a port, if the `Host` field would name one.
+    pub host: String,
+    /// In origin form: `/path?query`.
+    pub target: String,
+    /// Fields in order, `Host` left out.
+    pub headers: Vec<(String, String)>,
+    /// Address of the client's connection, `192.0.2.1:40000` or without a port; `None`: it came by a unix socket.
+    pub client: Option<String>,
+}
+
+/// Explain `request` under `plan`, whose routes are `table`. `states` tells of an endpoint by the indexes of its upstream and
+/// itself.
+///
+/// # Errors
+/// A fault of the request: `listener` or `client` that is none.
+pub fn explain(
+    plan: &Plan,
+    table: &Table,
+    request: &Request,
+    states: impl Fn(usize, usize) -> State,
+) -> Result<Explanation, Fault> {
+    let (index, listener) = find_listener(plan, request)?;
+    let peer = peer(request)?;
+    let mut answer = Explanation::new(&listener.name, Parts::asked(request));
+    let mut head = match RequestHead::compose(&request.method, &request.target, &request.host, &request.headers) {
+        Ok(head) => head,
+        Err(kind) => return Ok(answer.refuse(kind)),
+    };
+    answer.request = Parts::read(&head, request);
+    let entry = Entry::new(listener, request, peer, &head);
+    let route = {
+        let view = entry.view(&head);
+        let found = table.find(&view, index);
+        answer.passed_over = passed_over(plan, table, &view, index, found);
+        found.and_then(|at| Some((at, plan.routes.get(at)?)))
+    };
+    let Some((at, route)) = route else {
+        answer.status = Some(Kind::NoRoute.status());
+        return Ok(answer);
+    };
+    answer.take(at, route);
+    match run_filters(&route.filters, &mut head, &mut answer.filters) {
+        Err(kind) => return Ok(answer.refuse(kind)),
+        Ok(Some(status)) => {
+            // Answered here: no endpoint is asked.
+            answer.status = Some(status);
+            return Ok(answer);
+        }
+        Ok(None) => {}
+    }
+    answer.upstreams = choices(plan, &route.action, states);
+    answer.forwarded = first_upstream(plan, &route.action).map(|upstream| {
+        let address = answer.upstreams.first().and_then(Choice::likely).unwrap_or_default();
+        entry.forwarded(&head, &upstream.host, address)
+    });
+    Ok(answer)
+}
+
+fn find_listener<'p>(plan: &'p Plan, request: &Request) -> Result<(u32, &'p Listener), Fault> {
+    let wanted = |listener: &Listener| request.listener.as_ref().is_none_or(|name| *name == listener.name);
+    (0..).zip(&plan.listeners).find(|(_, listener)| wanted(listener)).ok_or_else(|| {
+        let names: Vec<_> = plan.listeners.iter().map(|listener| listener.name.as_str()).collect();
+        Fault::new("listener", format!("no such listener; there are: {}", names.join(", ")))
+    })
+}
+
+fn peer(request: &Request) -> Result<Option<(IpAddr, Option<u16>)>, Fault> {
+    let Some(text) = &request.client else { return Ok(None) };
+    let whole = text.parse::<SocketAddr>().map(|peer| (peer.ip(), Some(peer.port())));
+    let peer = whole.or_else(|_| text.parse::<IpAddr>().map(|peer| (peer, None)));
+    peer.map(Some).map_err(|_| Fault::new("client", format!("{text:?} is not an address such as \"192.0.2.1:40000\"")))
+}
+
+/// How the request came in.
+struct Entry<'a> {
+    listener: &'a Listener,
+    scheme: &'static str,
+    port: Option<u16>,
+    peer: Option<IpAddr>,
+    trusted: bool,
+    client: Option<IpAddr>,
+    client_port: Option<u16>,
+}
+
+impl<'a> Entry<'a> {
+    fn new(listener: &'a Listener, request: &Request, peer: Option<(IpAddr, Option<u16>)>, head: &RequestHead) -> Self {
+        let networks: Vec<Network> = listener.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect();
+        let address = peer.map(|(address, _)| address);
+        let trusted = address.is_some_and(|address| forwarded::is_trusted(address, &networks));
+        let port =
+            listener.bind.first().and_then(|bind| bind.rsplit(':').next()?.parse().ok()).filter(|port| *port > 0);
+        Entry {
+            listener,
+            scheme: if request.scheme == "https" { "https" } else { "http" },
+            port,
+            peer: address,
+            trusted,
+            client: address.map(|address| forwarded::client(address, &networks, &head.fields)),
+            // Behind a proxy, the port is the proxy's.
+            client_port: peer.and_then(|(_, port)| port).filter(|_| !trusted),
+        }
+    }
+
+    fn view<'v>(&'v self, head: &'v RequestHead) -> View<'v> {
+        View {
+            head,
+            listener: &self.listener.name,
+            scheme: self.scheme,
+            port: self.port,
+            client: self.client,
+            client_port: self.client_port,
+        }
+    }
+
+    /// The request as an endpoint gets it, written and read back.
+    fn forwarded(&self, head: &RequestHead, host: &HostHeader, address: &str) -> Forwarded {
+        let own = if address.starts_with("unix:") { "localhost" } else { address };
+        let peer = self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_canonical().to_string());
+        let lines = RequestLines {
+            host: match host {
+                HostHeader::Keep => HostLine::Keep(own),
+                HostHeader::Upstream => HostLine::Set(own),
+                HostHeader::Literal(host) => HostLine::Set(host),
+            },
+            framing: match head.length {
+                Length::None | Length::UntilClose => BodyFraming::None,
+                Length::Bytes(bytes) => BodyFraming::Bytes(bytes),
+                Length::Chunked => BodyFraming::Chunked,
+            },
+            identity: &Identity::new(&peer, self.scheme, self.port),
+            trusted: self.trusted,
+            request_id: b"",
+            upgrade: head.options.upgrade,
+        };
+        let mut text = Vec::new();
+        write_request(head, &lines, &mut text);
+        Forwarded::read(&String::from_utf8_lossy(&text))
+    }
+}
+
+fn passed_over(plan: &Plan, table: &Table, view: &View<'_>, listener: u32, found: Option<usize>) -> Vec<PassedOver> {
+    let before = plan.routes.iter().enumerate().take(found.unwrap_or(plan.routes.len()));
+    let passed = before.map(|(index, route)| {
+        let serves = route.listeners.as_ref().is_none_or(|listeners| listeners.contains(&listener));
+        let refusal = table.test(index).and_then(|test| test.refusal(view)).filter(|_| serves);
+        let why = match refusal {
+            Some(refusal) => Why::Match { at: refusal.at, found: refusal.found },
+            None => Why::Listener,
+        };
+        PassedOver { index, name: route.name.clone(), why }
+    });
+    passed.collect()
+}
+
+/// Run the filters one by one, telling what each does; a status, where one answers.
+fn run_filters(filters: &[Filter], head: &mut RequestHead, effects: &mut Vec<Effect>) -> Result<Option<u16>, Kind> {
+    for filter in filters {
+        let name = serde_json::to_value(filter).ok();
+        let name = name.and_then(|value| Some(value.as_object()?.keys().next()?.clone())).unwrap_or_default();
+        // They were built with the plan: none can be wrong now.
+        let one = Filters::build(std::slice::from_ref(filter), 0).unwrap_or_default();
+        let before = head.clone();
+        let answer = one.on_request(head)?;
+        let mut effect = changes(&before, head);
+        if let Some(answer) = &answer {
+            effect.push(format!("answers {}", answer.status));
+        } else if one.has_response() {
+            effect.push(response_change(filter, &one, head));
+        }
+        if effect.is_empty() {
+            effect.push("changes nothing".to_owned());
+        }
+        effects.push(Effect { name, effect: effect.join(", ") });
+        if let Some(answer) = answer {
+            return Ok(Some(answer.status));
+        }
+    }
+    Ok(None)
+}
+
+/// What became different in a request.
+fn changes(before: &RequestHead, after: &RequestHead) -> Vec<String> {
+    let mut changes = Vec::new();
+    if before.path() != after.path() {
+        changes.push(format!("{} -> {}", before.path(), after.path()));
+    }
+    if before.query() != after.query() {
+        let query =
+            |head: &RequestHead| head.query().map_or_else(|| "no query".to_owned(), |query| format!("?{query}"));
+        changes.push(format!("{} -> {}", query(before), query(after)));
+    }
+    let (old, new) = (lines(&before.fields), lines(&after.fields));
+    changes.extend(old.iter().filter(|line| !new.contains(line)).map(|line| format!("-{line}")));
+    changes.extend(new.iter().filter(|line| !old.contains(line)).map(|line| format!("+{line}")));
+    changes
+}
+
+/// What a filter will do to the response, whatever that is.
+fn response_change(filter: &Filter, built: &Filters, head: &RequestHead) -> String {
+    if let Filter::RemoveResponseHeader(names) = filter {
+        return format!("on the response: -{}", names.join(", -"));
+    }
+    let mut fields = Fields::default();
+    built.on_response(head, &mut fields);
+    format!("on the response: +{}", lines(&fields).join(", +"))
+}
+
+fn lines(fields: &Fields) -> Vec<String> {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    fields.iter().map(|field| format!("{}: {}", text(field.name), text(field.value))).collect()
+}
+
+fn choices(plan: &Plan, action: &Action, states: impl Fn(usize, usize) -> State) -> Vec<Choice> {
+    let shares: Vec<(u32, u32)> = match action {
+        Action::Upstream(upstream) => vec![(*upstream, 1)],
+        Action::Split(shares) => shares.iter().map(|share| (share.upstream, share.weight)).collect(),
+        Action::Respond(_) | Action::Redirect(_) => Vec::new(),
+    };
+    let choice = |(at, weight): (u32, u32)| {
+        let at = at as usize;
+        let upstream = plan.upstreams.get(at)?;
+        let candidate = |(endpoint, plan): (usize, &penstock_plan::Endpoint)| {
+            let state = states(at, endpoint);
+            let eligible = plan.weight > 0 && state != State::Down;
+            Candidate { address: plan.address.clone(), weight: plan.weight, state, eligible }
+        };
+        let endpoints = upstream.endpoints.iter().enumerate().map(candidate).collect();
+        Some(Choice { name: upstream.name.clone(), weight, balance: upstream.balance, endpoints })
+    };
+    shares.into_iter().filter_map(choice).collect()
+}
+
+fn first_upstream<'p>(plan: &'p Plan, action: &Action) -> Option<&'p penstock_plan::Upstream> {
+    let at = match action {
+        Action::Upstream(upstream) => *upstream,
+        Action::Split(shares) => shares.first()?.upstream,
+        Action::Respond(_) | Action::Redirect(_) => return None,
+    };
+    plan.upstreams.get(at as usize)
+}
+
+impl Explanation {
+    fn take(&mut self, index: usize, route: &Route) {
+        self.route = Some(RouteTaken { index, name: route.name.clone() });
+        (self.action, self.status) = match &route.action {
+            Action::Upstream(_) => (Some("upstream"), None),
+            Action::Split(_) => (Some("split"), None),
+            Action::Respond(respond) => (Some("respond"), Some(respond.status)),
+            Action::Redirect(redirect) => (Some("redirect"), Some(redirect.status)),
+        };
+    }
+
+    fn refuse(mut self, kind: Kind) -> Explanation {
+        (self.refused, self.status) = (Some(kind.word()), Some(kind.status()));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! The explanation itself: what `penstock explain` shows and the admin API returns.
+
+use super::Request;
+use crate::http::RequestHead;
+use penstock_plan::{Balance, Span};
+use serde::Serialize;
+
+/// Which way a request takes, and why not another.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// Name of the listener.
+    pub listener: String,
+    /// The request as matches see it.
+    pub request: Parts,
+    /// The route it takes; `None`: none matches, or it was refused before.
+    pub route: Option<RouteTaken>,
+    /// `upstream`, `split`, `respond` or `redirect`.
+    pub action: Option<&'static str>,
+    /// The status that is answered without an endpoint.
+    pub status: Option<u16>,
+    /// The word of [`crate::error::Kind`], where the request is refused.
+    pub refused: Option<&'static str>,
+    /// Routes that stand before the one taken, in order.
+    pub passed_over: Vec<PassedOver>,
+    /// What the filters of the route do, in order.
+    pub filters: Vec<Effect>,
+    /// What an endpoint gets.
+    pub forwarded: Option<Forwarded>,
+    /// The upstreams that the route may use.
+    pub upstreams: Vec<Choice>,
+}
+
+/// Parts of a request that matches ask for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Parts {
+    /// As sent.
+    pub method: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// Canonical, without port.
+    pub host: String,
+    /// Canonical.
+    pub path: String,
+    /// As sent.
+    pub query: Option<String>,
+}
+
+/// The route that a request takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct RouteTaken {
+    /// In the plan.
+    pub index: usize,
+    /// In the plan.
+    pub name: String,
+}
+
+/// A route that was tried before and does not match.
+#[derive(Clone, Debug, Serialize)]
+pub struct PassedOver {
+    /// In the plan.
+    pub index: usize,
+    /// In the plan.
+    pub name: String,
+    /// What says no.
+    #[serde(flatten)]
+    pub why: Why,
+}
+
+/// What says no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Why {
+    /// The route does not serve the listener.
+    Listener,
+    /// A part of its match.
+    Match {
+        /// The part's place in the match; `None` for a constant.
+        at: Option<Span>,
+        /// What the request has there; `None` if it has nothing, or if no single value decided.
+        found: Option<String>,
+    },
+}
+
+/// What one filter does.
+#[derive(Clone, Debug, Serialize)]
+pub struct Effect {
+    /// As in the configuration.
+    pub name: String,
+    /// For people.
+    pub effect: String,
+}
+
+/// The request as an endpoint gets it, less the request id.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forwarded {
+    /// The method.
+    pub method: String,
+    /// `Host`; where it is the endpoint's own, that of the first that may be picked.
+    pub host: String,
+    /// Path and query.
+    pub target: String,
+    /// All other fields, in order.
+    pub headers: Vec<(String, String)>,
+}
+
+/// An upstream that the route may use.
+#[derive(Clone, Debug, Serialize)]
+pub struct Choice {
+    /// In the plan.
+    pub name: String,
+    /// Its share of a split; 1 where there is no split.
+    pub weight: u32,
+    /// How one endpoint is chosen.
+    pub balance: Balance,
+    /// In the order of the plan.
+    pub endpoints: Vec<Candidate>,
+}
+
+/// An endpoint that may be picked.
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    /// In the plan.
+    pub address: String,
+    /// In the plan.
+    pub weight: u16,
+    /// What is known of it.
+    pub state: State,
+    /// Whether it may be picked.
+    pub eligible: bool,
+}
+
+/// What is known of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It takes requests.
+    Up,
+    /// It takes none.
+    Down,
+    /// Nothing runs that could know.
+    Unknown,
+}
+
+impl Explanation {
+    pub(super) fn new(listener: &str, request: Parts) -> Explanation {
+        Explanation {
+            listener: listener.to_owned(),
+            request,
+            route: None,
+            action: None,
+            status: None,
+            refused: None,
+            passed_over: Vec::new(),
+            filters: Vec::new(),
+            forwarded: None,
+            upstreams: Vec::new(),
+        }
+    }
+}
+
+impl Parts {
+    /// Of a request that may be none.
+    pub(super) fn asked(request: &Request) -> Parts {
+        let (path, query) = match request.target.split_once('?') {
+            Some((path, query)) => (path, Some(query.to_owned())),
+            None => (request.target.as_str(), None),
+        };
+        Parts {
+            method: request.method.clone(),
+            scheme: request.scheme.clone(),
+            host: request.host.clone(),
+            path: path.to_owned(),
+            query,
+        }
+    }
+
+    /// Of a request that was understood.
+    pub(super) fn read(head: &RequestHead, request: &Request) -> Parts {
+        Parts {
+            method: head.method().to_owned(),
+            scheme: request.scheme.clone(),
+            host: head.host().to_owned(),
+            path: head.path().to_owned(),
+            query: head.query().map(str::to_owned),
+        }
+    }
+}
+
+impl Forwarded {
+    /// Of a head that we have written ourselves.
+    pub(super) fn read(text: &str) -> Forwarded {
+        let mut lines = text.split("\r\n").filter(|line| !line.is_empty());
+        let mut start = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
+        let mut headers: Vec<(String, String)> =
+            lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.into(), value.into())).collect();
+        let host = headers.iter().position(|(name, _)| name == "host").map(|at| headers.remove(at).1);
+        Forwarded {
+            method: start.next().unwrap_or_default(),
+            host: host.unwrap_or_default(),
+            target: start.next().unwrap_or_default(),
+            headers,
+        }
+    }
+}
+
+impl Choice {
+    /// The address of the first endpoint that may be picked, or of the first at all.
+    pub(super) fn likely(&self) -> Option<&str> {
+        let eligible = self.endpoints.iter().find(|endpoint| endpoint.eligible);
+        eligible.or(self.endpoints.first()).map(|endpoint| endpoint.address.as_str())
+    }
+}

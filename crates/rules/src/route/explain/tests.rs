@@ -1,0 +1,122 @@
+use super::*;
+use serde_json::{Value, json};
+
+fn plan() -> Plan {
+    let waits = json!({"head": 1, "body": 1, "write": 1, "idle": 1, "tunnel": 1});
+    let limits =
+        json!({"head": 1, "fields": 1, "uri": 1, "body": null, "body_rate": 0, "connections": null, "requests": null});
+    let listener = |name, bind| {
+        json!({"name": name, "bind": [bind], "protocol": "http", "trusted_proxies": ["10.0.0.0/8"],
+               "timeouts": waits, "limits": limits})
+    };
+    let route = |name, listeners: Value, predicate: Value, action: Value, filters: Value| {
+        let matches = if predicate.is_null() { Value::Null } else { json!({"text": "", "predicate": predicate}) };
+        json!({"name": name, "listeners": listeners, "match": matches, "action": action, "filters": filters,
+               "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}})
+    };
+    let host = json!({"compare": {"left": "host", "operator": "==", "right": {"text": "b.example"}, "at": [0, 19]}});
+    let method = json!({"compare": {"left": "method", "operator": "==", "right": {"text": "GET"}, "at": [0, 15]}});
+    let header = json!({"exists": {"field": {"header": "x-debug"}, "at": [20, 41]}});
+    let starts = |prefix| json!({"starts_with": {"value": "path", "prefixes": [prefix], "at": [0, 25]}});
+    let plan = json!({
+        "version": 1,
+        "engine": {"workers": 1, "drain_timeout": 1},
+        "listeners": [listener("web", ":8080"), listener("local", "unix:/run/p.sock")],
+        "upstreams": [{
+            "name": "shop", "balance": "p2c", "host": "keep", "health_check": null,
+            "endpoints": [{"address": "10.0.0.1:9000", "weight": 1}, {"address": "10.0.0.2:9000", "weight": 0},
+                          {"address": "10.0.0.3:9000", "weight": 2}],
+            "timeouts": {"connect": 1, "head": 1, "body": 1, "write": 1, "idle": 1},
+            "limits": {"head": 1, "fields": 1, "interim": 1, "idle_connections": 1},
+        }],
+        "routes": [
+            route("other", json!([1]), json!({"constant": false}), json!({"upstream": 0}), json!([])),
+            route("host", Value::Null, host.clone(), json!({"upstream": 0}), json!([])),
+            route("debug", Value::Null, json!({"and": [method.clone(), header.clone()]}), json!({"upstream": 0}), json!([])),
+            route("either", Value::Null, json!({"or": [host, header]}), json!({"upstream": 0}), json!([])),
+            route("not", Value::Null, json!({"not": method}), json!({"respond": {"status": 405, "headers": [], "body": ""}}), json!([])),
+            route("api", Value::Null, starts("/api/"), json!({"split": [{"upstream": 0, "weight": 9}]}), json!([
+                {"strip_prefix": "/api"}, {"set_query": [["v", "2"]]}, {"set_request_header": [["x-a", "2"]]},
+                {"add_response_header": [["x-b", "1"]]}, {"remove_request_header": ["x-none"]},
+            ])),
+            route("old", Value::Null, starts("/old/"), json!({"redirect": {"to": "/new", "status": 308}}), json!([])),
+        ],
+        "access_log": null,
+    });
+    serde_json::from_value(plan).unwrap()
+}
+
+fn ask(request: Value) -> Value {
+    let mut whole = json!({"listener": null, "method": "GET", "scheme": "http", "host": "a.example:80", "target": "/",
+                           "headers": [], "client": "192.0.2.1:40000"});
+    whole.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
+    let plan = plan();
+    let table = Table::build(&plan).unwrap();
+    let states = |_, endpoint| if endpoint == 0 { State::Down } else { State::Up };
+    let answer = explain(&plan, &table, &serde_json::from_value(whole).unwrap(), states);
+    answer.map_or_else(|fault| json!(fault.to_string()), |answer| serde_json::to_value(answer).unwrap())
+}
+
+#[test]
+fn the_whole_way_is_told() {
+    let answer = ask(json!({"target": "/%61pi/x?q=1", "headers": [["X-A", "1"], ["Connection", "close"]]}));
+    let passed = |index: usize, name: &str, at: Value, found: Value| json!({"index": index, "name": name, "why": "match", "at": at, "found": found});
+    let expected = json!({
+        "listener": "web",
+        "request": {"method": "GET", "scheme": "http", "host": "a.example", "path": "/api/x", "query": "q=1"},
+        "route": {"index": 5, "name": "api"},
+        "action": "split",
+        "status": null,
+        "refused": null,
+        "passed_over": [
+            {"index": 0, "name": "other", "why": "listener"},
+            passed(1, "host", json!([0, 19]), json!("a.example")),
+            passed(2, "debug", json!([20, 41]), Value::Null),
+            passed(3, "either", json!([0, 41]), Value::Null),
+            passed(4, "not", json!([0, 15]), json!("GET")),
+        ],
+        "filters": [
+            {"name": "strip_prefix", "effect": "/api/x -> /x"},
+            {"name": "set_query", "effect": "?q=1 -> ?q=1&v=2"},
+            {"name": "set_request_header", "effect": "-X-A: 1, +x-a: 2"},
+            {"name": "add_response_header", "effect": "on the response: +x-b: 1"},
+            {"name": "remove_request_header", "effect": "changes nothing"},
+        ],
+        "forwarded": {
+            "method": "GET", "host": "a.example:80", "target": "/x?q=1&v=2",
+            "headers": [["x-a", "2"], ["x-forwarded-for", "192.0.2.1"], ["x-forwarded-proto", "http"],
+                        ["x-forwarded-port", "8080"], ["x-forwarded-host", "a.example:80"], ["via", "1.1 penstock"]],
+        },
+        "upstreams": [{"name": "shop", "weight": 9, "balance": "p2c", "endpoints": [
+            {"address": "10.0.0.1:9000", "weight": 1, "state": "down", "eligible": false},
+            {"address": "10.0.0.2:9000", "weight": 0, "state": "up", "eligible": false},
+            {"address": "10.0.0.3:9000", "weight": 2, "state": "up", "eligible": true},
+        ]}],
+    });
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn answers_without_an_endpoint_have_a_status() {
+    for (request, action, status, refused) in [
+        (json!({"target": "/old/x"}), json!("redirect"), 308, Value::Null),
+        (json!({"method": "PUT"}), json!("respond"), 405, Value::Null),
+        (json!({}), Value::Null, 404, Value::Null),
+        (json!({"target": "/../x"}), Value::Null, 400, json!("bad_uri")),
+        (json!({"host": "a b"}), Value::Null, 400, json!("bad_host")),
+    ] {
+        let answer = ask(request.clone());
+        assert_eq!(
+            (&answer["action"], &answer["status"], &answer["refused"]),
+            (&action, &json!(status), &refused),
+            "{request}"
+        );
+        assert_eq!((&answer["forwarded"], &answer["upstreams"]), (&Value::Null, &json!([])));
+    }
+}
+
+#[test]
+fn questions_that_make_no_sense_are_faults() {
+    assert_eq!(ask(json!({"listener": "x"})), "listener: no such listener; there are: web, local");
+    assert_eq!(ask(json!({"client": "x"})), "client: \"x\" is not an address such as \"192.0.2.1:40000\"");
+}

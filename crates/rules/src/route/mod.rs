@@ -1,0 +1,34 @@
+//! Which route a request takes, and why.
+//!
+//! [`Table`] finds the first route that matches without looking at most of the others; [`Test`] is one compiled match. What a
+//! test reads of a request is a [`View`]; [`explain`] says of one request which way it takes.
+
+pub mod explain;
+mod keys;
+mod predicate;
+pub(crate) mod query;
+mod table;
+mod value;
+
+pub use predicate::{Refusal, Test};
+pub use table::Table;
+
+use crate::http::RequestHead;
+use std::net::IpAddr;
+
+/// What a match may ask about a request.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The head, with canonical path and host.
+    pub head: &'a RequestHead,
+    /// Name of the listener that accepted the connection.
+    pub listener: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The port that the connection came in on; `None` on a unix socket.
+    pub port: Option<u16>,
+    /// The original caller's address, after `trusted_proxies`; `None` on a unix socket.
+    pub client: Option<IpAddr>,
+    /// The original caller's port, if it is known.
+    pub client_port: Option<u16>,
+}

@@ -1,0 +1,100 @@
+"""One program in front of everything: configured, extended and observed in Python; bytes are moved by Rust.
+
+    with penstock.Proxy("penstock.toml") as proxy:
+        print(proxy.url("web"))
+
+Only the public names live here. Each is imported at its first use, because the command line starts with this module
+and most commands need few of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.config.model import (
+        AccessLog,
+        Admin,
+        Config,
+        Cors,
+        Endpoint,
+        EngineSettings,
+        Filter,
+        HealthCheck,
+        Listener,
+        Log,
+        Redirect,
+        Respond,
+        Route,
+        RouteTest,
+        Share,
+        Upstream,
+    )
+    from penstock.engine.types import Applied, Explanation, Stats
+    from penstock.errors import (
+        ConfigError,
+        ControlError,
+        EngineError,
+        ExpressionError,
+        Fault,
+        PenstockError,
+        UsageError,
+    )
+    from penstock.program import run
+    from penstock.proxy import Proxy
+    from penstock.version import __version__
+
+__all__ = [
+    "AccessLog",
+    "Admin",
+    "Applied",
+    "Config",
+    "ConfigError",
+    "ControlError",
+    "Cors",
+    "Endpoint",
+    "EngineError",
+    "EngineSettings",
+    "Explanation",
+    "ExpressionError",
+    "Fault",
+    "Filter",
+    "HealthCheck",
+    "Listener",
+    "Log",
+    "PenstockError",
+    "Proxy",
+    "Redirect",
+    "Respond",
+    "Route",
+    "RouteTest",
+    "Share",
+    "Stats",
+    "Upstream",
+    "UsageError",
+    "__version__",
+    "run",
+]
+
+_ELSEWHERE = {
+    "penstock.engine.types": {"Applied", "Explanation", "Stats"},
+    "penstock.errors": {
+        "ConfigError", "ControlError", "EngineError", "ExpressionError", "Fault", "PenstockError", "UsageError",
+    },
+    "penstock.program": {"run"},
+    "penstock.proxy": {"Proxy"},
+    "penstock.version": {"__version__"},
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_home(name)), name)
+    globals()[name] = value
+    return value
+
+
+def _home(name: str) -> str:
+    return next((module for module, names in _ELSEWHERE.items() if name in names), "penstock.config.model")

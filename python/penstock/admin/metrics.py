@@ -1,0 +1,181 @@
+"""The Prometheus text (exposition format 0.0.4) of everything that is counted.
+
+Every label value is a name from the configuration or a word from a fixed list, never a word of a client, so the
+number of series is bounded by the configuration. `docs/operations.md` lists the metrics.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from penstock.control.controller import Controller
+    from penstock.engine import Stats
+    from penstock.engine.types import EndpointStats, Latency
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Sample = tuple[dict[str, str], float]
+
+
+class Family:
+    """One metric with its samples, as lines of text."""
+
+    def __init__(self, name: str, kind: str, meaning: str) -> None:
+        """`kind` is `counter`, `gauge` or `histogram`."""
+        self.name = f"penstock_{name}"
+        self._head = f"# HELP {self.name} {_help(meaning)}\n# TYPE {self.name} {kind}\n"
+
+    def text(self, samples: Iterable[Sample]) -> str:
+        """The family with these samples; nothing where there are none. Samples of the same labels are added up."""
+        # A scrape with the same series twice is refused as a whole, and a removed listener that drains beside a new
+        # one of its name would make such a pair.
+        series: dict[str, float] = {}
+        for labels, value in samples:
+            key = _labels(labels)
+            series[key] = series.get(key, 0) + value
+        lines = "".join(f"{self.name}{key} {_number(value)}\n" for key, value in series.items())
+        return self._head + lines if lines else ""
+
+    def histogram(self, latency: Latency) -> str:
+        """The family as a histogram in seconds: cumulative buckets, then the sum and the count."""
+        lines, total = [], 0
+        bounds = [_number(bound / 1e6) for bound in latency.bounds_us]
+        for bound, count in zip([*bounds, "+Inf"], latency.counts, strict=True):
+            total += count
+            lines.append(f'{self.name}_bucket{{le="{bound}"}} {total}\n')
+        return (
+            f"{self._head}{''.join(lines)}{self.name}_sum {_number(latency.sum_us / 1e6)}\n{self.name}_count {total}\n"
+        )
+
+
+def render(controller: Controller, version: str) -> str:
+    """Every metric of the process; `version` is Penstock's."""
+    stats = controller.stats()
+    return "".join([*_of_process(controller, stats, version), *_of_traffic(stats), *_of_upstreams(stats)])
+
+
+def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[str]:
+    build = {"version": version, "python": ".".join(map(str, sys.version_info[:3]))}
+    yield Family("build_info", "gauge", "1, with the versions in its labels.").text([(build, 1)])
+    yield _single(
+        "start_time_seconds", "gauge", "Start of the process, in seconds since the epoch.", controller.started
+    )
+    yield _single("workers", "gauge", "Worker threads.", stats.workers)
+    yield _single("draining", "gauge", "1 while the process drains.", stats.draining)
+    yield _single("plan_version", "gauge", "Version of the running plan; 0 before the first.", stats.version)
+    outcomes = [({"outcome": outcome}, count) for outcome, count in controller.counts.items()]
+    yield Family("reloads_total", "counter", "Configurations tried, the first included, by outcome.").text(outcomes)
+    last = controller.history[-1] if controller.history else None
+    if last:
+        yield _single(
+            "reload_last_success", "gauge", "1 if the last configuration tried was applied.", last.version is not None
+        )
+        yield _single("reload_last_timestamp_seconds", "gauge", "When the last configuration was tried.", last.at)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    yield _single("cpu_seconds_total", "counter", "Processor time of the process.", used.ru_utime + used.ru_stime)
+    if descriptors := _open_descriptors():
+        yield _single("open_fds", "gauge", "Open file descriptors of the process.", descriptors)
+    if memory := _resident_bytes():
+        yield _single("resident_memory_bytes", "gauge", "Resident memory of the process.", memory)
+    yield _single("panics_total", "counter", "Connections ended by a fault of ours.", stats.panics)
+    yield _single("access_log_records_total", "counter", "Access records written.", stats.access_log.records)
+    yield _single(
+        "access_log_dropped_total", "counter", "Access records lost: the log was slower.", stats.access_log.dropped
+    )
+    yield _single("events_dropped_total", "counter", "Events lost: nobody took them in time.", stats.events_dropped)
+
+
+def _of_traffic(stats: Stats) -> Iterator[str]:
+    def listeners(name: str, kind: str, meaning: str, field: str) -> str:
+        rows = [({"listener": row.name}, getattr(row, field)) for row in stats.listeners]
+        return Family(name, kind, meaning).text(rows)
+
+    yield listeners("listener_connections", "gauge", "Open client connections.", "connections")
+    yield listeners("listener_accepted_total", "counter", "Client connections accepted.", "accepted")
+    yield listeners("listener_refused_total", "counter", "Client connections refused at a limit.", "refused")
+    yield listeners("listener_tunnels", "gauge", "Open upgraded connections.", "tunnels")
+    by_status = [
+        ({"route": row.name, "status": status}, count) for row in stats.routes for status, count in row.statuses.items()
+    ]
+    yield Family("requests_total", "counter", "Requests answered, by route and class of status.").text(by_status)
+    received = [({"route": row.name}, row.bytes_in) for row in stats.routes]
+    yield Family("request_bytes_total", "counter", "Bytes of requests, by route.").text(received)
+    sent = [({"route": row.name}, row.bytes_out) for row in stats.routes]
+    yield Family("response_bytes_total", "counter", "Bytes of responses, by route.").text(sent)
+    duration = Family(
+        "request_duration_seconds", "histogram", "From the first byte of a request to the last of its response."
+    )
+    yield duration.histogram(stats.latency)
+    rejected = [({"cause": cause}, count) for cause, count in stats.rejected.items()]
+    yield Family("rejected_total", "counter", "Requests that we refused, by cause.").text(rejected)
+
+
+def _of_upstreams(stats: Stats) -> Iterator[str]:
+    def endpoints(name: str, kind: str, meaning: str, field: str, scale: float = 1) -> str:
+        rows: list[Sample] = []
+        for upstream in stats.upstreams:
+            for row in upstream.endpoints:
+                value = getattr(row, field) * scale
+                rows.append((_place(upstream.name, row), value))
+        return Family(f"endpoint_{name}", kind, meaning).text(rows)
+
+    up = [(_place(one.name, row), row.state == "up") for one in stats.upstreams for row in one.endpoints]
+    yield Family("endpoint_up", "gauge", "1 if the endpoint may be asked.").text(up)
+    yield endpoints("weight", "gauge", "Share of the requests.", "weight")
+    yield endpoints("in_flight", "gauge", "Requests under way.", "in_flight")
+    yield endpoints("requests_total", "counter", "Requests sent.", "requests")
+    yield endpoints("failures_total", "counter", "Attempts that failed.", "failures")
+    yield endpoints("connects_total", "counter", "Connections opened.", "connects")
+    yield endpoints("reused_total", "counter", "Requests sent over a connection that was open.", "reused")
+    yield endpoints("idle_connections", "gauge", "Unused open connections.", "idle")
+    yield endpoints("latency_seconds", "gauge", "Moving average of the latency.", "latency_us", 1e-6)
+    failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
+    yield Family("upstream_failures_total", "counter", "Attempts at an endpoint that failed, by cause.").text(failures)
+
+
+def _place(upstream: str, row: EndpointStats) -> dict[str, str]:
+    return {"upstream": upstream, "endpoint": row.address}
+
+
+def _single(name: str, kind: str, meaning: str, value: float) -> str:
+    return Family(name, kind, meaning).text([({}, value)])
+
+
+def _labels(labels: dict[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def _help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(round(value, 9))
+
+
+def _open_descriptors() -> int | None:
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return None
+
+
+def _resident_bytes() -> int | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * resource.getpagesize()

@@ -1,0 +1,124 @@
+"""`reload`, `status` and `drain`: commands to a running process."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - click reads it from the options
+from typing import Any
+
+import click
+
+from penstock.cli.options import config_option, control_option, json_option
+from penstock.cli.output import columns, print_json, print_warnings, shown
+from penstock.control.channel import ask, default_path
+from penstock.errors import ConfigError, ControlError, Fault
+
+PATIENCE = 60.0
+"""Seconds for an answer; a reload may have to resolve names."""
+LONGEST_DRAIN = 365 * 86_400.0
+
+
+@click.command()
+@config_option
+@control_option
+def reload(config: Path, control: Path | None) -> None:
+    """Let the running process load its configuration again.
+
+    A configuration with a fault is refused with exit code 2, and the old one goes on.
+    """
+    answer = command(control or default_path(config), {"command": "reload"})
+    print_warnings(answer["warnings"])
+    click.echo(f"applied: version {answer['version']}")
+
+
+@click.command()
+@config_option
+@control_option
+@json_option
+def status(config: Path, control: Path | None, as_json: bool) -> None:
+    """Show what the running process serves and how it fares."""
+    answer = command(control or default_path(config), {"command": "status"})
+    if as_json:
+        print_json(answer)
+        return
+    for line in status_lines(answer):
+        click.echo(line)
+
+
+@click.command()
+@config_option
+@control_option
+@click.option("--now", is_flag=True, help="Do not wait for what is under way.")
+def drain(config: Path, control: Path | None, now: bool) -> None:
+    """Let the running process finish what is under way, for up to engine.drain_timeout, and end."""
+    request = {"command": "stop" if now else "drain"}
+    answer = command(control or default_path(config), request, LONGEST_DRAIN)
+    if now:
+        click.echo("stopped")
+    elif answer["drained"]:
+        click.echo("drained: everything under way has finished")
+    else:
+        raise ControlError("stopped with connections still open: they were closed")
+
+
+def command(path: Path, request: dict[str, Any], patience: float = PATIENCE) -> dict[str, Any]:
+    """Send one command and return its answer. Raises `ConfigError` or `ControlError` for a refusal."""
+    answer = ask(path, request, patience)
+    if "faults" in answer and "error" in answer:
+        raise ConfigError([Fault(**fault) for fault in answer["faults"]])
+    if "error" in answer:
+        raise ControlError(answer["error"])
+    return answer
+
+
+def status_lines(answer: dict[str, Any]) -> list[str]:
+    """The status for people."""
+    lines = [
+        f"{answer['config']}: {answer['state']}, plan version {answer['plan_version']}, pid {answer['pid']}, "
+        f"up {_length(answer['uptime'])}, {answer['workers']} workers"
+    ]
+    refusal = answer["last_refusal"]
+    if refusal:
+        lines.append(click.style("the last change was refused, the one before goes on:", fg="red"))
+        lines += [f"  {shown(str(Fault(**fault)))}" for fault in refusal["faults"]]
+    lines.append("listeners")
+    lines += columns(
+        [
+            (
+                row["name"],
+                row["state"],
+                " ".join(row["addresses"]),
+                row["connections"],
+                "open",
+                row["accepted"],
+                "accepted",
+            )
+            for row in answer["listeners"]
+        ]
+    )
+    lines.append("routes")
+    lines += columns(
+        [
+            (row["name"], row["requests"], "requests", " ".join(f"{k}:{v}" for k, v in row["statuses"].items() if v))
+            for row in answer["routes"]
+            if row["name"] != "_none" or row["requests"]
+        ]
+    )
+    for upstream in answer["upstreams"]:
+        lines.append(f"upstream {upstream['name']} ({upstream['balance']})")
+        lines += columns([_endpoint(row) for row in upstream["endpoints"]])
+    return lines
+
+
+def _endpoint(row: dict[str, Any]) -> tuple[object, ...]:
+    reason = f"({row['reason']})" if row["reason"] and row["state"] != "up" else ""
+    latency = f"{row['latency_us'] / 1000:.1f} ms"
+    return (
+        row["address"], row["state"], reason, row["in_flight"], "in flight", row["requests"], "requests",
+        row["failures"], "failed", latency,
+    )  # fmt: skip
+
+
+def _length(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {rest}s" if minutes else f"{rest}s"

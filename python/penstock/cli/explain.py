@@ -1,0 +1,150 @@
+"""`penstock explain`: which way a request would take, and why not another."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path  # noqa: TC003 - click reads it from the options
+from typing import TYPE_CHECKING
+
+import click
+
+from penstock.cli.options import config_option, control_option, json_option
+from penstock.cli.output import columns, print_json, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.engine import Explanation
+    from penstock.engine.types import PassedOver, UpstreamChoice
+
+
+@click.command()
+@click.argument("method")
+@click.argument("url")
+@config_option
+@control_option
+@json_option
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header field; may be repeated."
+)
+@click.option("-d", "--data", "body", metavar="BODY", help="A body: counts as its Content-Length.")
+@click.option("--client", metavar="IP[:PORT]", help="The client's address. Default: 127.0.0.1.")
+@click.option("--listener", metavar="NAME", help="The listener that it comes in on. Default: the first.")
+@click.option("--running", is_flag=True, help="Ask the running process, not the file.")
+def explain(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    method: str,
+    url: str,
+    config: Path,
+    control: Path | None,
+    as_json: bool,
+    headers: tuple[str, ...],
+    body: str | None,
+    client: str | None,
+    listener: str | None,
+    running: bool,
+) -> None:
+    """Say which way a request METHOD URL would take, and why not another. Nothing is sent."""
+    fields = _fields(headers, body)
+    if running:
+        found = _ask(
+            control, config, {"method": method, "url": url, "headers": fields, "client": client, "listener": listener}
+        )
+    else:
+        found = _work_out(config, method, url, fields, client=client, listener=listener)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+        return
+    for line in explanation_lines(f"{method} {url}", found):
+        click.echo(line)
+
+
+def _ask(control: Path | None, config: Path, request: dict[str, object]) -> Explanation:
+    from penstock.cli.control import command  # noqa: PLC0415
+    from penstock.control.channel import default_path  # noqa: PLC0415
+    from penstock.engine import Explanation, read  # noqa: PLC0415
+
+    return read(Explanation, command(control or default_path(config), {"command": "explain", **request}))
+
+
+def _work_out(
+    config: Path, method: str, url: str, fields: list[tuple[str, str]], *, client: str | None, listener: str | None
+) -> Explanation:
+    from penstock import engine  # noqa: PLC0415
+    from penstock.config import explain_request  # noqa: PLC0415
+    from penstock.control.explain import with_matches  # noqa: PLC0415
+    from penstock.control.prepare import prepare  # noqa: PLC0415
+    from penstock.control.source import FileSource  # noqa: PLC0415
+
+    request = explain_request(method, url, fields, client=client, listener=listener)
+    prepared = prepare(FileSource(config), 1)
+    return with_matches(engine.explain(prepared.text, request), prepared.plan)
+
+
+def _fields(headers: Sequence[str], body: str | None) -> list[tuple[str, str]]:
+    fields = []
+    for text in headers:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise click.BadParameter(f"{text!r} is not 'NAME: VALUE'", param_hint="-H")
+        fields.append((name.strip(), value.strip()))
+    if body is not None and not any(name.lower() == "content-length" for name, _ in fields):
+        fields.append(("content-length", str(len(body.encode()))))
+    return fields
+
+
+def explanation_lines(title: str, found: Explanation) -> list[str]:
+    """An explanation for people."""
+    lines = [click.style(shown(title), bold=True), f"listener   {found.listener}"]
+    if found.refused:
+        return [*lines, f"answer     {found.status}: refused ({found.refused}), no route is asked"]
+    if found.passed_over:
+        lines.append("passed over")
+        for one in found.passed_over:
+            lines += [f"  {line}" for line in _passed_over(one)]
+    if found.route:
+        name = click.style(found.route.name, fg="green", bold=True)
+        lines.append(f"route      {name} (routes[{found.route.index}])")
+    else:
+        lines.append(click.style("route      none matches", fg="red"))
+    if found.filters:
+        lines.append("filters")
+        lines += columns([(f"{number}.", one.name, one.effect) for number, one in enumerate(found.filters, 1)])
+    if found.forwarded:
+        lines.append(f"forwarded  {found.forwarded.method} {shown(found.forwarded.target)}")
+        lines += columns(
+            [(f"{name}:", value) for name, value in (("host", found.forwarded.host), *found.forwarded.headers)]
+        )
+    for upstream in found.upstreams:
+        lines += _upstream(upstream, split=found.action == "split")
+    if found.status is not None:
+        lines.append(f"answer     {found.status}{f' ({found.action})' if found.action else ''}")
+    return lines
+
+
+def _passed_over(one: PassedOver) -> list[str]:
+    name = f"{one.name} (routes[{one.index}]):"
+    if one.why == "listener":
+        return [f"{name} does not serve this listener"]
+    if one.match is None or one.at is None:
+        return [f"{name} {one.why}"]
+    source, carets = _underlined(one.match, one.at)
+    value = "nothing there" if one.found is None else f"found {one.found!r}"
+    return [name, f"    {source}", f"    {click.style(carets, fg='yellow')} {shown(value)}"]
+
+
+def _underlined(text: str, at: tuple[int, int]) -> tuple[str, str]:
+    """The line of `text` where the part begins, and the carets under it."""
+    begin = text.rfind("\n", 0, at[0]) + 1
+    line = text[begin:].split("\n", 1)[0]
+    start, end = at[0] - begin, min(at[1] - begin, len(line))
+    return shown(line.replace("\t", " ")), " " * start + "^" * max(1, end - start)
+
+
+def _upstream(upstream: UpstreamChoice, *, split: bool) -> list[str]:
+    share = f", weight {upstream.weight}" if split else ""
+    lines = [f"upstream   {click.style(upstream.name, fg='green')} ({upstream.balance}{share})"]
+    rows = [
+        (one.address, f"weight {one.weight}", one.state, "" if one.eligible else "not a candidate")
+        for one in upstream.endpoints
+    ]
+    return lines + columns(rows)

@@ -1,0 +1,85 @@
+"""`run` and `proxy`: serve until told to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from penstock.cli.options import config_option, control_option, log_option
+from penstock.cli.output import print_banner
+
+if TYPE_CHECKING:
+    from penstock.engine import Applied
+    from penstock.program import Program
+
+Form = Literal["text", "json"]
+
+
+@click.command()
+@config_option
+@control_option
+@log_option
+@click.option("--watch", is_flag=True, help="Reload when the configuration file changes.")
+def run(config: Path, control: Path | None, form: Form, watch: bool) -> None:
+    """Serve a configuration.
+
+    HUP reloads, TERM and INT drain and end (a second one ends at once), USR1 opens the logs anew.
+    """
+    from penstock.control.source import FileSource  # noqa: PLC0415
+    from penstock.program import Program  # noqa: PLC0415
+
+    serve(Program(FileSource(config), control, watch), form)
+
+
+@click.command()
+@click.argument("listen")
+@click.argument("endpoints", nargs=-1, required=True, metavar="ENDPOINT…")
+@click.option("--control", type=click.Path(path_type=Path), metavar="PATH", help="Take commands at this socket.")
+@log_option
+def proxy(listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
+    """Serve LISTEN in front of one or more endpoints, without a file: penstock proxy :8080 127.0.0.1:9000."""
+    from penstock.control.source import ValueSource  # noqa: PLC0415
+    from penstock.program import Program  # noqa: PLC0415
+
+    config = {
+        "listeners": {"web": {"bind": listen}},
+        "upstreams": {"default": {"endpoints": list(endpoints)}},
+        "routes": [{"name": "all", "upstream": "default"}],
+    }
+    serve(Program(ValueSource(config), control), form)
+
+
+def serve(program: Program, form: Form) -> None:
+    """Run `program` and write its log."""
+    from penstock.control.log import log, write_log  # noqa: PLC0415
+
+    write_log(form)
+
+    def started(applied: Applied) -> None:
+        if form == "text":
+            _welcome(program, applied)
+        for name, addresses in applied.addresses.items():
+            for address in addresses:
+                log.info("listening", extra={"listener": name, "address": address})
+        if program.service.admin.address:
+            log.info("admin listening", extra={"address": program.service.admin.address})
+        if program.control:
+            log.info("taking commands", extra={"control": str(program.control)})
+
+    program.run(started)
+
+
+def _welcome(program: Program, applied: Applied) -> None:
+    rows = [(name, "  ".join(_place(address) for address in found)) for name, found in applied.addresses.items()]
+    if program.service.admin.address:
+        rows.append(("admin", _place(program.service.admin.address)))
+    rows.append(("end it", "Ctrl-C, which lets requests finish; twice ends at once"))
+    from penstock.version import __version__  # noqa: PLC0415
+
+    print_banner(f"penstock {__version__} runs {program.service.controller.source}", rows)
+
+
+def _place(address: str) -> str:
+    return address if address.startswith("unix:") else f"http://{address}"

@@ -1,0 +1,82 @@
+"""Configuration: from a file or a Python value to a Plan.
+
+`load` reads and gives the typed model its shape, `check` says whether it holds together, `compile_plan` makes the
+Plan. What lives here decides by looking at a configuration alone. What must not: sockets, names to resolve, threads,
+the data plane (`penstock.engine`), or anything that runs while requests do. Of the package, only `penstock.errors`
+may be imported."""
+
+from penstock.config.check import check
+from penstock.config.compile import Plan, compile_plan, resolve_address
+from penstock.config.document import Loaded
+from penstock.config.expression import compile_expression
+from penstock.config.load import load, load_value
+from penstock.config.model import (
+    AccessLog,
+    Admin,
+    Config,
+    Cors,
+    Endpoint,
+    EngineSettings,
+    Filter,
+    HealthCheck,
+    Listener,
+    ListenerLimits,
+    ListenerTimeouts,
+    Log,
+    Redirect,
+    ReplacePrefix,
+    Respond,
+    RewritePath,
+    Route,
+    RouteLimits,
+    RouteTest,
+    RouteTimeouts,
+    Share,
+    Split,
+    Upstream,
+    UpstreamLimits,
+    UpstreamTimeouts,
+)
+from penstock.config.request import Expectation, TestRequest, explain_request, test_requests
+from penstock.config.schema import config_schema
+
+__all__ = [
+    "AccessLog",
+    "Admin",
+    "Config",
+    "Cors",
+    "Endpoint",
+    "EngineSettings",
+    "Expectation",
+    "Filter",
+    "HealthCheck",
+    "Listener",
+    "ListenerLimits",
+    "ListenerTimeouts",
+    "Loaded",
+    "Log",
+    "Plan",
+    "Redirect",
+    "ReplacePrefix",
+    "Respond",
+    "RewritePath",
+    "Route",
+    "RouteLimits",
+    "RouteTest",
+    "RouteTimeouts",
+    "Share",
+    "Split",
+    "TestRequest",
+    "Upstream",
+    "UpstreamLimits",
+    "UpstreamTimeouts",
+    "check",
+    "compile_expression",
+    "compile_plan",
+    "config_schema",
+    "explain_request",
+    "load",
+    "load_value",
+    "resolve_address",
+    "test_requests",
+]

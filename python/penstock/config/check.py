@@ -1,0 +1,161 @@
+"""Whether a configuration holds together: every fault at once, each at its key, and warnings for what is allowed but
+doubtful.
+
+A rule here looks at one configuration and nothing else: no name is resolved, no file opened, no socket bound. Rules
+of single texts are in `texts.py`, those of routes in `check_routes.py`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from penstock.config import check_routes, texts
+from penstock.config.collector import uncollected
+from penstock.config.document import unknown
+from penstock.config.request import wrong_client
+from penstock.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.config.document import KeyPath, Loaded
+    from penstock.config.model import Listener, RouteTest, Upstream
+
+_T = TypeVar("_T")
+
+CONSEQUENCES = ("has no action", "is empty", "expects nothing", "listeners: none")
+"""How sentences begin that may be true only because a key of the wrong shape was left out."""
+
+
+def check(loaded: Loaded) -> list[Fault]:
+    """Raise `ConfigError` with all faults, or return the warnings."""
+    faults, warnings = find_faults(loaded)
+    if faults:
+        raise ConfigError(faults)
+    return warnings
+
+
+@uncollected()
+def find_faults(loaded: Loaded) -> tuple[list[Fault], list[Fault]]:
+    """All faults and all warnings, in the order of the document's lines."""
+    return _Check(loaded).run()
+
+
+class _Check:
+    """One pass over one configuration."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self.config = loaded.config
+        self.faults: list[tuple[KeyPath, str]] = []
+        self.warnings: list[tuple[KeyPath, str]] = []
+
+    def run(self) -> tuple[list[Fault], list[Fault]]:
+        if not self.config.listeners:
+            self.fault(
+                (), "listeners: none is given, so nothing would be accepted; add one, as [listeners.web] with bind"
+            )
+        for name, listener in self.config.listeners.items():
+            self.listener(name, listener)
+        for name, upstream in self.config.upstreams.items():
+            self.upstream(name, upstream)
+        self.binds()
+        check_routes.check_routes(self.config, self.fault, self.warn)
+        route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
+        for index, test in enumerate(self.config.tests):
+            self.test(("tests", index), test, route_names)
+        return self._placed(self.faults), self._placed(self.warnings)
+
+    def fault(self, key: KeyPath, message: str | None) -> None:
+        """Keep a fault; rules that found nothing wrong hand over nothing."""
+        if message:
+            self.faults.append((key, message))
+
+    def warn(self, key: KeyPath, message: str | None) -> None:
+        """Keep a warning."""
+        if message:
+            self.warnings.append((key, message))
+
+    def listener(self, name: str, listener: Listener) -> None:
+        key: KeyPath = ("listeners", name)
+        self.fault(key, texts.wrong_name(name))
+        for index, network in enumerate(listener.trusted_proxies):
+            self.attempt((*key, "trusted_proxies", index), texts.read_network, network)
+
+    def upstream(self, name: str, upstream: Upstream) -> None:
+        key: KeyPath = ("upstreams", name)
+        self.fault(key, texts.wrong_name(name))
+        seen: set[str] = set()
+        for index, endpoint in enumerate(upstream.endpoints):
+            place: KeyPath = (*key, "endpoints", index)
+            self.fault(place, texts.wrong_endpoint(endpoint.address))
+            if endpoint.address in seen:
+                self.fault(place, f'"{endpoint.address}" is written twice; give it a greater weight instead')
+            seen.add(endpoint.address)
+        if not any(endpoint.weight for endpoint in upstream.endpoints):
+            self.warn((*key, "endpoints"), "every weight is 0, so no endpoint takes requests")
+        if upstream.host not in ("keep", "upstream") and (wrong := texts.wrong_authority(upstream.host)):
+            self.fault((*key, "host"), f'{wrong}; allowed: "keep", "upstream" or a host name')
+        if upstream.health_check is not None:
+            path = upstream.health_check.path
+            self.fault((*key, "health_check", "path"), texts.wrong_path(path.partition("?")[0], "the path of a probe"))
+            if wrong := texts.wrong_field_value(path.replace(" ", "\x00")):
+                self.fault((*key, "health_check", "path"), "the path of a probe has no spaces and control characters")
+
+    def binds(self) -> None:
+        """A place can be bound once, by one listener or the admin listener. Port 0 is another port each time."""
+        taken: dict[tuple[str, int], str] = {}
+        for name, listener in self.config.listeners.items():
+            for index, bind in enumerate(listener.bind):
+                self.bind(("listeners", name, "bind", index), bind, f"listener {name}", taken)
+        if self.config.admin is not None:
+            key: KeyPath = ("admin", "bind")
+            bind = self.config.admin.bind
+            if self.bind(key, bind, "the admin listener", taken) and not texts.is_loopback(bind):
+                allowed = 'a loopback address, as "127.0.0.1:9901", or "unix:/run/penstock-admin.sock"'
+                self.fault(key, f'"{bind}" can be reached from other machines; allowed: {allowed}')
+
+    def bind(self, key: KeyPath, bind: str, owner: str, taken: dict[tuple[str, int], str]) -> bool:
+        """Whether a bind can be read. Notes what it takes, and whether that is taken."""
+        places = self.attempt(key, texts.read_bind, bind)
+        for place in places or ():
+            if place in taken and place[1] != 0:
+                self.fault(key, f'"{bind}" is already bound by {taken[place]}')
+                break
+        taken.update(dict.fromkeys(places or (), owner))
+        return places is not None
+
+    def test(self, key: KeyPath, test: RouteTest, route_names: set[str]) -> None:
+        if test.route is None and test.upstream is None and test.status is None:
+            self.fault(key, "expects nothing; give at least one of route, upstream and status")
+        for name, value, known in (
+            ("route", test.route, route_names),
+            ("upstream", test.upstream, set(self.config.upstreams)),
+            ("listener", test.listener, set(self.config.listeners)),
+        ):
+            if value is not None and value not in known:
+                self.fault((*key, name), unknown(name, value, known))
+        try:
+            parts = urlsplit(test.url)
+            fine = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+            fine = fine and parts.port != 0 and not any(c <= " " for c in test.url)
+        except ValueError:
+            fine = False
+        if not fine:
+            self.fault((*key, "url"), 'must be an absolute http:// or https:// URL, as "http://shop.example/x"')
+        self.fault((*key, "method"), texts.wrong_token(test.method, "a method"))
+        self.fault((*key, "client"), wrong_client(test.client))
+        for name, value in test.headers.items():
+            self.fault((*key, "headers", name), texts.wrong_token(name) or texts.wrong_field_value(value))
+
+    def attempt(self, key: KeyPath, read: Callable[[str], _T], text: str) -> _T | None:
+        """What a reader makes of a text, or nothing with a fault."""
+        try:
+            return read(text)
+        except ValueError as error:
+            self.fault(key, str(error))
+            return None
+
+    def _placed(self, found: list[tuple[KeyPath, str]]) -> list[Fault]:
+        faults = [self.loaded.document.fault(key, message) for key, message in found]
+        return sorted(faults, key=lambda fault: (fault.line is None, fault.line or 0))

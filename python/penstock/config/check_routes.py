@@ -1,0 +1,229 @@
+"""The rules of routes: their names, matches, actions and filters, and which of them can never be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from penstock.config import texts
+from penstock.config.document import KeyPath, unknown
+from penstock.config.expression import compile_expression
+from penstock.errors import ExpressionError
+
+if TYPE_CHECKING:
+    from penstock.config.model import Config, Cors, Filter, Respond, Route
+
+Report = Callable[[KeyPath, "str | None"], None]
+"""Takes a key and what is wrong with it; nothing wrong is nothing to report."""
+
+LONGEST_BODY = 1 << 20
+"""Bytes of the body of a fixed answer."""
+
+_ACTIONS = ("upstream", "split", "respond", "redirect")
+
+
+def check_routes(config: Config, fault: Report, warn: Report) -> None:
+    """Find every fault of the routes, and what is doubtful about them together."""
+    names: dict[str, int] = {}
+    for index, route in enumerate(config.routes):
+        key: KeyPath = ("routes", index)
+        name = route.name or f"route-{index + 1}"
+        if name in names:
+            fault((*key, "name"), f'"{name}" is already the name of routes[{names[name]}]; names are unique')
+        else:
+            names[name] = index
+        if route.name is not None:
+            fault((*key, "name"), texts.wrong_name(route.name))
+        _match(key, route, fault)
+        _action(key, route, config, fault)
+        _listeners(key, route, config, fault)
+        for position, step in enumerate(route.filters):
+            _filter((*key, "filters", position), step, fault)
+    _unreached(config, warn)
+    _unused(config, warn)
+
+
+def _match(key: KeyPath, route: Route, fault: Report) -> None:
+    if route.match is not None:
+        try:
+            compile_expression(route.match)
+        except ExpressionError as error:
+            fault((*key, "match"), str(error))
+
+
+def _action(key: KeyPath, route: Route, config: Config, fault: Report) -> None:
+    given = [name for name in _ACTIONS if getattr(route, name) is not None]
+    if len(given) != 1:
+        which = f"has {' and '.join(given)}" if given else "has no action"
+        fault(key, f"{which}; a route has exactly one of {', '.join(_ACTIONS)}")
+    if route.upstream is not None and route.upstream not in config.upstreams:
+        fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
+    if route.split is not None:
+        for index, share in enumerate(route.split):
+            if share.upstream not in config.upstreams:
+                fault((*key, "split", index, "upstream"), unknown("upstream", share.upstream, config.upstreams))
+        if not any(share.weight for share in route.split):
+            fault((*key, "split"), "every weight is 0; at least one must be greater")
+        if (twice := _twice([share.upstream for share in route.split])) is not None:
+            fault((*key, "split"), f'"{twice}" is named twice; give it one weight')
+    if route.respond is not None:
+        _respond((*key, "respond"), route.respond, fault)
+    if route.redirect is not None:
+        fault((*key, "redirect", "to"), texts.wrong_location(route.redirect.to))
+
+
+def _listeners(key: KeyPath, route: Route, config: Config, fault: Report) -> None:
+    if route.listeners is None:
+        return
+    if not route.listeners:
+        fault((*key, "listeners"), "names no listener; leave the key out to serve all")
+    for index, name in enumerate(route.listeners):
+        if name not in config.listeners:
+            fault((*key, "listeners", index), unknown("listener", name, config.listeners))
+
+
+def _respond(key: KeyPath, respond: Respond, fault: Report) -> None:
+    if respond.status in (204, 205, 304) and respond.body:
+        fault(
+            (*key, "body"), f"an answer with status {respond.status} has no body; leave it out or take another status"
+        )
+    if len(respond.body.encode(errors="replace")) > LONGEST_BODY:
+        fault((*key, "body"), "is larger than 1 MB")
+    names = [*respond.headers, *(["content-type"] if respond.content_type is not None else [])]
+    if (twice := texts.repeated(names)) is not None:
+        fault((*key, "headers"), f"{twice} is given twice")
+    for name, value in respond.headers.items():
+        fault((*key, "headers", name), texts.wrong_field_name(name, request=False, removing=False))
+        fault((*key, "headers", name), texts.wrong_field_value(value))
+    if respond.content_type is not None:
+        wrong = texts.wrong_field_value(respond.content_type)
+        fault((*key, "content_type"), wrong or (None if "/" in respond.content_type else 'must be as "text/html"'))
+
+
+def _filter(key: KeyPath, step: Filter, fault: Report) -> None:
+    try:
+        name, value = step.step()
+    except ValueError:
+        given = sorted(name for name in step.model_fields_set if getattr(step, name) is not None)
+        has = f"has {' and '.join(given)}" if given else "is empty"
+        fault(key, f"{has}; a filter has exactly one key: write each as an entry of its own")
+        return
+    rule = _FILTERS.get(name)
+    if rule is not None:
+        rule((*key, name), value, fault)
+
+
+def _fields(*, request: bool) -> Callable[[KeyPath, dict[str, str], Report], None]:
+    def rule(key: KeyPath, fields: dict[str, str], fault: Report) -> None:
+        if not fields:
+            fault(key, "is empty; give at least one field")
+        if (twice := texts.repeated(fields)) is not None:
+            fault(key, f"{twice} is given twice; capitals make no difference")
+        for name, value in fields.items():
+            fault((*key, name), texts.wrong_field_name(name, request=request, removing=False))
+            fault((*key, name), texts.wrong_field_value(value))
+
+    return rule
+
+
+def _removed(*, request: bool) -> Callable[[KeyPath, tuple[str, ...], Report], None]:
+    def rule(key: KeyPath, names: tuple[str, ...], fault: Report) -> None:
+        if not names:
+            fault(key, "is empty; give at least one name")
+        for index, name in enumerate(names):
+            fault((*key, index), texts.wrong_field_name(name, request=request, removing=True))
+
+    return rule
+
+
+def _prefix(key: KeyPath, prefix: str, fault: Report) -> None:
+    fault(key, texts.wrong_prefix(prefix))
+
+
+def _replace_prefix(key: KeyPath, change: Any, fault: Report) -> None:
+    fault((*key, "from"), texts.wrong_prefix(change.from_, root=True))
+    fault((*key, "to"), texts.wrong_prefix(change.to, root=True))
+    if change.from_.rstrip("/") == change.to.rstrip("/"):
+        fault(key, "from and to are the same prefix")
+
+
+def _rewrite(key: KeyPath, rewrite: Any, fault: Report) -> None:
+    if not rewrite.regex:
+        fault((*key, "regex"), "is empty")
+    fault((*key, "to"), texts.wrong_field_value(rewrite.to.replace("\t", "\0")))
+
+
+def _query(key: KeyPath, names: Any, fault: Report) -> None:
+    if not names:
+        fault(key, "is empty; give at least one parameter")
+    if "" in names:
+        fault(key, "a query parameter has a name")
+
+
+def _cors(key: KeyPath, cors: Cors, fault: Report) -> None:
+    if not cors.origins:
+        fault((*key, "origins"), 'is empty; give origins, or ["*"] for any')
+    if "*" in cors.origins:
+        if len(cors.origins) > 1:
+            fault((*key, "origins"), '"*" allows any origin and stands alone')
+        if cors.credentials:
+            fault((*key, "credentials"), 'cannot be true with origin "*"; name the origins (Fetch standard, 3.3.5)')
+    for index, origin in enumerate(cors.origins):
+        if origin != "*":
+            fault((*key, "origins", index), texts.wrong_origin(origin))
+    for name, what in (("methods", "a method"), ("headers", "a header name"), ("expose", "a header name")):
+        for index, token in enumerate(getattr(cors, name)):
+            fault((*key, name, index), texts.wrong_token(token, what))
+
+
+_FILTERS: dict[str, Callable[[KeyPath, Any, Report], None]] = {
+    "set_request_header": _fields(request=True),
+    "add_request_header": _fields(request=True),
+    "set_response_header": _fields(request=False),
+    "add_response_header": _fields(request=False),
+    "remove_request_header": _removed(request=True),
+    "remove_response_header": _removed(request=False),
+    "strip_prefix": _prefix,
+    "add_prefix": _prefix,
+    "replace_prefix": _replace_prefix,
+    "rewrite_path": _rewrite,
+    "set_query": _query,
+    "remove_query": _query,
+    "cors": _cors,
+}
+
+
+def _unreached(config: Config, warn: Report) -> None:
+    """A route is never reached if an earlier one that matches all that it matches serves all its listeners."""
+    everything = frozenset(config.listeners)
+    earlier: dict[str, list[tuple[int, frozenset[str]]]] = {}
+    for index, route in enumerate(config.routes):
+        mine = everything if route.listeners is None else frozenset(route.listeners)
+        text = "" if route.match is None or route.match.strip() == "True" else route.match.strip()
+        for other, theirs in (*earlier.get("", ()), *(earlier.get(text, ()) if text else ())):
+            if mine <= theirs:
+                name = config.routes[other].name or f"route-{other + 1}"
+                reason = "matches every request" if (other, theirs) in earlier.get("", ()) else "has the same match"
+                warn(("routes", index), f'is never reached: route "{name}" before it {reason}')
+                break
+        else:
+            # Only routes that can be reached are kept, so a list grows by distinct sets of listeners and not by routes.
+            earlier.setdefault(text, []).append((index, mine))
+
+
+def _unused(config: Config, warn: Report) -> None:
+    used = {route.upstream for route in config.routes}
+    used |= {share.upstream for route in config.routes for share in route.split or ()}
+    for name in config.upstreams:
+        if name not in used:
+            warn(("upstreams", name), "no route uses it")
+    if any(route.listeners is None for route in config.routes):
+        return
+    served = {name for route in config.routes for name in route.listeners or ()}
+    for name in config.listeners:
+        if name not in served:
+            warn(("listeners", name), "no route serves it: every request gets 404")
+
+
+def _twice(names: list[str]) -> str | None:
+    return next((name for index, name in enumerate(names) if name in names[:index]), None)

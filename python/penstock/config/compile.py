@@ -1,0 +1,192 @@
+"""From a checked configuration to the Plan: the only producer of what crosses into the data plane.
+
+Every default is filled in, names become indexes, durations milliseconds, sizes bytes. The shape is that of
+`crates/plan`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from penstock.config import texts
+from penstock.config.collector import uncollected
+from penstock.config.expression import compile_expression
+from penstock.config.model import Route
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import timedelta
+    from pathlib import Path
+
+    from penstock.config.model import Config, Cors, Filter, Listener, Respond, Upstream
+
+Plan = dict[str, Any]
+"""A compiled configuration in the shape of `crates/plan`. Its parts may be shared with other plans: never changed."""
+
+
+@uncollected()
+def compile_plan(config: Config, folder: Path, version: int) -> Plan:
+    """Compile a configuration that `check` has accepted. Relative paths are relative to `folder`."""
+    listeners = {name: index for index, name in enumerate(config.listeners)}
+    upstreams = {name: index for index, name in enumerate(config.upstreams)}
+    access = config.log.access
+    return {
+        "version": version,
+        "engine": {
+            "workers": config.engine.workers or _processors(),
+            "drain_timeout": _milliseconds(config.engine.drain_timeout),
+        },
+        "listeners": [_listener(name, listener, folder) for name, listener in config.listeners.items()],
+        "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
+        "routes": [_route(index, route, listeners, upstreams) for index, route in enumerate(config.routes, 1)],
+        "access_log": access
+        and {
+            "format": access.format,
+            "to": "stdout" if access.to == "stdout" else {"file": _absolute(access.to, folder)},
+        },
+    }
+
+
+def resolve_address(address: str, folder: Path) -> str:
+    """An address with the path of a unix socket made absolute."""
+    path = address.removeprefix("unix:")
+    return address if path == address else "unix:" + _absolute(path, folder)
+
+
+def _listener(name: str, listener: Listener, folder: Path) -> Plan:
+    return {
+        "name": name,
+        "bind": [resolve_address(bind, folder) for bind in listener.bind],
+        "protocol": listener.protocol,
+        "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
+        "timeouts": _timeouts(listener.timeouts),
+        "limits": dict(listener.limits),
+    }
+
+
+def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
+    check = upstream.health_check
+    return {
+        "name": name,
+        "endpoints": [
+            {"address": resolve_address(endpoint.address, folder), "weight": endpoint.weight}
+            for endpoint in upstream.endpoints
+        ],
+        "balance": upstream.balance,
+        "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
+        "timeouts": _timeouts(upstream.timeouts),
+        "limits": dict(upstream.limits),
+        "health_check": check
+        and {
+            "path": check.path,
+            "interval": _milliseconds(check.interval),
+            "timeout": _milliseconds(check.timeout),
+            "fall": check.fall,
+            "rise": check.rise,
+        },
+    }
+
+
+def _route(index: int, route: Route, listeners: dict[str, int], upstreams: dict[str, int]) -> Plan:
+    return {
+        "name": route.name or f"route-{index}",
+        "listeners": None
+        if route.listeners is None
+        else list(dict.fromkeys(listeners[name] for name in route.listeners)),
+        "match": None if route.match is None else {"text": route.match, "predicate": compile_expression(route.match)},
+        "action": _action(route, upstreams),
+        "filters": [_filter(step) for step in route.filters],
+        "timeouts": _NO_TIMEOUTS if route.timeouts is _DEFAULT_TIMEOUTS else _timeouts(route.timeouts),
+        "limits": {"body": route.limits.body},
+    }
+
+
+def _action(route: Route, upstreams: dict[str, int]) -> Plan:
+    if route.upstream is not None:
+        return {"upstream": upstreams[route.upstream]}
+    if route.split is not None:
+        return {"split": [{"upstream": upstreams[share.upstream], "weight": share.weight} for share in route.split]}
+    if route.redirect is not None:
+        return {"redirect": {"to": route.redirect.to, "status": route.redirect.status}}
+    if route.respond is not None:
+        return {"respond": _respond(route.respond)}
+    raise ValueError("a route without an action reached the compiler: check comes first")
+
+
+def _respond(respond: Respond) -> Plan:
+    headers = _pairs(respond.headers)
+    content_type = respond.content_type
+    if content_type is None and respond.body and not any(name == "content-type" for name, _ in headers):
+        content_type = "text/plain; charset=utf-8"
+    if content_type is not None:
+        headers.insert(0, ["content-type", content_type])
+    return {"status": respond.status, "headers": headers, "body": respond.body}
+
+
+def _filter(step: Filter) -> Plan:
+    name, value = step.step()
+    return {name: _FILTERS[name](value)}
+
+
+def _cors(cors: Cors) -> Plan:
+    return {
+        "origins": list(cors.origins),
+        "methods": list(cors.methods),
+        "headers": [field.lower() for field in cors.headers],
+        "expose": [field.lower() for field in cors.expose],
+        "credentials": cors.credentials,
+        "max_age": cors.max_age,
+    }
+
+
+def _lower(names: tuple[str, ...]) -> list[str]:
+    return [name.lower() for name in names]
+
+
+def _whole_segments(prefix: str) -> str:
+    """The data plane puts prefixes together as they are, so none ends with a slash; the root is empty."""
+    return prefix.rstrip("/")
+
+
+def _pairs(fields: dict[str, str]) -> list[list[str]]:
+    return [[name.lower(), value] for name, value in fields.items()]
+
+
+_FILTERS: dict[str, Callable[[Any], Any]] = {
+    "set_request_header": _pairs,
+    "add_request_header": _pairs,
+    "remove_request_header": _lower,
+    "set_response_header": _pairs,
+    "add_response_header": _pairs,
+    "remove_response_header": _lower,
+    "strip_prefix": _whole_segments,
+    "add_prefix": _whole_segments,
+    "replace_prefix": lambda change: {"from": _whole_segments(change.from_), "to": _whole_segments(change.to)},
+    "rewrite_path": lambda rewrite: {"regex": rewrite.regex, "to": rewrite.to},
+    "set_query": lambda parameters: [[name, value] for name, value in parameters.items()],
+    "remove_query": list,
+    "cors": _cors,
+}
+
+
+def _timeouts(model: Any) -> Plan:
+    return {name: None if value is None else _milliseconds(value) for name, value in model}
+
+
+def _milliseconds(value: timedelta) -> int:
+    # Not value.total_seconds() * 1000: whole numbers stay whole.
+    return value.days * 86_400_000 + value.seconds * 1000 + value.microseconds // 1000
+
+
+def _absolute(path: str, folder: Path) -> str:
+    return os.path.normpath(folder / path)
+
+
+def _processors() -> int:
+    """One worker for each CPU that this process may use."""
+    return min(len(os.sched_getaffinity(0)), 1024)
+
+
+# Most of many routes keep the default, which is one object, and so share one table of the plan.
+_DEFAULT_TIMEOUTS = Route.model_fields["timeouts"].default
+_NO_TIMEOUTS = _timeouts(_DEFAULT_TIMEOUTS)

@@ -1,0 +1,9 @@
+"""The expression language: Python's syntax, parsed with `ast`, type-checked and compiled to the plan's predicate tree.
+
+Nothing here evaluates an expression, knows of routes or reads a file. `docs/expressions.md` is the language's
+reference; `crates/plan/src/predicate.rs` is the shape that comes out."""
+
+from penstock.config.expression.compiler import LONGEST_TEXT, compile_expression
+from penstock.config.expression.values import Predicate
+
+__all__ = ["LONGEST_TEXT", "Predicate", "compile_expression"]

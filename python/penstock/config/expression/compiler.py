@@ -1,0 +1,307 @@
+"""From an expression's syntax tree to a predicate: tests, their types, and what a missing value means."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import lru_cache
+from typing import Any
+
+from penstock.config.expression.source import Source
+from penstock.config.expression.values import (
+    METHODS,
+    TABLES,
+    Predicate,
+    Type,
+    Value,
+    nearest,
+    read_field,
+    read_network,
+    read_text,
+    read_value,
+)
+from penstock.errors import ExpressionError
+
+LONGEST_TEXT = 8192
+"""Characters of an expression."""
+
+_DEEPEST = 64
+_OPERATORS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+}
+_SCHEMES = ("http", "https")
+_HOST_WITH_PORT = re.compile(r"[^\[\]:]+:[0-9]+|\[.*\]:[0-9]+")
+
+_NO_TESTS: tuple[tuple[Any, str, str], ...] = (
+    (ast.Tuple | ast.List | ast.Set, "a list is not a test", 'tests joined by "and" or "or"'),
+    (ast.IfExp, '"if … else" is not of the language', '"and", "or" and "not"'),
+)
+
+
+# A reload compiles what the load before it compiled, but for a few routes: by text, those cost a look-up. 32768 texts
+# of ordinary length are a few dozen MB; errors are not kept.
+@lru_cache(maxsize=32768)
+def compile_expression(text: str) -> Predicate:
+    """Compile one expression. Raises `ExpressionError`. The result is shared between callers and must not be
+    changed."""
+    if len(text) > LONGEST_TEXT:
+        raise ExpressionError(text, (LONGEST_TEXT, len(text)), f"an expression has at most {LONGEST_TEXT} characters")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ExpressionError(text, (error.start, error.end), "half of a surrogate pair is no character") from None
+    source = Source(text)
+    try:
+        return _Compiler(source).test(source.tree, 1)
+    except RecursionError:
+        raise source.error(source.tree, "the expression is nested too deeply") from None
+
+
+class _Compiler:
+    """Walks one tree. Methods are named after what they compile."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def test(self, node: ast.expr, depth: int) -> Predicate:
+        """Anything that is true or false."""
+        if depth > _DEEPEST:
+            raise self.source.error(node, f"tests are nested deeper than {_DEEPEST}")
+        if isinstance(node, ast.Compare):
+            return self.comparison(node)
+        if isinstance(node, ast.BoolOp):
+            key = "and" if isinstance(node.op, ast.And) else "or"
+            return {key: [self.test(value, depth + 1) for value in node.values]}
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return {"not": self.test(node.operand, depth + 1)}
+        if isinstance(node, ast.Call):
+            return self.call(node)
+        if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            return {"constant": node.value}
+        raise self.not_a_test(node)
+
+    def comparison(self, node: ast.Compare) -> Predicate:
+        """`a == b`, `a < b < c`, `a in b`: each pair is one test."""
+        sides = [node.left, *node.comparators]
+        tests = [self.pair(node, sides[i], node.ops[i], sides[i + 1]) for i in range(len(node.ops))]
+        return tests[0] if len(tests) == 1 else {"and": tests}
+
+    def pair(self, whole: ast.Compare, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Predicate:
+        """One test of a comparison that may be a chain."""
+        at = list(self.source.span(whole))
+        if len(whole.ops) > 1:
+            at = [self.source.span(left)[0], self.source.span(right)[1]]
+        if isinstance(operator, ast.In | ast.NotIn):
+            return self.membership(left, right, at, negated=isinstance(operator, ast.NotIn))
+        if isinstance(operator, ast.Is | ast.IsNot):
+            raise self.source.error(whole, '"is" is not of the language', '"==" or "!="')
+        return self.relation(left, _OPERATORS[type(operator)], right, at)
+
+    def relation(self, left: ast.expr, operator: str, right: ast.expr, at: list[int]) -> Predicate:
+        """`==`, `!=` and the orders."""
+        for side in (left, right):
+            if isinstance(side, ast.List | ast.Tuple | ast.Set):
+                raise self.source.error(side, f'a list cannot be compared with "{operator}"', '"in" before a list')
+        first, second = read_value(self.source, left), read_value(self.source, right)
+        if first.literal is not None and second.literal is not None:
+            raise self.source.error(left, "both sides are literals", "a value of the request on one side")
+        if Type.ADDRESS in (first.type, second.type):
+            return self.address(left, operator, right, at)
+        if first.type is not second.type:
+            wrong, value, other = (left, first, second) if first.literal is not None else (right, second, first)
+            raise self.mismatch(wrong, value, other)
+        exact = operator in ("==", "!=")
+        comparison = {
+            "left": self.fit(left, first, second, exact=exact).operand,
+            "operator": operator,
+            "right": self.fit(right, second, first, exact=exact).operand,
+            "at": at,
+        }
+        return {"compare": comparison}
+
+    def address(self, left: ast.expr, operator: str, right: ast.expr, at: list[int]) -> Predicate:
+        """`client.ip == "10.0.0.1"`."""
+        client_first = isinstance(left, ast.Attribute)
+        client, other = (left, right) if client_first else (right, left)
+        if operator not in ("==", "!="):
+            raise self.source.error(client, "addresses have no order", 'client.ip in ["10.0.0.0/8"]')
+        test = {"in_networks": {"networks": [read_network(self.source, other, single=True)], "at": at}}
+        return test if operator == "==" else {"not": test}
+
+    def membership(self, left: ast.expr, right: ast.expr, at: list[int], *, negated: bool) -> Predicate:
+        """`value in [...]`, `"part" in value`, `"name" in header`."""
+        if isinstance(right, ast.Name) and right.id in TABLES:
+            test: Predicate = {"exists": {"field": read_field(self.source, right.id, left), "at": at}}
+            return {"not": test} if negated else test
+        if isinstance(right, ast.List | ast.Tuple | ast.Set):
+            return self.in_list(left, right.elts, right, negated=negated, at=at)
+        if isinstance(right, ast.Constant) and isinstance(right.value, str):
+            raise self.source.error(
+                right, 'a single text after "in" would look for a part of it', "[…], or == to compare"
+            )
+        value, part = read_value(self.source, right), read_value(self.source, left)
+        if value.type is Type.ADDRESS or part.type is Type.ADDRESS:
+            raise self.source.error(right, "an address is looked for in a list", 'client.ip in ["10.0.0.0/8"]')
+        for side, found in ((right, value), (left, part)):
+            if found.type is not Type.TEXT:
+                raise self.source.error(side, f"{found.shown} is {found.type.value}", "a text")
+        part = self.fit(left, part, value, exact=False)
+        test = {"contains": {"value": value.operand, "part": part.operand, "at": at}}
+        return _absent(test, at, value, part) if negated else test
+
+    def in_list(
+        self, left: ast.expr, members: list[ast.expr], right: ast.expr, *, negated: bool, at: list[int]
+    ) -> Predicate:
+        """`value in ["a", "b"]`, `client.ip in ["10.0.0.0/8"]`."""
+        if not members:
+            raise self.source.error(right, "the list is empty", "at least one member")
+        value = read_value(self.source, left)
+        if value.literal is not None:
+            raise self.source.error(left, "both sides are literals", "a value of the request before in")
+        if value.type is Type.ADDRESS:
+            networks = [read_network(self.source, member, single=False) for member in members]
+            test: Predicate = {"in_networks": {"networks": networks, "at": at}}
+            return {"not": test} if negated else test
+        literals = []
+        for member in members:
+            found = read_value(self.source, member)
+            if found.literal is None:
+                raise self.source.error(member, "a list holds literals only", value.type.value)
+            if found.type is not value.type:
+                raise self.mismatch(member, found, value)
+            literals.append(self.fit(member, found, value, exact=True).operand)
+        test = {"in": {"value": value.operand, "set": literals, "at": at}}
+        return _absent(test, at, value) if negated else test
+
+    def call(self, node: ast.Call) -> Predicate:
+        """`value.startswith(…)` and the other methods that test."""
+        function = node.func
+        if not isinstance(function, ast.Attribute):
+            raise self.source.error(
+                node, "functions cannot be called", 'a method of a value, as path.startswith("/a/")'
+            )
+        name = function.attr
+        if name not in METHODS:
+            if isinstance(function.value, ast.Name) and function.value.id in TABLES:
+                raise self.source.error(
+                    node, f"{function.value.id}.{name}() is not of the language", f'{function.value.id}["name"]'
+                )
+            raise self.source.error(
+                node,
+                f"unknown method .{name}(){nearest(name, METHODS)}",
+                "one of " + ", ".join(f".{m}()" for m in METHODS),
+            )
+        if name == "lower":
+            raise self.not_a_test(node)
+        value = read_value(self.source, function.value)
+        if value.type is Type.ADDRESS:
+            raise self.source.error(node, "client.ip is an address, not a text", 'client.ip in ["10.0.0.0/8"]')
+        if value.type is not Type.TEXT or value.literal is not None:
+            raise self.source.error(function.value, f"{value.shown} has no .{name}()", "a text of the request")
+        if len(node.args) != 1 or node.keywords or isinstance(node.args[0], ast.Starred):
+            raise self.source.error(node, f".{name}() takes one text")
+        return self.method(name, value, node.args[0], list(self.source.span(node)))
+
+    def method(self, name: str, value: Value, argument: ast.expr, at: list[int]) -> Predicate:
+        """A method with its one argument."""
+        if name == "matches":
+            regex = read_text(self.source, argument, 'a regular expression such as r"^/user/[0-9]+$"')
+            return {"matches": {"value": value.operand, "regex": regex, "at": at}}
+        if name == "glob":
+            pattern = self.affix(value, argument, "glob")
+            return {"glob": {"value": value.operand, "pattern": pattern, "at": at}}
+        texts = list(argument.elts) if isinstance(argument, ast.Tuple | ast.List) else [argument]
+        if not texts:
+            raise self.source.error(argument, "the list is empty", "at least one text")
+        affixes = [self.affix(value, text, name) for text in texts]
+        if name == "startswith":
+            return {"starts_with": {"value": value.operand, "prefixes": affixes, "at": at}}
+        return {"ends_with": {"value": value.operand, "suffixes": affixes, "at": at}}
+
+    def affix(self, value: Value, node: ast.expr, name: str) -> str:
+        """The text that a method looks for, in the form that the value has."""
+        text = read_text(self.source, node, "a text, or several in parentheses" if name != "glob" else "a pattern")
+        if value.base == "host":
+            text = text.lower()
+            return text if name == "startswith" else text.removesuffix(".")
+        self.refuse_capitals(node, text, value)
+        if value.base == "path" and name != "endswith" and text[:1] not in ("", "/", "*", "?"):
+            raise self.source.error(node, "a path begins with /", f'"/{text}"')
+        return text
+
+    def fit(self, node: ast.expr, value: Value, other: Value, *, exact: bool) -> Value:
+        """A literal in the form that the value beside it has; refused where the test could never be true."""
+        literal = value.literal
+        if literal is None:
+            return value
+        if isinstance(literal, int):
+            if not 0 <= literal <= 65535:
+                raise self.source.error(node, f"{other.shown} is never {literal}", "a port, 0 to 65535")
+            return value
+        if other.base == "host":
+            if exact and _HOST_WITH_PORT.fullmatch(literal):
+                raise self.source.error(node, "host has no port", "the host alone, and a test of port beside it")
+            literal = literal.lower()
+            literal = literal.removesuffix(".") if exact else literal
+        elif exact and other.base == "scheme" and literal not in _SCHEMES:
+            raise self.source.error(node, f'scheme is never "{literal}"', '"http" or "https"')
+        elif exact and other.base == "path" and literal != "*" and not literal.startswith("/"):
+            raise self.source.error(node, f'path is never "{literal}"', f'"/{literal}"')
+        else:
+            self.refuse_capitals(node, literal, other)
+        return Value(value.type, {"text": literal}, value.shown, literal=literal)
+
+    def refuse_capitals(self, node: ast.expr, literal: str, value: Value) -> None:
+        """A lowered value has no capitals, so a literal with some is never found in it."""
+        if isinstance(value.operand, dict) and "lower" in value.operand and literal != _lowered(literal):
+            raise self.source.error(node, f"{value.shown} has no capital letters", f'"{_lowered(literal)}"')
+
+    def mismatch(self, node: ast.expr, value: Value, other: Value) -> ExpressionError:
+        """The error for a value whose type is not that of the other side."""
+        message = f"{other.shown} is {other.type.value}, this is {value.type.value}"
+        return self.source.error(node, message, other.type.value)
+
+    def not_a_test(self, node: ast.expr) -> ExpressionError:
+        """The error for a piece of syntax that is no test, with what was probably meant."""
+        for kind, message, expected in _NO_TESTS:
+            if isinstance(node, kind):
+                return self.source.error(node, message, expected)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):
+            word, sign = ("and", "&") if isinstance(node.op, ast.BitAnd) else ("or", "|")
+            return self.source.error(node, f'"{sign}" is not of the language', f'"{word}"')
+        if isinstance(node, ast.Name) and node.id in TABLES:
+            return self.source.error(node, f"{node.id} alone is not a test", f'"name" in {node.id}')
+        try:
+            value = read_value(self.source, node)
+        except ExpressionError as failure:
+            return failure
+        expected = f"a comparison, such as {value.shown} == …"
+        if value.literal is not None:
+            expected = f"a comparison, such as host == {ast.unparse(node)[:40]}"
+        elif isinstance(value.operand, dict) and "field" in value.operand:
+            ((table, name),) = value.operand["field"].items()
+            expected = f'"{name}" in {table}, or a comparison'
+        return self.source.error(node, f"{value.shown} alone is not a test", expected)
+
+
+def _lowered(text: str) -> str:
+    """Lower case of ASCII letters only, as the data plane does it."""
+    return text.encode().lower().decode()
+
+
+def _absent(test: Predicate, at: list[int], *values: Value) -> Predicate:
+    """`not in`: the opposite of a test, but false where a value is missing, as every test is."""
+    tests: list[Predicate] = [_placed(value.presence, at) for value in values if value.presence is not None]
+    opposite = {"not": test}
+    return {"and": [*tests, opposite]} if tests else opposite
+
+
+def _placed(presence: Predicate, at: list[int]) -> Predicate:
+    ((kind, content),) = presence.items()
+    placed: dict[str, Any] = {**content, "at": at}
+    return {kind: placed}

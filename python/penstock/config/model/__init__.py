@@ -1,0 +1,42 @@
+"""The typed model of a configuration: what a file or a Python program may say, with units and defaults.
+
+A model accepts the right shape and types. Whether names exist, texts are well formed and values fit each other is
+decided in `check.py`, so that every fault of a file is found in one go. Docstrings of fields are the descriptions
+that editors show."""
+
+from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
+from penstock.config.model.filter import Cors, Filter, ReplacePrefix, RewritePath
+from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
+from penstock.config.model.route import Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share
+from penstock.config.model.upstream import Endpoint, HealthCheck, Upstream, UpstreamLimits, UpstreamTimeouts
+
+# Spoken of as one thing in the documentation: a split is a list of shares.
+Split = tuple[Share, ...]
+
+__all__ = [
+    "AccessLog",
+    "Admin",
+    "Config",
+    "Cors",
+    "Endpoint",
+    "EngineSettings",
+    "Filter",
+    "HealthCheck",
+    "Listener",
+    "ListenerLimits",
+    "ListenerTimeouts",
+    "Log",
+    "Redirect",
+    "ReplacePrefix",
+    "Respond",
+    "RewritePath",
+    "Route",
+    "RouteLimits",
+    "RouteTest",
+    "RouteTimeouts",
+    "Share",
+    "Split",
+    "Upstream",
+    "UpstreamLimits",
+    "UpstreamTimeouts",
+]

@@ -1,0 +1,87 @@
+"""The whole configuration, and what belongs to the process rather than to one listener."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from penstock.config.model.base import Duration, Model, Whole
+from penstock.config.model.listener import Listener
+from penstock.config.model.route import Route
+from penstock.config.model.upstream import Upstream
+
+
+class EngineSettings(Model):
+    """The data plane's threads."""
+
+    workers: Annotated[Whole, Field(ge=1, le=1024)] | None = None
+    """Worker threads, 1 to 1024. Fixed while the process runs. Default: one for each CPU that the process may use."""
+    drain_timeout: Duration = timedelta(seconds=30)
+    """How long a removed listener and a stopping process wait for what is under way. Default "30s"."""
+
+
+class Admin(Model):
+    """The admin listener: /metrics, /healthz, /readyz and /status."""
+
+    bind: str = "127.0.0.1:9901"
+    """A loopback address with its port, or "unix:/run/penstock-admin.sock". Default "127.0.0.1:9901"."""
+
+
+class AccessLog(Model):
+    """One record for each exchange."""
+
+    format: Literal["json", "combined", "haproxy"] = "json"
+    """Shape of a record: "json" (one object a line), "combined" (the format that web servers share) or "haproxy"
+    (timers and termination flags). Default "json"."""
+    to: Annotated[str, Field(min_length=1)] = "stdout"
+    """"stdout", or the path of a file, relative to the configuration file. Default "stdout"."""
+
+
+class Log(Model):
+    """What is written down while running."""
+
+    access: AccessLog | None = None
+    """The access log. Default: none."""
+
+
+class RouteTest(Model):
+    """A request and what must become of it. Tests run in `penstock check` and before every reload; one that fails
+    refuses the configuration. At least one of `route`, `upstream` and `status` is given."""
+
+    name: str | None = None
+    """Shown when the test fails. Default: the method and the URL."""
+    method: str = "GET"
+    """Method of the request. Default "GET"."""
+    url: str
+    """Absolute URL: "http://shop.example/images/a.png?size=2"."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Header fields of the request. Default: none."""
+    client: str = "192.0.2.1"
+    """Address of the client. Default "192.0.2.1"."""
+    listener: str | None = None
+    """Name of the listener that the request comes in on. Default: the first."""
+    route: str | None = None
+    """Expected: name of the route taken."""
+    upstream: str | None = None
+    """Expected: name of the upstream asked, or of one of a split's."""
+    status: Annotated[Whole, Field(ge=100, le=599)] | None = None
+    """Expected: status of an answer of Penstock's own (respond, redirect, 404 without a route)."""
+
+
+class Config(Model):
+    """A whole configuration of Penstock."""
+
+    listeners: dict[str, Listener] = Field(default_factory=dict)
+    """Where connections are accepted, by name."""
+    upstreams: dict[str, Upstream] = Field(default_factory=dict)
+    """Groups of endpoints, by name."""
+    routes: tuple[Route, ...] = ()
+    """Tried in the order written; the first that matches wins."""
+    engine: EngineSettings = EngineSettings()
+    """Threads that serve, and how long a stopping process waits."""
+    admin: Admin | None = None
+    """The admin listener. Default: none."""
+    log: Log = Log()
+    """Logs and where they go."""
+    tests: tuple[RouteTest, ...] = ()
+    """Requests and what must become of them."""

@@ -1,0 +1,91 @@
+"""Filters: steps on a request and its response, run in the order written."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from penstock.config.model.base import Flag, Model, Whole, parse_duration
+
+
+class ReplacePrefix(Model):
+    """One path prefix for another."""
+
+    from_: str = Field(alias="from")
+    """Whole-segment prefix that is taken off. Begins with "/"."""
+    to: str
+    """What is put in its place. Begins with "/"."""
+
+
+class RewritePath(Model):
+    """A replacement in the path by a regular expression."""
+
+    regex: str
+    """Every match in the path is replaced. Syntax of Rust's regex crate: linear time, no look-around."""
+    to: str
+    """The replacement; `$1` and `${name}` stand for groups."""
+
+
+def _seconds(value: object) -> Any:
+    return int(parse_duration(value).total_seconds()) if isinstance(value, str) else value
+
+
+class Cors(Model):
+    """Cross-origin resource sharing as the Fetch standard has it: preflights are answered, responses get their
+    fields."""
+
+    origins: tuple[str, ...] = ("*",)
+    """Allowed origins such as "https://shop.example"; "*" alone allows any. Default ["*"]."""
+    methods: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    """Allowed methods. Default GET, HEAD, POST, PUT, PATCH and DELETE."""
+    headers: tuple[str, ...] = ()
+    """Request fields that a page may set. Default: those that the preflight asks for."""
+    expose: tuple[str, ...] = ()
+    """Response fields that a page may read. Default: none beyond what browsers always show."""
+    credentials: Flag = False
+    """Whether cookies and authorization may be sent; never together with origin "*". Default false."""
+    max_age: Annotated[
+        Whole,
+        Field(ge=0, le=86400),
+        BeforeValidator(_seconds, json_schema_input_type=Annotated[int, Field(ge=0)] | str),
+    ] = 600
+    """How long a browser may keep a preflight's answer: seconds, or a duration such as "10m". Default 600."""
+
+
+class Filter(Model):
+    """One step. Exactly one key is given."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    set_request_header: dict[str, str] | None = None
+    """Request fields to set: each replaces every field of its name."""
+    add_request_header: dict[str, str] | None = None
+    """Request fields to append; fields of the same name stay."""
+    remove_request_header: tuple[str, ...] | None = None
+    """Names of request fields to drop."""
+    set_response_header: dict[str, str] | None = None
+    """Response fields to set: each replaces every field of its name."""
+    add_response_header: dict[str, str] | None = None
+    """Response fields to append; fields of the same name stay."""
+    remove_response_header: tuple[str, ...] | None = None
+    """Names of response fields to drop."""
+    strip_prefix: str | None = None
+    """Whole-segment prefix to take off the path: "/api" turns /api/x into /x and leaves /apix."""
+    add_prefix: str | None = None
+    """Prefix to put before the path."""
+    replace_prefix: ReplacePrefix | None = None
+    """Whole-segment prefix to put in place of another: { from = "/v1", to = "/api/v1" }."""
+    rewrite_path: RewritePath | None = None
+    """Replacement in the path by a regular expression: { regex = "^/user/([0-9]+)$", to = "/users/$1" }."""
+    set_query: dict[str, str] | None = None
+    """Query parameters to set: each replaces the parameter of its name or is appended."""
+    remove_query: tuple[str, ...] | None = None
+    """Names of query parameters to drop."""
+    cors: Cors | None = None
+    """Cross-origin resource sharing."""
+
+    def step(self) -> tuple[str, Any]:
+        """The one key that is given, with its value. Raises `ValueError` unless there is exactly one."""
+        given = [(name, value) for name in self.__pydantic_fields_set__ if (value := self.__dict__[name]) is not None]
+        if len(given) != 1:
+            raise ValueError("a filter has exactly one key")
+        return given[0]

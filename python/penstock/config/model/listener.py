@@ -1,0 +1,66 @@
+"""Listeners: where connections are accepted."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from penstock.config.model.base import HeadSize, Model, Size, Timeout, Whole
+
+
+def one_or_many(value: object) -> object:
+    """A single text is a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+class ListenerTimeouts(Model):
+    """How long the client is waited for, named by what is awaited."""
+
+    head: Timeout = timedelta(seconds=10)
+    """A whole request head, counted from its first byte however slowly it comes. Default "10s"."""
+    body: Timeout = timedelta(seconds=60)
+    """The next bytes of a request body. Default "60s"."""
+    write: Timeout = timedelta(seconds=60)
+    """Room to write when the client does not read. Default "60s"."""
+    idle: Timeout = timedelta(seconds=75)
+    """The next request on a connection that is kept open. Default "75s"."""
+    tunnel: Timeout = timedelta(hours=1)
+    """Bytes in either direction on an upgraded connection (WebSocket). Default "1h"."""
+
+
+class ListenerLimits(Model):
+    """How much one client may ask. What goes beyond is refused and counted."""
+
+    head: HeadSize = 64 << 10
+    """Bytes of a request head, request line included; beyond: 431. Default "64KB"."""
+    fields: Annotated[Whole, Field(ge=1, le=65535)] = 100
+    """Header fields of a request; beyond: 431. Default 100."""
+    uri: HeadSize = 8 << 10
+    """Bytes of the request target; beyond: 414. Default "8KB"."""
+    body: Annotated[Size, Field(le=(1 << 63) - 1)] | None = None
+    """Bytes of a request body; beyond: 413. Default: no limit. A route's `limits.body` goes before it."""
+    body_rate: Annotated[Size, Field(le=(1 << 32) - 1)] = 500
+    """Bytes a second that a request body must reach once it has taken 10 s. 0 switches it off. Default 500."""
+    connections: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
+    """Open connections; one more is refused. Default: no limit but the system's."""
+    requests: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
+    """Requests on one connection, after which it is closed. Default: no limit."""
+
+
+class Listener(Model):
+    """A named place that accepts connections."""
+
+    bind: Annotated[
+        tuple[str, ...], BeforeValidator(one_or_many, json_schema_input_type=str | tuple[str, ...]), Field(min_length=1)
+    ]
+    """One address or a list of them: ":8080" (every address, both families), "127.0.0.1:8080", "[::1]:8080" or
+    "unix:/run/penstock.sock". Port 0 asks the system for a free one."""
+    protocol: Literal["http"] = "http"
+    """What is spoken: "http" (HTTP/1.1 and HTTP/1.0). Default "http"."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks ("10.0.0.0/8", "::1") whose X-Forwarded-* and Forwarded fields are believed. Default:
+    none."""
+    timeouts: ListenerTimeouts = ListenerTimeouts()
+    """How long the client is waited for."""
+    limits: ListenerLimits = ListenerLimits()
+    """How much one client may ask."""

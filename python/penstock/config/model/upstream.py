@@ -1,0 +1,86 @@
+"""Upstreams: named groups of endpoints."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from penstock.config.model.base import HeadSize, Model, Timeout, Whole
+
+
+class Endpoint(Model):
+    """One member of an upstream. In a file, a bare address stands for an endpoint of weight 1."""
+
+    address: str
+    """"10.0.0.1:9000", "[::1]:9000", "app.internal:9000" or "unix:/run/app.sock" (relative to the file)."""
+    weight: Annotated[Whole, Field(ge=0, le=256)] = 1
+    """Share of the requests against the other endpoints, 0 to 256; 0 takes none. Default 1."""
+
+
+class UpstreamTimeouts(Model):
+    """How long an endpoint is waited for, named by what is awaited."""
+
+    connect: Timeout = timedelta(seconds=5)
+    """A connection. Default "5s"."""
+    head: Timeout = timedelta(seconds=60)
+    """The response head, counted from the end of the request. Default "60s"."""
+    body: Timeout = timedelta(seconds=60)
+    """The next bytes of a response body. Default "60s"."""
+    write: Timeout = timedelta(seconds=60)
+    """Room to write when the endpoint does not read. Default "60s"."""
+    idle: Timeout = timedelta(seconds=60)
+    """How long an unused connection stays in the pool. Default "60s"."""
+
+
+class UpstreamLimits(Model):
+    """How much an endpoint may answer, and how many unused connections are kept."""
+
+    head: HeadSize = 64 << 10
+    """Bytes of a response head; beyond: 502. Default "64KB"."""
+    fields: Annotated[Whole, Field(ge=1, le=65535)] = 200
+    """Header fields of a response; beyond: 502. Default 200."""
+    interim: Annotated[Whole, Field(ge=0, le=255)] = 8
+    """Interim responses (1xx) before the final one; beyond: 502. Default 8."""
+    idle_connections: Annotated[Whole, Field(ge=0, le=65535)] = 32
+    """Unused connections kept for each worker and endpoint; 0 keeps none. Default 32."""
+
+
+class HealthCheck(Model):
+    """Probes of every endpoint over HTTP: a status from 200 to 399 is a success."""
+
+    path: str = "/"
+    """Path that a probe asks for. Default "/"."""
+    interval: Timeout = timedelta(seconds=5)
+    """From one probe to the next. Default "5s"."""
+    timeout: Timeout = timedelta(seconds=2)
+    """A whole probe, from connecting to its answer. Default "2s"."""
+    fall: Annotated[Whole, Field(ge=1, le=255)] = 3
+    """Failures in a row that take an endpoint down. Default 3."""
+    rise: Annotated[Whole, Field(ge=1, le=255)] = 2
+    """Successes in a row that bring it up again. Default 2."""
+
+
+def _from_address(value: object) -> Any:
+    return Endpoint(address=value) if isinstance(value, str) else value
+
+
+class Upstream(Model):
+    """A named group of endpoints that can answer the same requests."""
+
+    endpoints: Annotated[
+        tuple[Annotated[Endpoint, BeforeValidator(_from_address, json_schema_input_type=str | Endpoint)], ...],
+        Field(min_length=1),
+    ]
+    """The members, at least one: addresses, or tables with `address` and `weight`."""
+    balance: Literal["p2c", "round_robin"] = "p2c"
+    """How an endpoint is chosen: "p2c" (the better of two picked at random, by load and latency) or "round_robin"
+    (in turn, by weight). Default "p2c"."""
+    host: str = "keep"
+    """Which Host the endpoint is sent: "keep" (the client's), "upstream" (the endpoint's address) or a name such as
+    "shop.internal". Default "keep"."""
+    timeouts: UpstreamTimeouts = UpstreamTimeouts()
+    """How long an endpoint is waited for."""
+    limits: UpstreamLimits = UpstreamLimits()
+    """How much an endpoint may answer."""
+    health_check: HealthCheck | None = None
+    """Probes of every endpoint. Default: none, every endpoint counts as up."""

@@ -1,0 +1,107 @@
+"""A request described in the form that `explain` takes, from a URL and what goes with it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from penstock.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from penstock.config.model import Config, RouteTest
+
+_CLIENT_PORT = 40000
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What must become of a request; `None` is not looked at."""
+
+    route: str | None
+    upstream: str | None
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TestRequest:
+    """One of the file's tests, ready to be asked."""
+
+    __test__ = False  # pytest takes classes named so for its own
+
+    key: str
+    """`tests[2]`, for a fault."""
+    name: str
+    test: RouteTest
+    request: dict[str, Any]
+    """In the form that `explain` takes."""
+    expected: Expectation
+
+
+def test_requests(config: Config) -> Iterator[TestRequest]:
+    """The tests of a checked configuration as requests to explain."""
+    for index, test in enumerate(config.tests):
+        request = explain_request(
+            test.method, test.url, test.headers.items(), client=test.client, listener=test.listener
+        )
+        expected = Expectation(test.route, test.upstream, test.status)
+        yield TestRequest(f"tests[{index}]", test.name or f"{test.method} {test.url}", test, request, expected)
+
+
+test_requests.__test__ = False  # type: ignore[attr-defined]
+
+
+def explain_request(
+    method: str,
+    url: str,
+    headers: Iterable[tuple[str, str]] = (),
+    *,
+    client: str | None = None,
+    listener: str | None = None,
+) -> dict[str, Any]:
+    """Describe a request. Raises `UsageError` for what is not an absolute URL or not an address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"{url}: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or port == 0:
+        raise UsageError(f'{url} is not an absolute http:// or https:// URL, as "http://shop.example/x"')
+    client = client or "127.0.0.1"
+    if wrong := wrong_client(client):
+        raise UsageError(wrong)
+    fields = [[name.lower(), value] for name, value in headers]
+    # A Host that is given takes the place of the URL's, as with curl.
+    host = next((value for name, value in fields if name == "host"), parts.netloc)
+    return {
+        "listener": listener,
+        "method": method,
+        "scheme": parts.scheme,
+        "host": host,
+        "target": (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        "headers": [field for field in fields if field[0] != "host"],
+        "client": _with_port(client),
+    }
+
+
+def wrong_client(text: str) -> str | None:
+    """What is wrong with the address of a client, with or without a port."""
+    try:
+        _with_port(text)
+    except ValueError:
+        return f'"{text}" is not the address of a client, as "192.0.2.1" or "[2001:db8::1]:40000"'
+    return None
+
+
+def _with_port(text: str) -> str:
+    try:
+        address, port = ipaddress.ip_address(text), _CLIENT_PORT
+    except ValueError:
+        host, _, digits = text.rpartition(":")
+        if not digits.isdecimal() or not 0 < int(digits) <= 65535:
+            raise
+        address, port = ipaddress.ip_address(host.removeprefix("[").removesuffix("]")), int(digits)
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

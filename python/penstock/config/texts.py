@@ -1,0 +1,246 @@
+"""Rules for single texts: addresses, header fields, paths, names. Each answers what is wrong, or nothing.
+
+Nothing here knows where a text stands; `check.py` and `check_routes.py` put the key before the sentence.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# RFC 9112: fields that frame a message, and those that belong to one connection (RFC 9110 §7.6.1).
+FRAMING = frozenset(
+    {"content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "proxy-connection"}
+)
+_IDENTITY = frozenset({"forwarded", "via"})
+LONGEST_VALUE = 8192
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,127}")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_PATH = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
+_LONGEST_SOCKET = 107
+
+
+def wrong_name(name: str) -> str | None:
+    """A listener, upstream or route is named in logs and counters, so its name is short and plain."""
+    if _NAME.fullmatch(name):
+        return None
+    return (
+        "a name begins with a letter or digit and goes on with letters, digits, _ . : / @ and -, 128 characters at most"
+    )
+
+
+def wrong_token(name: str, what: str = "a header name") -> str | None:
+    """RFC 9110 §5.6.2."""
+    if _TOKEN.fullmatch(name):
+        return None
+    return f"{_quoted(name)} is not {what}: letters, digits and !#$%&'*+-.^_`|~ are allowed"
+
+
+# The same few names stand in many routes.
+@lru_cache(maxsize=1024)
+def wrong_field_name(name: str, *, request: bool, removing: bool) -> str | None:
+    """A header field that filters may not touch, or that is no name at all."""
+    if wrong := wrong_token(name):
+        return wrong
+    lower = name.lower()
+    if lower in FRAMING:
+        return f"{name} belongs to one connection and is set by Penstock alone"
+    if lower in _IDENTITY or lower.startswith("x-forwarded-"):
+        return f"{name} says who the client is and is set by Penstock alone"
+    if request and lower == "host":
+        return 'Host is set by the key host of the upstream: "keep", "upstream" or a name'
+    if request and removing and lower == "x-request-id":
+        return "X-Request-ID is given to every request; it may be set, not removed"
+    return None
+
+
+def wrong_field_value(value: str) -> str | None:
+    """RFC 9110 §5.5: what would end the line or hide in it."""
+    if found := _CONTROL.search(value):
+        return f"the value holds a control character (U+{ord(found[0]):04X}), which a header field cannot have"
+    if value != value.strip(" \t"):
+        return "the value begins or ends with a space, which a header field cannot keep"
+    if len(value) > LONGEST_VALUE:
+        return f"the value is longer than {LONGEST_VALUE} characters"
+    return None
+
+
+def wrong_prefix(prefix: str, *, root: bool = False) -> str | None:
+    """A whole-segment prefix of a path. `root` allows "/" alone."""
+    if not prefix.startswith("/"):
+        return f'a prefix begins with "/", as {_quoted("/" + prefix)}'
+    if prefix == "/" and not root:
+        return 'the prefix "/" changes nothing; give a longer one, as "/api"'
+    return wrong_path(prefix, "a prefix")
+
+
+def wrong_path(path: str, what: str) -> str | None:
+    """A path in the form that requests have after their dot segments are resolved."""
+    if not path.startswith("/"):
+        return f'{what} begins with "/"'
+    if not _PATH.fullmatch(path):
+        return f"{what} holds only what a URL's path may hold: write other characters as %XX, and leave out ? and #"
+    if "//" in path or any(segment in (".", "..") for segment in path.split("/")):
+        return f'{what} has no empty, "." or ".." segments'
+    return None
+
+
+def wrong_location(to: str) -> str | None:
+    """The target of a redirect."""
+    if not to or not to.isascii() or any(c <= " " or c in '"<>\\^`{|}' or c == "\x7f" for c in to):
+        return "must be a URL without spaces, control characters and unescaped others; write them as %XX"
+    if to.startswith("/"):
+        return None
+    try:
+        parts = urlsplit(to)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        fine = False
+    return None if fine else 'must be a path that begins with "/", or an absolute http:// or https:// URL'
+
+
+def wrong_origin(origin: str) -> str | None:
+    """RFC 6454 §6.2: scheme, host and port."""
+    try:
+        parts = urlsplit(origin)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        fine = fine and origin == f"{parts.scheme}://{parts.netloc}" and "@" not in origin and origin.isascii()
+        fine = fine and origin == origin.lower() and not wrong_field_value(origin) and " " not in origin
+    except ValueError:
+        fine = False
+    return (
+        None
+        if fine
+        else 'an origin is "*" or a scheme, a host and perhaps a port, in lower case: "https://shop.example"'
+    )
+
+
+def read_network(text: str) -> str:
+    """An address or network in the plan's form, `10.0.0.0/8`. Raises `ValueError` with a sentence."""
+    try:
+        if "%" in text:
+            raise ValueError
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        wider = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'{_quoted(text)} is not an address or a network, as "10.0.0.1" or "10.0.0.0/8"') from None
+    raise ValueError(f'{_quoted(text)} has bits beyond its length; write "{wider}"')
+
+
+def read_bind(text: str) -> list[tuple[str, int]]:
+    """What a bind takes, as addresses with ports; a unix socket is its path with port -1. Raises `ValueError`."""
+    if text.startswith("unix:"):
+        return [(_socket(text), -1)]
+    host, port = _split(text, 'as ":8080", "127.0.0.1:8080", "[::1]:8080" or "unix:/run/penstock.sock"', lowest=0)
+    if not host:
+        return [("0.0.0.0", port), ("::", port)]  # noqa: S104 - what is asked for
+    try:
+        return [(str(ipaddress.ip_address(host)), port)]
+    except ValueError:
+        hint = '; write "127.0.0.1" or "[::1]"' if host == "localhost" else ""
+        hint = hint or (f'; write ":{port}" for every address' if host == "*" else "")
+        raise ValueError(f"{_quoted(host)} is not an address of this machine{hint}") from None
+
+
+def is_loopback(text: str) -> bool:
+    """Whether a bind that `read_bind` takes can be reached from this machine only."""
+    return all(port < 0 or ipaddress.ip_address(host).is_loopback for host, port in read_bind(text))
+
+
+def wrong_endpoint(text: str) -> str | None:
+    """An address that can be connected to."""
+    if "://" in text:
+        return f"an endpoint has no scheme: write {_quoted(text.partition('://')[2].rstrip('/') or 'host:port')}"
+    try:
+        if text.startswith("unix:"):
+            _socket(text)
+            return None
+        host, _ = _split(text, 'as "10.0.0.1:9000", "[::1]:9000", "name:9000" or "unix:/run/app.sock"', lowest=1)
+    except ValueError as error:
+        return str(error)
+    return wrong_host(host)
+
+
+def wrong_host(host: str) -> str | None:
+    """A name of the DNS, or an address without brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+        if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
+            hint = "" if host.isascii() else "; write other letters as xn--…"
+            return f"{_quoted(host)} is not a host name or an address{hint}"
+        if labels[-1].isdigit():
+            return f"{_quoted(host)} looks like an address and is none"
+    return None
+
+
+def wrong_authority(text: str) -> str | None:
+    """A Host field: a host with or without a port."""
+    if ":" in text and not (text.startswith("[") and text.endswith("]")):
+        try:
+            host, _ = _split(text, 'as "shop.internal" or "shop.internal:8080"', lowest=1)
+        except ValueError as error:
+            return str(error)
+        return wrong_host(host)
+    return wrong_host(text.removeprefix("[").removesuffix("]"))
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that stands twice, whatever its case."""
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            return name
+        seen.add(name.lower())
+    return None
+
+
+def _split(text: str, forms: str, *, lowest: int) -> tuple[str, int]:
+    found = re.fullmatch(r"(\[[^\[\]]*\]|[^:\[\]]*):([0-9]{1,5})", text, re.ASCII)
+    if found is None:
+        if re.fullmatch(r"[0-9]{1,5}", text, re.ASCII):
+            raise ValueError(f'{_quoted(text)} has no address; write ":{text}"')
+        hint = ""
+        if text.count(":") > 1 and "[" not in text:
+            hint = "; an IPv6 address stands in brackets"
+        elif ":" not in text:
+            hint = "; the port is missing"
+        raise ValueError(f"{_quoted(text)} is not an address with a port, {forms}{hint}")
+    host, port = found[1], int(found[2])
+    if not lowest <= port <= 65535:
+        raise ValueError(f"port {port} does not exist; ports are {lowest} to 65535")
+    if host.startswith("["):
+        host = host[1:-1]
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            raise ValueError(f"{_quoted(host)} is not an IPv6 address") from None
+    elif not host and lowest:
+        raise ValueError(f"{_quoted(text)} has no host")
+    return host, port
+
+
+def _socket(text: str) -> str:
+    path = text.removeprefix("unix:")
+    if not path or "\0" in path:
+        raise ValueError('a unix socket has a path, as "unix:/run/app.sock"')
+    if len(path.encode()) > _LONGEST_SOCKET:
+        raise ValueError(f"the path of a unix socket has at most {_LONGEST_SOCKET} bytes")
+    return path
+
+
+def _quoted(text: str) -> str:
+    shown = text if len(text) <= 60 else text[:57] + "…"
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown) + '"'

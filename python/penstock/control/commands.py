@@ -1,0 +1,87 @@
+"""The commands that a running process takes over its control socket. A new command is one function and one line in
+`COMMANDS`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any
+
+from penstock.config import explain_request
+from penstock.control.lifecycle import Order
+from penstock.control.status import status
+from penstock.errors import ConfigError, ControlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from penstock.control.controller import Controller
+    from penstock.control.lifecycle import Lifecycle
+
+
+class Commands:
+    """Answers commands for one process. Raises `ControlError` for what is no command."""
+
+    def __init__(self, controller: Controller, lifecycle: Lifecycle) -> None:
+        """Act on these two."""
+        self._controller = controller
+        self._lifecycle = lifecycle
+
+    def __call__(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Carry out one command and give its answer."""
+        name = request.get("command")
+        command = COMMANDS.get(name) if isinstance(name, str) else None
+        if command is None:
+            raise ControlError(f"no command {name!r}: there are {', '.join(sorted(COMMANDS))}")
+        return command(self._controller, self._lifecycle, request)
+
+
+def _reload(controller: Controller, _lifecycle: Lifecycle, _request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dataclasses.asdict(controller.reload())
+    except ConfigError as error:
+        return {"error": "configuration refused", "faults": [dataclasses.asdict(fault) for fault in error.faults]}
+
+
+def _status(controller: Controller, _lifecycle: Lifecycle, _request: Mapping[str, Any]) -> dict[str, Any]:
+    return status(controller)
+
+
+def _drain(_controller: Controller, lifecycle: Lifecycle, _request: Mapping[str, Any]) -> dict[str, Any]:
+    return {"drained": lifecycle.drain()}
+
+
+def _stop(_controller: Controller, lifecycle: Lifecycle, _request: Mapping[str, Any]) -> dict[str, Any]:
+    lifecycle.order(Order.STOP)
+    lifecycle.ended.wait()
+    return {"stopped": os.getpid()}
+
+
+def _plan(controller: Controller, _lifecycle: Lifecycle, _request: Mapping[str, Any]) -> dict[str, Any]:
+    if controller.plan is None:
+        raise ControlError("no configuration runs yet")
+    return controller.plan
+
+
+def _explain(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        wanted = explain_request(
+            str(request.get("method", "GET")),
+            str(request["url"]),
+            [(str(name), str(value)) for name, value in request.get("headers", [])],
+            client=request.get("client"),
+            listener=request.get("listener"),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise ControlError("explain needs a url, and headers as a list of pairs") from None
+    return dataclasses.asdict(controller.explain(wanted))
+
+
+COMMANDS: dict[str, Callable[[Controller, Lifecycle, Mapping[str, Any]], dict[str, Any]]] = {
+    "drain": _drain,
+    "explain": _explain,
+    "plan": _plan,
+    "reload": _reload,
+    "status": _status,
+    "stop": _stop,
+}

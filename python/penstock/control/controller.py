@@ -1,0 +1,230 @@
+"""The desired state: what should run, what runs, and what was refused.
+
+A change is prepared as a whole (`prepare.py`), then everything that can still fail is opened beside the old, then one
+apply swaps it. If any of it fails the old goes on, untouched, and the refusal stays visible in the status until a
+later change is accepted.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from penstock import engine as native
+from penstock.control.explain import with_matches
+from penstock.control.prepare import Prepared, prepare
+from penstock.errors import ConfigError, ControlError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from penstock.config import Loaded
+    from penstock.control.source import Source
+    from penstock.engine import Applied, DataPlane, Explanation, Rules, Stats
+
+HISTORY = 32
+"""Applies that are remembered."""
+
+log = logging.getLogger("penstock")
+
+
+class State(enum.Enum):
+    """Where in its life the process is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to change what runs."""
+
+    at: float
+    """Seconds since the epoch."""
+    source: str
+    version: int | None
+    """Of the plan that was applied; `None` for a refusal."""
+    faults: tuple[Fault, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> str:
+        """`"applied"` or `"refused"`."""
+        return "refused" if self.version is None else "applied"
+
+
+class Change(Protocol):
+    """Something opened beside the old."""
+
+    def commit(self) -> None:
+        """Put it in place of the old. Must not fail."""
+
+    def abort(self) -> None:
+        """Close it again; the old goes on."""
+
+
+class Companion(Protocol):
+    """A part of the process outside the data plane that follows the configuration, such as the admin listener."""
+
+    def prepare(self, loaded: Loaded) -> Change:
+        """Open everything that can fail. Raises `ConfigError`."""
+
+
+class Controller:
+    """Takes the configuration from its source to the data plane. Every method may be called from any thread."""
+
+    def __init__(
+        self, source: Source, engine: DataPlane, rules: Rules = native, companions: Sequence[Companion] = ()
+    ) -> None:
+        """Run nothing yet; `reload` applies for the first time."""
+        self._engine = engine
+        self._rules = rules
+        self._companions = list(companions)
+        # One change at a time; reading the state never waits for it.
+        self._changing = threading.Lock()
+        self._source = source
+        self._running: Prepared | None = None
+        self._applied: Applied | None = None
+        self._history: deque[Attempt] = deque(maxlen=HISTORY)
+        self._counts = {"applied": 0, "refused": 0}
+        self.state = State.STARTING
+        self.started = time.time()
+        self.tried: str | None = None
+        """Digest of the file's content that was loaded last, applied or refused."""
+
+    def add(self, companion: Companion) -> None:
+        """Let `companion` follow the configuration. Before the first apply."""
+        self._companions.append(companion)
+
+    def reload(self, source: Source | None = None) -> Applied:
+        """Load the configuration (from a new source, if one is given) and run it.
+
+        Raises `ConfigError`, and the old configuration goes on, if anything of it cannot be; `ControlError` while
+        draining.
+        """
+        with self._changing:
+            if self.state in (State.DRAINING, State.STOPPED):
+                raise ControlError(f"the process is {self.state.value}: its configuration cannot change any more")
+            trying = source or self._source
+            try:
+                prepared, applied = self._apply(trying)
+            except ConfigError as error:
+                self._refused(trying, error.faults)
+                raise
+            except Exception as error:
+                # A fault of ours, not of the file: the old goes on all the same, and the status must not look well.
+                self._refused(trying, (Fault(trying.name, None, None, "", f"cannot be applied: {error!r}"),))
+                raise
+            self._source, self._running, self._applied = trying, prepared, applied
+            if self.state is State.STARTING:
+                self.state = State.SERVING
+            self._record(Attempt(time.time(), trying.name, applied.version, (), self._warnings(prepared, applied)))
+            return applied
+
+    def explain(self, request: Mapping[str, Any]) -> Explanation:
+        """Which way a request would take now."""
+        running = self._running
+        if running is None:
+            raise ControlError("no configuration runs yet")
+        return with_matches(self._engine.explain(request), running.plan)
+
+    def stats(self) -> Stats:
+        """Counters and states of the data plane."""
+        return self._engine.stats()
+
+    def drain(self, wait: float) -> bool:
+        """Accept nothing more and let finish what is under way, for up to `wait` seconds. True if all of it did."""
+        self.state = State.DRAINING
+        return self._engine.drain(wait)
+
+    def stop(self) -> None:
+        """Close everything."""
+        self.state = State.STOPPED
+        self._engine.stop()
+
+    def reopen_logs(self) -> None:
+        """Open the access log's file anew."""
+        self._engine.reopen_logs()
+
+    @property
+    def drain_timeout(self) -> float:
+        """Seconds that the running configuration gives to a drain."""
+        return self._running.config.engine.drain_timeout.total_seconds() if self._running else 0.0
+
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """The running plan."""
+        return self._running.plan if self._running else None
+
+    @property
+    def applied(self) -> Applied | None:
+        """What the last accepted change gave."""
+        return self._applied
+
+    @property
+    def source(self) -> str:
+        """What the configuration comes from."""
+        return self._source.name
+
+    @property
+    def history(self) -> tuple[Attempt, ...]:
+        """The last tries, oldest first."""
+        return tuple(self._history)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many tries were applied, and how many refused."""
+        return dict(self._counts)
+
+    @property
+    def last_refusal(self) -> Attempt | None:
+        """The last try, if it was refused."""
+        last = self._history[-1] if self._history else None
+        return last if last and last.version is None else None
+
+    def _apply(self, source: Source) -> tuple[Prepared, Applied]:
+        # The digest first: a change between the two is then seen by the watch as one more, never missed.
+        self.tried = source.digest()
+        version = 1 + (self._applied.version if self._applied else 0)
+        prepared = prepare(source, version, self._rules)
+        changes = []
+        with ExitStack() as opened:
+            for companion in self._companions:
+                change = companion.prepare(prepared.loaded)
+                opened.callback(change.abort)
+                changes.append(change)
+            try:
+                applied = self._engine.apply(prepared.text)
+            except ConfigError as error:
+                raise prepared.in_place(error) from None
+            opened.pop_all()
+        for change in changes:
+            change.commit()
+        return prepared, applied
+
+    def _refused(self, source: Source, faults: tuple[Fault, ...]) -> None:
+        self._record(Attempt(time.time(), source.name, None, faults))
+        if self._applied:
+            log.error("configuration refused, version %d goes on", self._applied.version, extra={"faults": len(faults)})
+            for fault in faults:
+                log.error("%s", fault)
+
+    def _record(self, attempt: Attempt) -> None:
+        self._history.append(attempt)
+        self._counts[attempt.outcome] += 1
+        if attempt.version is not None:
+            log.info("configuration applied", extra={"version": attempt.version, "source": attempt.source})
+        for warning in attempt.warnings:
+            log.warning("%s", warning)
+
+    @staticmethod
+    def _warnings(prepared: Prepared, applied: Applied) -> tuple[str, ...]:
+        return tuple(map(str, prepared.warnings)) + applied.warnings

@@ -1,0 +1,98 @@
+"""The way of a change up to the swap: load → check → compile → native check → the configuration's own route tests.
+
+`penstock check` takes this road and stops at its end; the controller goes on and applies. Every step either gives all
+of its faults at once or hands a whole value to the next.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from penstock import engine
+from penstock.config import check, compile_plan, test_requests
+from penstock.engine import PLAN
+from penstock.errors import ConfigError, PenstockError
+
+if TYPE_CHECKING:
+    from penstock.config import Config, Expectation, Loaded
+    from penstock.control.source import Source
+    from penstock.engine import Explanation, Rules
+    from penstock.errors import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration that may be applied."""
+
+    loaded: Loaded
+    plan: dict[str, Any]
+    text: str
+    """The plan as it crosses the border."""
+    warnings: tuple[Fault, ...]
+    tests: int
+    """Route tests that passed: all there are."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration that the plan was made from."""
+        return self.loaded.config
+
+    def in_place(self, error: ConfigError) -> ConfigError:
+        """Faults of the plan as faults of the configuration that it was made from."""
+        faults = (
+            self.loaded.plan_fault(fault.key, fault.message) if fault.file == PLAN else fault for fault in error.faults
+        )
+        return ConfigError(faults)
+
+
+def prepare(source: Source, version: int, rules: Rules = engine) -> Prepared:
+    """Take a configuration along the whole road before the swap. Raises `ConfigError` with every fault of a step."""
+    loaded = source.load()
+    warnings = check(loaded)
+    plan = compile_plan(loaded.config, loaded.folder, version)
+    text = json.dumps(plan, ensure_ascii=False, separators=(",", ":"))
+    prepared = Prepared(loaded, plan, text, tuple(warnings), len(loaded.config.tests))
+    try:
+        rules.check(text)
+    except ConfigError as error:
+        raise prepared.in_place(error) from None
+    _run_tests(prepared, rules)
+    return prepared
+
+
+def _run_tests(prepared: Prepared, rules: Rules) -> None:
+    faults = []
+    for test in test_requests(prepared.config):
+        try:
+            problem = _difference(test.expected, rules.explain(prepared.text, test.request))
+        except PenstockError as error:
+            problem = str(error)
+        if problem:
+            faults.append(prepared.loaded.fault(test.key, f"{test.name}: {problem}"))
+    if faults:
+        raise ConfigError(faults)
+
+
+def _difference(expected: Expectation, found: Explanation) -> str | None:
+    """What the request does other than expected."""
+    wrong = []
+    if expected.route is not None and (found.route is None or expected.route != found.route.name):
+        wrong.append(f'expected route "{expected.route}", but it takes {_route(found)}')
+    names = [one.name for one in found.upstreams]
+    if expected.upstream is not None and expected.upstream not in names:
+        wrong.append(f'expected upstream "{expected.upstream}", but it goes to {", ".join(names) or "none"}')
+    if expected.status is not None and expected.status != found.status:
+        wrong.append(f"expected status {expected.status}, but {_answer(found)}")
+    return "; ".join(wrong) or None
+
+
+def _route(found: Explanation) -> str:
+    if found.refused:
+        return f"none: the request is refused ({found.refused})"
+    return f'"{found.route.name}"' if found.route else "none"
+
+
+def _answer(found: Explanation) -> str:
+    return "an endpoint answers it" if found.status is None else f"it is answered with {found.status}"

@@ -1,0 +1,145 @@
+"""The data plane, as the rest of Penstock sees it: start, apply, explain, stats, events, drain, stop.
+
+This package is the only importer of `penstock._native` (design.md §7). Documents cross the border as JSON text; here
+they get types, and a refusal becomes a `ConfigError`. What must not live here: decisions, files, the configuration
+model.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from penstock.engine.types import (
+    Applied,
+    DataPlane,
+    Event,
+    Explanation,
+    Rules,
+    Stats,
+    read,
+)
+from penstock.errors import ConfigError, EngineError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+PLAN = "<plan>"
+"""The file that faults of a plan name, until the control plane has found the line of the configuration."""
+
+__all__ = [
+    "PLAN",
+    "Applied",
+    "DataPlane",
+    "Engine",
+    "Event",
+    "Explanation",
+    "Rules",
+    "Stats",
+    "check",
+    "explain",
+    "native_version",
+    "plan_schema",
+    "read",
+]
+
+
+def native_version() -> str:
+    """The version of the data plane."""
+    return str(_native().__version__)
+
+
+def plan_schema() -> dict[str, Any]:
+    """The JSON schema of a plan, against which the compiler is tested."""
+    schema: dict[str, Any] = json.loads(_native().plan_schema())
+    return schema
+
+
+def check(plan: str) -> None:
+    """Build everything of a plan that needs no socket and no name.
+
+    Raises `ConfigError` with every fault; their keys are paths into the plan (`routes[3].filters[0]`).
+    """
+    native = _native()
+    try:
+        native.check(plan)
+    except native.Refused as refused:
+        raise _config_error(refused) from None
+
+
+def explain(plan: str, request: Mapping[str, Any]) -> Explanation:
+    """Which way a request would take under `plan`, and why not another.
+
+    Raises `ConfigError` for a plan that cannot run and `EngineError` for a request that is not one.
+    """
+    native = _native()
+    try:
+        return read(Explanation, native.explain(plan, json.dumps(request)))
+    except native.Refused as refused:
+        raise _config_error(refused) from None
+    except ValueError as error:
+        raise EngineError(f"cannot explain this request: {error}") from error
+
+
+class Engine:
+    """The workers and the plan they run. Threads start with the first plan and end with `stop`."""
+
+    def __init__(self) -> None:
+        """Make an engine that runs nothing yet."""
+        self._refused = _native().Refused
+        self._engine = _native().Engine()
+
+    def apply(self, plan: str) -> Applied:
+        """Run this plan from now on.
+
+        Raises `ConfigError`, and leaves the running plan untouched, if any part of it cannot be built: its keys are
+        paths into the plan.
+        """
+        try:
+            return read(Applied, self._engine.apply(plan))
+        except self._refused as refused:
+            raise _config_error(refused) from None
+
+    def explain(self, request: Mapping[str, Any]) -> Explanation:
+        """Which way a request would take under the running plan. Raises `EngineError` before the first."""
+        try:
+            return read(Explanation, self._engine.explain(json.dumps(request)))
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"cannot explain this request: {error}") from error
+
+    def stats(self) -> Stats:
+        """Counters and states, read once."""
+        return read(Stats, self._engine.stats())
+
+    def events(self, wait: float) -> list[Event]:
+        """What happened since the last call, waiting up to `wait` seconds for the first."""
+        return [Event.read(text) for text in self._engine.events(wait)]
+
+    def drain(self, wait: float) -> bool:
+        """Accept nothing more and let finish what is under way, for up to `wait` seconds. True if all of it did."""
+        finished: bool = self._engine.drain(wait)
+        return finished
+
+    def stop(self) -> None:
+        """Close everything and end the threads. Safe to call twice."""
+        self._engine.stop()
+
+    def reopen_logs(self) -> None:
+        """Open the access log's file anew, after a rotation."""
+        self._engine.reopen_logs()
+
+
+def _native() -> ModuleType:
+    # Imported at first use: `penstock version` and `penstock schema` answer without loading the data plane, and the
+    # tests of the control plane run where it is not built.
+    try:
+        from penstock import _native as native  # noqa: PLC0415
+    except ImportError as error:
+        raise EngineError(f"the data plane (penstock._native) cannot be loaded: {error}") from error
+    return native
+
+
+def _config_error(refused: Exception) -> ConfigError:
+    rows: list[dict[str, str]] = json.loads(str(refused.args[0]))
+    return ConfigError([Fault(PLAN, None, None, row["path"], row["message"]) for row in rows])

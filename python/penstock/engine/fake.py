@@ -1,0 +1,188 @@
+"""A data plane for tests that opens no socket and runs no thread.
+
+It keeps what it was given, answers with what a test has set, and fails when a test says so.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+from typing import TYPE_CHECKING, Any
+
+from penstock.engine.types import Applied, Event, Explanation, Stats, read
+from penstock.errors import ConfigError, EngineError, Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class FakeRules:
+    """`check` and `explain` on plans: every plan is good unless `faults` says otherwise."""
+
+    def __init__(self) -> None:
+        """Find nothing wrong."""
+        self.faults: dict[str, str] = {}
+        """Plan path → message, raised by every check."""
+        self.takes: dict[str, str] = {}
+        """Target → name of the route that it takes; without one, the first route."""
+        self.asked: list[Mapping[str, Any]] = []
+
+    def check(self, plan: str) -> None:
+        """Refuse what `faults` names."""
+        json.loads(plan)
+        if self.faults:
+            raise ConfigError([Fault("<plan>", None, None, path, message) for path, message in self.faults.items()])
+
+    def explain(self, plan: str, request: Mapping[str, Any]) -> Explanation:
+        """Say what `takes` says."""
+        self.asked.append(request)
+        return _explanation(json.loads(plan), request, self.takes)
+
+
+class FakeEngine:
+    """An engine that remembers."""
+
+    def __init__(self) -> None:
+        """Run nothing."""
+        self.plans: list[dict[str, Any]] = []
+        self.faults: dict[str, str] = {}
+        """Plan path → message, raised by the next apply."""
+        self.warnings: tuple[str, ...] = ()
+        self.takes: dict[str, str] = {}
+        self.stats_rows: dict[str, Any] = {}
+        """Put in place of the keys of `stats`."""
+        self.calls: list[str] = []
+        self.drains = True
+        """What `drain` answers."""
+        self.stopped = False
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def apply(self, plan: str) -> Applied:
+        """Keep the plan, or refuse it for `faults`."""
+        self.calls.append("apply")
+        if self.faults:
+            faults, self.faults = self.faults, {}
+            raise ConfigError([Fault("<plan>", None, None, path, message) for path, message in faults.items()])
+        document = json.loads(plan)
+        self.plans.append(document)
+        return Applied(document["version"], self.warnings, self._addresses(document))
+
+    def explain(self, request: Mapping[str, Any]) -> Explanation:
+        """Explain with the last plan."""
+        if not self.plans:
+            raise EngineError("no plan runs yet")
+        return _explanation(self.plans[-1], request, self.takes)
+
+    def stats(self) -> Stats:
+        """Zeros, with the names of the last plan, under what `stats_rows` sets."""
+        plan = self.plans[-1] if self.plans else {"version": 0, "listeners": [], "upstreams": [], "routes": []}
+        rows = _zeros(plan, {name: list(found) for name, found in self._addresses(plan).items()})
+        return read(Stats, {**rows, **self.stats_rows})
+
+    def events(self, wait: float) -> list[Event]:
+        """Give one event that a test has put in with `happen`."""
+        try:
+            return [self._events.get(timeout=wait)]
+        except queue.Empty:
+            return []
+
+    def happen(self, event: Event) -> None:
+        """Let something happen."""
+        self._events.put(event)
+
+    def drain(self, wait: float) -> bool:
+        """Answer `drains` at once."""
+        self.calls.append(f"drain {wait:g}")
+        self.stats_rows["draining"] = True
+        return self.drains
+
+    def stop(self) -> None:
+        """Remember it."""
+        self.calls.append("stop")
+        self.stopped = True
+
+    def reopen_logs(self) -> None:
+        """Remember it."""
+        self.calls.append("reopen_logs")
+
+    @staticmethod
+    def _addresses(plan: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+        found = {}
+        for number, listener in enumerate(plan["listeners"]):
+            binds = [bind if not bind.endswith(":0") else f"{bind[:-1]}{40001 + number}" for bind in listener["bind"]]
+            found[listener["name"]] = tuple(binds)
+        return found
+
+
+def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mapping[str, str]) -> Explanation:
+    routes = plan["routes"]
+    wanted = takes.get(str(request["target"]))
+    index = next((i for i, route in enumerate(routes) if wanted in (None, route["name"])), None)
+    action = next(iter(routes[index]["action"])) if index is not None else None
+    upstreams = []
+    if action == "upstream" and index is not None:
+        upstream = plan["upstreams"][routes[index]["action"]["upstream"]]
+        endpoints = [{**endpoint, "state": "unknown", "eligible": True} for endpoint in upstream["endpoints"]]
+        upstreams = [{"name": upstream["name"], "weight": 1, "balance": "p2c", "endpoints": endpoints}]
+    status = {"respond": 200, "redirect": 308, None: 404}.get(action)
+    if index is not None and action in ("respond", "redirect"):
+        status = routes[index]["action"][action]["status"]
+    passed = [
+        {"index": i, "name": route["name"], "why": "match", "at": [0, 4], "found": "x"}
+        for i, route in enumerate(routes[: len(routes) if index is None else index])
+    ]
+    path, _, query = str(request["target"]).partition("?")
+    return read(
+        Explanation,
+        {
+            "listener": request.get("listener") or plan["listeners"][0]["name"],
+            "request": {"method": request["method"], "scheme": "http", "host": "x", "path": path, "query": query},
+            "route": None if index is None else {"index": index, "name": routes[index]["name"]},
+            "action": action,
+            "status": status,
+            "refused": None,
+            "passed_over": passed,
+            "filters": [],
+            "forwarded": None,
+            "upstreams": upstreams,
+        },
+    )
+
+
+def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, Any]:
+    counters = dict.fromkeys(("in_flight", "requests", "failures", "connects", "reused", "idle", "latency_us"), 0)
+    state = {"state": "up", "since": 0.0, "reason": "", "resolved": []}
+    route = {"requests": 0, "statuses": {}, "bytes_in": 0, "bytes_out": 0}
+    return {
+        "version": plan["version"],
+        "uptime": 1.0,
+        "workers": 2,
+        "draining": False,
+        "listeners": [
+            {
+                "name": name,
+                "addresses": found,
+                "connections": 0,
+                "accepted": 0,
+                "refused": 0,
+                "tunnels": 0,
+                "state": "open",
+            }
+            for name, found in addresses.items()
+        ],
+        "routes": [{"name": row["name"], **route} for row in [*plan["routes"], {"name": "_none"}]],
+        "upstreams": [
+            {
+                "name": row["name"],
+                "balance": "p2c",
+                "endpoints": [{**endpoint, **state, **counters} for endpoint in row["endpoints"]],
+            }
+            for row in plan["upstreams"]
+        ],
+        "latency": {"bounds_us": [1000, 10000], "counts": [0, 0, 0], "sum_us": 0},
+        "rejected": {},
+        "failures": {},
+        "panics": 0,
+        "access_log": {"records": 0, "dropped": 0},
+        "events_dropped": 0,
+    }

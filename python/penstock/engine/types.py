@@ -1,0 +1,279 @@
+"""What the data plane tells us, as frozen values.
+
+Field names are those of the JSON that crosses the border, so that one reader serves all of them; a field that the
+native module does not send is an error here, not a surprise later. Durations are seconds and sizes bytes, unless the
+name says otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from penstock.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A plan that runs now."""
+
+    version: int
+    warnings: tuple[str, ...]
+    addresses: dict[str, tuple[str, ...]]
+    """Per listener, the addresses it really has: port 0 became a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStats:
+    """Counters of one listener since the process started."""
+
+    name: str
+    addresses: tuple[str, ...]
+    connections: int
+    accepted: int
+    refused: int
+    tunnels: int
+    state: Literal["open", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStats:
+    """Counters of one route; `_none` counts what no route took."""
+
+    name: str
+    requests: int
+    statuses: dict[str, int]
+    """Answers by class: `"1xx"` to `"5xx"`."""
+    bytes_in: int
+    bytes_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStats:
+    """State and counters of one endpoint."""
+
+    address: str
+    weight: int
+    state: str
+    since: float | None
+    reason: str | None
+    in_flight: int
+    requests: int
+    failures: int
+    connects: int
+    reused: int
+    idle: int
+    latency_us: int
+    """Moving average of its latency in microseconds, as the balance policy sees it."""
+    resolved: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStats:
+    """The endpoints of one upstream."""
+
+    name: str
+    balance: str
+    endpoints: tuple[EndpointStats, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """A histogram of whole exchanges. `counts[i]` are those above `bounds_us[i - 1]` and up to `bounds_us[i]`."""
+
+    bounds_us: tuple[int, ...]
+    counts: tuple[int, ...]
+    sum_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLogStats:
+    """Access records written, and those lost because the target was slower than the traffic."""
+
+    records: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counters and states, read once."""
+
+    version: int
+    """Of the running plan; 0 before the first."""
+    uptime: float
+    workers: int
+    draining: bool
+    listeners: tuple[ListenerStats, ...]
+    routes: tuple[RouteStats, ...]
+    upstreams: tuple[UpstreamStats, ...]
+    latency: Latency
+    rejected: dict[str, int]
+    """Requests that we answered with an error of the client's making, by cause."""
+    failures: dict[str, int]
+    """Attempts at an endpoint that failed, by cause."""
+    panics: int
+    access_log: AccessLogStats
+    events_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTaken:
+    """The route that a request takes."""
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A route that was tried before and did not match."""
+
+    index: int
+    name: str
+    why: str
+    """`"listener"` (not one that it serves) or `"match"`."""
+    at: tuple[int, int] | None = None
+    """First and one-past-last character, in the route's `match`, of the part that said no."""
+    found: str | int | None = None
+    """What the request has there; `None` if it has nothing."""
+    match: str | None = None
+    """The route's `match`, as written."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterEffect:
+    """What one filter of the route does to this request."""
+
+    name: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """The request as an endpoint gets it."""
+
+    method: str
+    host: str
+    target: str
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An endpoint that could be picked."""
+
+    address: str
+    weight: int
+    state: str
+    eligible: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamChoice:
+    """An upstream that the route may use, with its candidates."""
+
+    name: str
+    weight: int
+    balance: str
+    endpoints: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Which way a request takes, and why not another."""
+
+    listener: str
+    request: dict[str, Any]
+    route: RouteTaken | None
+    action: str | None
+    status: int | None
+    refused: str | None
+    passed_over: tuple[PassedOver, ...]
+    filters: tuple[FilterEffect, ...]
+    forwarded: Forwarded | None
+    upstreams: tuple[UpstreamChoice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in the data plane."""
+
+    at: float
+    """Seconds since the epoch."""
+    kind: str
+    level: Literal["info", "warning", "error"]
+    message: str
+    fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What else belongs to it, by name."""
+
+    @classmethod
+    def read(cls, text: str) -> Event:
+        """Read one event. Raises `EngineError` for one that is not as agreed."""
+        row = _json(text)
+        own = {key: row.pop(key, None) for key in ("at", "kind", "level", "message")}
+        return read(cls, {**own, "fields": row})
+
+
+class Rules(Protocol):
+    """What can be asked about a plan without running it. The module `penstock.engine` is one."""
+
+    def check(self, plan: str) -> None:
+        """Raise `ConfigError` with every fault of the plan."""
+
+    def explain(self, plan: str, request: Mapping[str, Any]) -> Explanation:
+        """Which way a request would take."""
+
+
+class DataPlane(Protocol):
+    """A data plane that runs plans: `Engine`, or `FakeEngine` in tests."""
+
+    def apply(self, plan: str) -> Applied:
+        """Run this plan from now on."""
+
+    def explain(self, request: Mapping[str, Any]) -> Explanation:
+        """Which way a request would take under the running plan."""
+
+    def stats(self) -> Stats:
+        """Counters and states."""
+
+    def events(self, wait: float) -> list[Event]:
+        """What happened since the last call."""
+
+    def drain(self, wait: float) -> bool:
+        """Accept nothing more and let finish what is under way."""
+
+    def stop(self) -> None:
+        """Close everything."""
+
+    def reopen_logs(self) -> None:
+        """Open the access log's file anew."""
+
+
+T = TypeVar("T")
+
+
+def read(kind: type[T], document: str | Mapping[str, Any]) -> T:
+    """Read a border document as one of the types of this module. Raises `EngineError` where it is not as agreed."""
+    try:
+        reader: TypeAdapter[T] = _reader(kind)  # type: ignore[arg-type]
+        return reader.validate_json(document) if isinstance(document, str) else reader.validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise EngineError(f"the data plane's {kind.__name__} is not as agreed at {place!r}: {first['msg']}") from error
+
+
+@functools.cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _json(text: str) -> dict[str, Any]:
+    return read(dict[str, Any], text)

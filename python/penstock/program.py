@@ -1,0 +1,73 @@
+"""`penstock run` without its words: one configuration, run by the whole process until it is told to end."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.control.channel import ControlSocket, default_path
+from penstock.control.commands import Commands
+from penstock.control.lifecycle import Lifecycle, Order
+from penstock.control.signals import deliver
+from penstock.control.source import FileSource
+from penstock.control.watch import FileWatch
+from penstock.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.control.source import Source
+    from penstock.engine import Applied
+
+
+class Program:
+    """The process around a `Service`: signals, control socket, watch. Only in the main thread."""
+
+    def __init__(self, source: Source, control: Path | None = None, watch: bool = False) -> None:
+        """Run `source`; take commands at `control` (default: derived from the file, none for a value)."""
+        self.service = Service(source)
+        self.lifecycle = Lifecycle(self.service.controller)
+        path = source.path if isinstance(source, FileSource) else None
+        self.control = control or (default_path(path) if path else None)
+        self._watched = path if watch else None
+
+    def run(self, started: Callable[[Applied], None] = lambda _: None) -> bool:
+        """Serve until a signal or a command ends the process; `started` is called once it serves.
+
+        True if everything under way finished. Raises `ConfigError` for a configuration that cannot run,
+        `ControlError` if another process runs it.
+        """
+        controller = self.service.controller
+        commands = ControlSocket(self.control, Commands(controller, self.lifecycle)) if self.control else None
+        watch = None
+        try:
+            with deliver(self.lifecycle.order, signal.SIGHUP, signal.SIGUSR1):
+                applied = self.service.start()
+                with deliver(self.lifecycle.order, signal.SIGTERM, signal.SIGINT):
+                    if commands:
+                        commands.start()
+                    if self._watched:
+                        watch = FileWatch(self._watched, lambda: controller.tried, self._reload)
+                        watch.start()
+                    started(applied)
+                    self.lifecycle.run()
+        finally:
+            if watch:
+                watch.stop()
+            self.service.stop()
+            if commands:
+                commands.close()
+        return bool(self.lifecycle.drained)
+
+    def _reload(self) -> None:
+        self.lifecycle.order(Order.RELOAD)
+
+
+def run(path: str | Path, *, watch: bool = False, control: str | Path | None = None) -> None:
+    """Run the configuration file at `path` until the process is told to end; only in the main thread.
+
+    `watch` reloads when the file changes; `control` is where commands are taken. Raises `ConfigError` for a
+    configuration that cannot run, `ControlError` if another process runs it.
+    """
+    Program(FileSource(Path(path)), Path(control) if control else None, watch).run()

@@ -1,0 +1,121 @@
+"""Penstock inside a program: the same engine, for as long as a `with` block."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from penstock.config import explain_request
+from penstock.control.source import source_of
+from penstock.errors import ControlError, UsageError
+from penstock.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from penstock.config import Config
+    from penstock.engine import Applied, Explanation, Stats
+
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
+"""Where a listener on every address can be reached from here."""
+
+
+class Proxy:
+    """A running proxy. It stops, and leaves nothing behind, when the block ends, however it ends.
+
+        with penstock.Proxy({"listeners": {"web": {"bind": "127.0.0.1:0"}}, …}) as proxy:
+            httpx.get(proxy.url("web"))
+
+    One object runs once; many can run one after another, or side by side.
+    """
+
+    def __init__(self, config: Config | Mapping[str, Any] | str | Path) -> None:
+        """`config` is a `Config`, a mapping of the same shape, or the path of a configuration file."""
+        self._config = config
+        self._service: Service | None = None
+
+    def __enter__(self) -> Self:
+        """Start. Raises `ConfigError`, with nothing left open, for a configuration that cannot run."""
+        if self._service is not None:
+            raise UsageError("this Proxy runs or has run: make another")
+        self._service = Service(source_of(self._config))
+        self._service.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close every connection and end every thread, at once. Call `drain` before to let requests finish."""
+        self._running.stop()
+
+    def address(self, listener: str | None = None) -> tuple[str, int]:
+        """Host and port of a listener (the first by default) as it really is: port 0 became a number.
+
+        A listener on every address gives `"127.0.0.1"` or `"::1"`, which can be connected to. Raises `UsageError` for a
+        listener that does not exist or has only a unix socket.
+        """
+        for text in self._addresses(listener):
+            host, _, port = text.rpartition(":")
+            host = host.strip("[]")
+            if not text.startswith("unix:"):
+                return _EVERYWHERE.get(host, host), int(port)
+        raise UsageError(f"listener {listener!r} has no TCP address")
+
+    def url(self, listener: str | None = None) -> str:
+        """URL of a listener (the first by default), such as `http://127.0.0.1:41234`, without a path."""
+        host, port = self.address(listener)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def apply(self, config: Config | Mapping[str, Any] | str | Path | None = None) -> Applied:
+        """Run another configuration from now on, or load the same path again.
+
+        What has not changed lives on: listeners, connections, pools, counters. Raises `ConfigError`, and the old
+        configuration goes on, if any part of it cannot run.
+        """
+        return self._running.controller.reload(source_of(config) if config is not None else None)
+
+    def stats(self) -> Stats:
+        """Counters and states, read once."""
+        return self._running.controller.stats()
+
+    def explain(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        *,
+        client: str | None = None,
+        listener: str | None = None,
+    ) -> Explanation:
+        """Which way a request would take now, and why not another. `url` is absolute; nothing is sent."""
+        fields = headers.items() if isinstance(headers, Mapping) else headers
+        request = explain_request(method, url, fields, client=client, listener=listener)
+        return self._running.controller.explain(request)
+
+    def drain(self, wait: float = 30.0) -> bool:
+        """Accept nothing more and let finish what is under way, for up to `wait` seconds. True if all of it did."""
+        return self._running.controller.drain(wait)
+
+    @property
+    def admin(self) -> str | None:
+        """Address of the admin listener, if the configuration has one."""
+        return self._running.admin.address
+
+    @property
+    def _running(self) -> Service:
+        if self._service is None:
+            raise ControlError("this Proxy does not run: use it in a with block")
+        return self._service
+
+    def _addresses(self, listener: str | None) -> tuple[str, ...]:
+        applied = self._running.controller.applied
+        found = dataclasses.asdict(applied)["addresses"] if applied else {}
+        if listener is None and found:
+            return tuple(next(iter(found.values())))
+        if listener not in found:
+            raise UsageError(f"no listener {listener!r}: there are {', '.join(map(repr, found)) or 'none'}")
+        return tuple(found[listener])

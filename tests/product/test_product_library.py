@@ -1,0 +1,130 @@
+"""`penstock.Proxy` inside a program."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+import penstock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from product import Origin
+
+
+def config_for(origin: Origin, body: str = "one") -> dict[str, object]:
+    return {
+        "listeners": {"web": {"bind": "127.0.0.1:0"}},
+        "upstreams": {"app": {"endpoints": [origin.address]}},
+        "routes": [
+            {"name": "hello", "match": 'path == "/hello"', "respond": {"body": body}},
+            {"name": "app", "upstream": "app"},
+        ],
+        "admin": {"bind": "127.0.0.1:0"},
+        "engine": {"workers": 2},
+    }
+
+
+def get(proxy: penstock.Proxy, path: str) -> bytes:
+    connection = http.client.HTTPConnection(*proxy.address("web"), timeout=20)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def traces() -> tuple[list[str], int]:
+    """What a proxy could leave behind: threads and descriptors."""
+    return sorted(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+
+def test_it_serves(origin: Origin) -> None:
+    with penstock.Proxy(config_for(origin)) as proxy:
+        assert get(proxy, "/") == b"origin"
+        assert proxy.url() == "http://{}:{}".format(*proxy.address("web"))
+        assert proxy.explain("GET", "http://x.example/y").route.name == "app"  # type: ignore[union-attr]
+        assert {route.name: route.requests for route in proxy.stats().routes}["app"] == 1
+
+
+def test_a_path_or_a_model_does_as_well(config: Path, origin: Origin) -> None:
+    with penstock.Proxy(config) as proxy:
+        assert get(proxy, "/hello") == b"one"
+    with penstock.Proxy(penstock.Config.model_validate(config_for(origin))) as proxy:
+        assert get(proxy, "/") == b"origin"
+
+
+def test_another_configuration_takes_its_place(origin: Origin) -> None:
+    with penstock.Proxy(config_for(origin)) as proxy:
+        address = proxy.address("web")
+        assert proxy.apply(config_for(origin, "two")).version == 2
+        assert proxy.address("web") == address
+        assert get(proxy, "/hello") == b"two"
+        with pytest.raises(penstock.ConfigError):
+            proxy.apply({"listeners": {}})
+        assert get(proxy, "/hello") == b"two"
+
+
+def test_names_that_do_not_exist(origin: Origin) -> None:
+    with penstock.Proxy(config_for(origin)) as proxy, pytest.raises(penstock.UsageError, match="no listener 'nope'"):
+        proxy.address("nope")
+    with pytest.raises(penstock.ControlError):
+        penstock.Proxy(config_for(origin)).stats()
+
+
+@pytest.mark.usefixtures("origin")
+def test_a_configuration_that_cannot_run_leaves_nothing(
+    origin: Origin, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    with penstock.Proxy(config_for(origin)):
+        pass  # what is opened once in a process is open now
+    before = traces()
+    bad = {**config_for(origin), "admin": {"bind": "127.0.0.1:0"}, "listeners": {"web": {"bind": "192.0.2.1:1"}}}
+    with pytest.raises(penstock.ConfigError), penstock.Proxy(bad):
+        raise AssertionError("it must not start")
+    eventually(lambda: traces() == before)
+
+
+def test_nothing_is_left_when_the_block_raises(
+    origin: Origin, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    with penstock.Proxy(config_for(origin)) as proxy:
+        get(proxy, "/")
+    before = traces()
+    with pytest.raises(RuntimeError, match="on purpose"):
+        raise_inside(origin)
+    eventually(lambda: len(traces()[0]) <= len(before[0]) and traces()[1] <= before[1])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("penstock")]
+
+
+def raise_inside(origin: Origin) -> None:
+    """Leave the block with an error while a client is connected."""
+    with (
+        penstock.Proxy(config_for(origin)) as proxy,
+        closing(http.client.HTTPConnection(*proxy.address("web"))) as kept,
+    ):
+        kept.request("GET", "/hello")
+        kept.getresponse().read()
+        raise RuntimeError("on purpose")
+
+
+def test_many_one_after_another(origin: Origin, eventually: Callable[[Callable[[], object]], None]) -> None:
+    with penstock.Proxy(config_for(origin)):
+        pass
+    before = traces()
+    for number in range(20):
+        with penstock.Proxy(config_for(origin, str(number))) as proxy:
+            assert get(proxy, "/hello") == str(number).encode()
+    eventually(lambda: len(traces()[0]) <= len(before[0]) and traces()[1] <= before[1])
+
+
+def test_two_side_by_side(origin: Origin) -> None:
+    with penstock.Proxy(config_for(origin, "a")) as first, penstock.Proxy(config_for(origin, "b")) as second:
+        assert (get(first, "/hello"), get(second, "/hello")) == (b"a", b"b")

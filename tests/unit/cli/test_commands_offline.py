@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from click.testing import CliRunner
+
+from penstock.cli import COMMANDS, main
+from penstock.cli.control import status_lines
+from penstock.cli.explain import explanation_lines
+from penstock.cli.output import columns, shown
+from penstock.control.status import status
+from penstock.engine.types import (
+    Candidate,
+    Explanation,
+    FilterEffect,
+    Forwarded,
+    PassedOver,
+    RouteTaken,
+    UpstreamChoice,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from penstock.control.controller import Controller
+    from penstock.engine.fake import FakeEngine
+
+FOUND = Explanation(
+    listener="web",
+    request={"path": "/api/x"},
+    route=RouteTaken(2, "api"),
+    action="upstream",
+    status=None,
+    refused=None,
+    passed_over=(
+        PassedOver(0, "a", "match", (7, 20), "/api/x", "True\nand path == '/y'"),
+        PassedOver(1, "b", "listener"),
+    ),
+    filters=(FilterEffect("strip_prefix", "/api/x -> /x"),),
+    forwarded=Forwarded("GET", "h", "/x", (("x-a", "1"),)),
+    upstreams=(UpstreamChoice("shop", 1, "p2c", (Candidate("a:1", 1, "down", False),)),),
+)
+
+
+def plain(lines: list[str]) -> list[str]:
+    return [click.unstyle(line) for line in lines]
+
+
+def test_an_explanation_underlines_what_said_no() -> None:
+    assert plain(explanation_lines("GET http://h/api/x", FOUND)) == [
+        "GET http://h/api/x",
+        "listener   web",
+        "passed over",
+        "  a (routes[0]):",
+        "      and path == '/y'",
+        "        ^^^^^^^^^^^^^ found '/api/x'",
+        "  b (routes[1]): does not serve this listener",
+        "route      api (routes[2])",
+        "filters",
+        "  1.  strip_prefix  /api/x -> /x",
+        "forwarded  GET /x",
+        "  host:  h",
+        "  x-a:   1",
+        "upstream   shop (p2c)",
+        "  a:1  weight 1  down  not a candidate",
+    ]
+
+
+def test_what_comes_from_elsewhere_cannot_command_the_terminal() -> None:
+    assert shown("a\x1b[2Jb\r") == "a\\x1b[2Jb\\x0d"
+
+
+def test_columns_put_numbers_on_the_right() -> None:
+    assert columns([("a", 1), ("bbb", 100)]) == ["  a      1", "  bbb  100"]
+
+
+def test_the_status_for_people(controller: Controller, engine: FakeEngine) -> None:
+    controller.reload()
+    engine.takes = {}
+    lines = plain(status_lines(status(controller)))
+    assert "serving, plan version 1" in lines[0]
+    assert any(line.startswith("  web  open  127.0.0.1:40001") for line in lines)
+    assert "upstream shop (p2c)" in lines
+
+
+def test_every_command_has_help() -> None:
+    for name in COMMANDS:
+        result = CliRunner().invoke(main, [name, "--help"])
+        assert result.exit_code == 0, result.output
+        assert "Usage:" in result.output
+
+
+def test_wrong_use_is_exit_code_2() -> None:
+    assert CliRunner().invoke(main, ["dance"]).exit_code == 2
+    assert CliRunner().invoke(main, ["check", "--nonsense"]).exit_code == 2
+    assert CliRunner().invoke(main, ["explain", "GET", "not-a-url"]).exit_code == 2
+
+
+def test_a_missing_file_is_exit_code_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["check", "-c", str(tmp_path / "none.toml")])
+    assert result.exit_code == 2
+    assert "there is no such file" in result.output
+
+
+def test_a_process_that_does_not_run_is_exit_code_1(tmp_path: Path) -> None:
+    for command in (
+        ["reload"],
+        ["status"],
+        ["drain"],
+        ["plan", "--running"],
+        ["explain", "GET", "http://x/", "--running"],
+    ):
+        result = CliRunner().invoke(main, [*command, "--control", str(tmp_path / "none.sock")])
+        assert result.exit_code == 1
+        assert "no penstock listens" in result.output

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from penstock.control.commands import Commands
+from penstock.control.controller import Controller, State
+from penstock.control.lifecycle import Lifecycle, Order
+from penstock.control.signals import ORDERS, deliver
+from penstock.errors import ControlError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from penstock.engine.fake import FakeEngine
+
+    Eventually = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def lifecycle(controller: Controller) -> Lifecycle:
+    controller.reload()
+    return Lifecycle(controller)
+
+
+@pytest.fixture
+def slow_drain(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A drain that lasts until the event is set."""
+    finished = threading.Event()
+    monkeypatch.setattr(engine, "drain", lambda wait: finished.wait(10) and engine.drains)
+    return finished
+
+
+def test_terminate_drains_and_ends(lifecycle: Lifecycle, engine: FakeEngine) -> None:
+    lifecycle.order(Order.TERMINATE)
+    lifecycle.run()
+    assert lifecycle.drained is True
+    assert "drain 30" in engine.calls
+
+
+def test_a_drain_that_does_not_finish_ends_too(lifecycle: Lifecycle, engine: FakeEngine) -> None:
+    engine.drains = False
+    lifecycle.order(Order.TERMINATE)
+    lifecycle.run()
+    assert lifecycle.drained is False
+
+
+def test_a_second_terminate_ends_at_once(lifecycle: Lifecycle, slow_drain: threading.Event) -> None:
+    lifecycle.order(Order.TERMINATE)
+    lifecycle.order(Order.TERMINATE)
+    lifecycle.run()
+    assert lifecycle.drained is None
+    slow_drain.set()
+
+
+def test_a_second_drain_command_waits_for_the_first(lifecycle: Lifecycle, slow_drain: threading.Event) -> None:
+    lifecycle.order(Order.DRAIN)
+    lifecycle.order(Order.DRAIN)
+    slow_drain.set()
+    lifecycle.run()
+    assert lifecycle.drained is True
+
+
+def test_a_drain_that_raises_ends_the_process(
+    lifecycle: Lifecycle, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(wait: float) -> bool:
+        raise RuntimeError(wait)
+
+    monkeypatch.setattr(engine, "drain", broken)
+    lifecycle.order(Order.DRAIN)
+    lifecycle.run()
+    assert lifecycle.drained is False
+
+
+def test_a_storm_of_reloads_costs_few(
+    lifecycle: Lifecycle, controller: Controller, engine: FakeEngine, eventually: Eventually
+) -> None:
+    for _ in range(1000):
+        lifecycle.order(Order.RELOAD)
+    serving = threading.Thread(target=lifecycle.run)
+    serving.start()
+    eventually(lambda: len(engine.plans) > 1)
+    lifecycle.order(Order.STOP)
+    serving.join()
+    assert len(engine.plans) < 1000
+    assert controller.last_refusal is None
+
+
+def test_a_refused_reload_does_not_end_the_process(
+    lifecycle: Lifecycle, controller: Controller, config: Path, eventually: Eventually
+) -> None:
+    config.write_text("nonsense", "utf-8")
+    serving = threading.Thread(target=lifecycle.run)
+    serving.start()
+    lifecycle.order(Order.RELOAD)
+    eventually(lambda: controller.last_refusal)
+    assert controller.state is State.SERVING
+    lifecycle.order(Order.STOP)
+    serving.join()
+
+
+def test_signals_become_orders_and_then_are_what_they_were() -> None:
+    before = [signal.getsignal(number) for number in ORDERS]
+    taken: list[Order] = []
+    with deliver(taken.append, *ORDERS):
+        for number in ORDERS:
+            os.kill(os.getpid(), number)
+    assert taken == list(ORDERS.values())
+    assert [signal.getsignal(number) for number in ORDERS] == before
+
+
+def test_commands(lifecycle: Lifecycle, controller: Controller, config: Path) -> None:
+    commands = Commands(controller, lifecycle)
+    assert commands({"command": "status"})["state"] == "serving"
+    assert commands({"command": "reload"})["version"] == 2
+    assert commands({"command": "plan"})["version"] == 2
+    assert commands({"command": "explain", "url": "http://x.example/"})["route"]["name"] == "images"
+    config.write_text("nonsense", "utf-8")
+    assert commands({"command": "reload"})["faults"][0]["line"] == 1
+    assert commands({"command": "status"})["last_refusal"]["outcome"] == "refused"
+
+
+@pytest.mark.parametrize("request_", [{}, {"command": "dance"}, {"command": 3}, {"command": "explain"}])
+def test_what_is_no_command_is_refused(
+    lifecycle: Lifecycle, controller: Controller, request_: dict[str, object]
+) -> None:
+    with pytest.raises(ControlError):
+        Commands(controller, lifecycle)(request_)
+
+
+def test_drain_and_stop_answer_when_it_is_over(lifecycle: Lifecycle, controller: Controller) -> None:
+    answers: list[object] = []
+    commands = Commands(controller, lifecycle)
+    asking = threading.Thread(target=lambda: answers.append(commands({"command": "drain"})))
+    asking.start()
+    lifecycle.run()
+    asking.join()
+    assert answers == [{"drained": True}]
