@@ -22,7 +22,7 @@ IDENTITY = {
     "x-forwarded-proto": "http",
     "x-forwarded-host": "{_host}",
     "x-forwarded-port": "{web.port}",
-    "via": "1.1 {_via}",
+    "via": "1.{_minor} penstock",
     "x-request-id": "{_request_id}",
 }
 _START = re.compile(r"^(HTTP/\d\.\d \d|[A-Z]+ \S+ HTTP/\d)")
