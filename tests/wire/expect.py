@@ -25,7 +25,7 @@ IDENTITY = {
     "via": "1.{_minor} penstock",
     "x-request-id": "{_request_id}",
 }
-_START = re.compile(r"^(HTTP/\d\.\d \d|[A-Z]+ \S+ HTTP/\d)")
+_START = re.compile(r"^(HTTP/\d\.\d [\d{]|[A-Z]+ \S+ HTTP/\d)")
 _NAME = re.compile(r"\{([a-z_][a-z_0-9.]*)\}")
 _CHUNKS = re.compile(r"^\{(some )?chunks ?(.*)\}$")
 _INTERIMS = re.compile(r"^\{at most (\d+) interim\}$")

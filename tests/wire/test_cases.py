@@ -56,4 +56,8 @@ def _runs() -> Iterator[object]:
 @pytest.mark.parametrize(("case", "cut"), list(_runs()))
 def test_case(case: Case, cut: str, stages: Stages) -> None:
     """The dialogue goes as written."""
-    run_case(case, stages.of(case), cut)
+    try:
+        run_case(case, stages.of(case), cut)
+    except BaseException:
+        stages.close()  # what a failed case left under way is not the next one's
+        raise
