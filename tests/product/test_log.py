@@ -93,25 +93,39 @@ def test_json(tmp_path: Path, peers: tuple[str, str]) -> None:
     records = dict(zip(REQUESTS, map(json.loads, _logged(tmp_path, "json", peers)), strict=True))
     assert {name: record["status"] for name, record in records.items()} == STATUSES
     plain, dead, bad = records["plain"], records["dead"], records["bad"]
-    assert (plain["method"], plain["host"], plain["path"]) == ("GET", "shop.example", "/a?b=c")
+    assert (plain["method"], plain["host"], plain["target"]) == ("GET", "shop.example", "/a?b=c")
     assert (plain["listener"], plain["route"], plain["upstream"], plain["endpoint"]) == ("web", "app", "app", peers[0])
-    assert plain["client"].startswith("127.0.0.1")
+    assert (plain["client"], plain["version"], plain["retries"], plain["reused"]) == ("127.0.0.1", "1.1", 0, False)
+    assert records["body"]["reused"]
     assert plain["user_agent"] == "curl/8"
     assert records["body"]["bytes_in"] >= 5
     assert plain["bytes_out"] > 0
-    assert len({record["request_id"] for record in records.values()}) == len(REQUESTS)
-    assert plain["outcome"] != dead["outcome"] != bad["outcome"]
-    assert "connect_refused" in json.dumps(dead)
-    assert "bad_content_length" in json.dumps(bad)
-    assert "no_route" in json.dumps(records["no route"])
-    assert "quoted" in records["escapes"]["user_agent"]
+    assert [records[name]["outcome"] for name in REQUESTS] == [
+        "ok",
+        "ok",
+        "ok",
+        "proxy_error",
+        "upstream_error",
+        "refused",
+    ]
+    assert (dead["cause"], bad["cause"]) == ("connect_refused", "bad_content_length")
+    assert (plain["cause"], records["no route"]["cause"]) == ("", "no_route")
+    assert records["escapes"]["user_agent"] == AGENT.decode("latin-1")
+    assert records["escapes"]["target"] == "/%0d%0aX%22"
 
 
 def test_json_times(tmp_path: Path, peers: tuple[str, str]) -> None:
-    record = json.loads(_logged(tmp_path, "json", peers)[0])
-    times = json.dumps(record)
-    for part in ("connect", "total"):
-        assert part in times
+    records = dict(zip(REQUESTS, map(json.loads, _logged(tmp_path, "json", peers)), strict=True))
+    plain = records["plain"]
+    assert 0 < plain["connect_ms"] <= plain["first_byte_ms"] <= plain["total_ms"]
+    assert records["body"]["connect_ms"] == 0  # a connection of the pool
+    assert records["dead"]["first_byte_ms"] is None
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", plain["time"])
+
+
+def test_every_request_has_an_id_in_the_log_also_a_refused_one(tmp_path: Path, peers: tuple[str, str]) -> None:
+    records = [json.loads(line) for line in _logged(tmp_path, "json", peers)]
+    assert len({record["request_id"] for record in records}) == len(REQUESTS)
 
 
 def test_combined(tmp_path: Path, peers: tuple[str, str]) -> None:
@@ -128,6 +142,12 @@ def test_combined(tmp_path: Path, peers: tuple[str, str]) -> None:
         "curl/8",
     )
     assert {name: int(record["status"]) for name, record in records.items() if record} == STATUSES
+
+
+def test_combined_counts_the_bytes_of_the_body_alone(tmp_path: Path, peers: tuple[str, str]) -> None:
+    plain = COMBINED.match(_logged(tmp_path, "combined", peers)[0])
+    assert plain is not None
+    assert int(plain["bytes"]) == len("GET /a?b=c - - echo\n")
 
 
 def test_haproxy(tmp_path: Path, peers: tuple[str, str]) -> None:
@@ -161,7 +181,7 @@ def test_records_under_load_are_whole_and_none_is_missing(tmp_path: Path, peers:
     with penstock.Proxy(_config(log, "json", *peers)) as proxy:
         many = b"".join(b"GET /%d HTTP/1.1\r\nHost: shop.example\r\n\r\n" % number for number in range(3000))
         assert _ask(proxy.address("web"), many).count(b"HTTP/1.1 200 ") == 3000
-    paths = [json.loads(line)["path"] for line in log.read_text(encoding="utf-8").splitlines()]
+    paths = [json.loads(line)["target"] for line in log.read_text(encoding="utf-8").splitlines()]
     assert paths == [f"/{number}" for number in range(3000)]
 
 
