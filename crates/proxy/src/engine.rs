@@ -11,6 +11,8 @@ use crate::{control, stats, worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_plan::Plan;
 use penstock_rules::fault::Fault;
+use penstock_rules::route::Table;
+use penstock_rules::route::explain::{self, Explanation, Request, State};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -102,13 +104,21 @@ impl Engine {
         self.shared.load().as_ref()?.snapshot.load_full()
     }
 
-    /// Which way a request would take in the running plan, as JSON; `None` before the first plan.
-    pub fn explain(&self, request: &penstock_rules::route::Asked) -> Option<penstock_rules::route::Explanation> {
+    /// Which way a request would take in the running plan; `None` before the first.
+    ///
+    /// # Errors
+    /// A fault of the request.
+    pub fn explain(&self, request: &Request) -> Option<Result<Explanation, Fault>> {
         let snapshot = self.snapshot()?;
-        Some(penstock_rules::route::explain(&snapshot.plan, &snapshot.table, request, |upstream, endpoint| {
-            let endpoint = snapshot.upstreams.get(upstream)?.endpoints.get(endpoint)?;
-            Some(!endpoint.is_down())
-        }))
+        let state = |upstream: usize, endpoint: usize| {
+            let endpoint = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.endpoints.get(endpoint));
+            match endpoint.map(|endpoint| endpoint.is_down()) {
+                Some(true) => State::Down,
+                Some(false) => State::Up,
+                None => State::Unknown,
+            }
+        };
+        Some(explain::explain(&snapshot.plan, &snapshot.table, request, state))
     }
 
     /// Counters and states, as a JSON text.
@@ -185,6 +195,15 @@ impl Drop for Engine {
 /// All faults.
 pub fn check(plan: Plan) -> Result<(), Vec<Fault>> {
     Registry::new(1).build(plan).map(|_| ())
+}
+
+/// Which way a request would take under a plan that does not run.
+///
+/// # Errors
+/// All faults of the plan, or the one of the request.
+pub fn explain_plan(plan: &Plan, request: &Request) -> Result<Result<Explanation, Fault>, Vec<Fault>> {
+    let table = Table::build(plan)?;
+    Ok(explain::explain(plan, &table, request, |_, _| State::Unknown))
 }
 
 impl Binding {

@@ -87,7 +87,7 @@ pub(crate) async fn run(
             down.close_after();
         }
     }
-    story.record(down, request, response);
+    story.record(down, request);
 }
 
 impl<'a> Story<'a> {
@@ -460,7 +460,7 @@ impl<'a> Story<'a> {
     }
 
     /// Step 9, record.
-    fn record(&mut self, down: &impl Downstream, request: &RequestHead, response: &ResponseHead) {
+    fn record(&mut self, down: &impl Downstream, request: &RequestHead) {
         let Exchange { worker, local, .. } = self.exchange;
         let total = self.began.elapsed();
         self.bytes_out = down.written().saturating_sub(self.bytes_out);
@@ -469,9 +469,13 @@ impl<'a> Story<'a> {
         shared.counters.of(worker.index).observe(self.status, bytes_in, self.bytes_out);
         worker.counters().observe(u64::try_from(total.as_micros()).unwrap_or(u64::MAX));
         if let Some(log) = &local.snapshot.plan.access_log {
-            let record = access_log::Record { story: self, request, response, total, bytes_in };
-            access_log::add(log.format, &record, &mut worker.records.borrow_mut());
+            let record = access_log::Record { story: self, request, total, bytes_in };
+            let mut batch = worker.records.borrow_mut();
+            access_log::add(log.format, &record, &mut batch);
             worker.counters().records.add(1);
+            if batch.is_full() {
+                worker.shared.log.flush(&mut batch, worker.counters());
+            }
         }
     }
 

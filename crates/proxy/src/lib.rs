@@ -22,4 +22,4 @@ mod upstream;
 mod wire;
 mod worker;
 
-pub use engine::{Applied, Engine, check};
+pub use engine::{Applied, Engine, check, explain_plan};

@@ -1,1 +1,123 @@
-//! Work in progress.
+//! The border to Python: decode, call, encode. Nothing is decided here; documents cross as JSON text (`_native.pyi`).
+
+use penstock_plan::Plan;
+use penstock_proxy::{check as check_plan, explain_plan};
+use penstock_rules::fault::Fault;
+use penstock_rules::route::explain::Request;
+use pyo3::create_exception;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use serde_json::json;
+use std::time::Duration;
+
+create_exception!(_native, Refused, PyValueError, "A plan that cannot run: a JSON list of faults.");
+
+/// The workers and what they run.
+#[pyclass(frozen, module = "penstock._native")]
+struct Engine(penstock_proxy::Engine);
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new() -> Engine {
+        Engine(penstock_proxy::Engine::new())
+    }
+
+    /// Run this plan from now on.
+    fn apply(&self, py: Python<'_>, plan: &str) -> PyResult<String> {
+        py.detach(|| {
+            let applied = self.0.apply(read_plan(plan)?).map_err(refused)?;
+            Ok(json!({
+                "version": applied.version,
+                "warnings": applied.warnings,
+                "addresses": applied.addresses,
+            })
+            .to_string())
+        })
+    }
+
+    /// Which way a request would take in the running plan, and why not another.
+    fn explain(&self, py: Python<'_>, request: &str) -> PyResult<String> {
+        py.detach(|| match self.0.explain(&read_request(request)?) {
+            Some(explained) => write_explanation(explained),
+            None => Err(PyRuntimeError::new_err("no plan is running")),
+        })
+    }
+
+    /// Counters and states, read once.
+    fn stats(&self, py: Python<'_>) -> String {
+        py.detach(|| self.0.stats())
+    }
+
+    /// What happened since the last call, waiting up to `wait` seconds for the first.
+    fn events(&self, py: Python<'_>, wait: f64) -> Vec<String> {
+        py.detach(|| self.0.events(seconds(wait)))
+    }
+
+    /// Accept nothing more, let what is under way finish for up to `wait` seconds.
+    fn drain(&self, py: Python<'_>, wait: f64) -> bool {
+        py.detach(|| self.0.drain(seconds(wait)))
+    }
+
+    /// Close everything and end the threads.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.0.stop());
+    }
+
+    /// Open the access log's file anew.
+    fn reopen_logs(&self, py: Python<'_>) {
+        py.detach(|| self.0.reopen_logs());
+    }
+}
+
+/// The JSON schema of a plan.
+#[pyfunction]
+fn plan_schema() -> String {
+    serde_json::to_string(&penstock_plan::schema()).unwrap_or_default()
+}
+
+/// Build everything of a plan that needs no socket and no name.
+#[pyfunction]
+fn check(py: Python<'_>, plan: &str) -> PyResult<()> {
+    py.detach(|| check_plan(read_plan(plan)?).map_err(refused))
+}
+
+/// Which way a request would take, and why not another.
+#[pyfunction]
+fn explain(py: Python<'_>, plan: &str, request: &str) -> PyResult<String> {
+    py.detach(|| write_explanation(explain_plan(&read_plan(plan)?, &read_request(request)?).map_err(refused)?))
+}
+
+/// The native half of Penstock.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("Refused", module.py().get_type::<Refused>())?;
+    module.add_class::<Engine>()?;
+    module.add_function(wrap_pyfunction!(plan_schema, module)?)?;
+    module.add_function(wrap_pyfunction!(check, module)?)?;
+    module.add_function(wrap_pyfunction!(explain, module)?)?;
+    Ok(())
+}
+
+fn read_plan(text: &str) -> PyResult<Plan> {
+    serde_json::from_str(text).map_err(|error| refused(vec![Fault::new("", format!("this is no plan: {error}"))]))
+}
+
+fn read_request(text: &str) -> PyResult<Request> {
+    serde_json::from_str(text).map_err(|error| PyValueError::new_err(format!("this is no request: {error}")))
+}
+
+fn write_explanation(explained: Result<impl serde::Serialize, Fault>) -> PyResult<String> {
+    let explained = explained.map_err(|fault| PyValueError::new_err(fault.to_string()))?;
+    serde_json::to_string(&explained).map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
+
+fn refused(faults: Vec<Fault>) -> PyErr {
+    Refused::new_err(serde_json::to_string(&faults).unwrap_or_default())
+}
+
+/// Python's seconds; what is no time at all counts as none.
+fn seconds(wait: f64) -> Duration {
+    Duration::try_from_secs_f64(wait).unwrap_or(if wait > 0.0 { Duration::MAX } else { Duration::ZERO })
+}

@@ -10,7 +10,7 @@ use crate::error::Kind;
 use crate::fault::Fault;
 use crate::filter::Filters;
 use crate::http::{
-    BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, forwarded, write_request,
+    BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, Target, forwarded, write_request,
 };
 use crate::network::Network;
 use penstock_plan::{Action, Filter, HostHeader, Listener, Plan, Route};
@@ -56,6 +56,11 @@ pub fn explain(
         Err(kind) => return Ok(answer.refuse(kind)),
     };
     answer.request = Parts::read(&head, request);
+    if head.target == Target::Server {
+        // `OPTIONS *` asks for the proxy itself: no route is tried.
+        answer.status = Some(204);
+        return Ok(answer);
+    }
     let entry = Entry::new(listener, request, peer, &head);
     let route = {
         let view = entry.view(&head);

@@ -4,7 +4,7 @@ use crate::connection::Origin;
 use crate::exchange::Story;
 use penstock_plan::LogFormat;
 use penstock_rules::error::{Kind, Side};
-use penstock_rules::http::{Known, RequestHead, ResponseHead};
+use penstock_rules::http::{Known, RequestHead};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) struct Record<'a> {
     pub(crate) story: &'a Story<'a>,
     pub(crate) request: &'a RequestHead,
-    pub(crate) response: &'a ResponseHead,
     pub(crate) total: Duration,
     pub(crate) bytes_in: u64,
 }

@@ -102,6 +102,7 @@ fn answers_without_an_endpoint_have_a_status() {
         (json!({"target": "/old/x"}), json!("redirect"), 308, Value::Null),
         (json!({"method": "PUT"}), json!("respond"), 405, Value::Null),
         (json!({}), Value::Null, 404, Value::Null),
+        (json!({"method": "OPTIONS", "target": "*"}), Value::Null, 204, Value::Null),
         (json!({"target": "/../x"}), Value::Null, 400, json!("bad_uri")),
         (json!({"host": "a b"}), Value::Null, 400, json!("bad_host")),
     ] {

@@ -1,0 +1,75 @@
+# Penstock. `make run` and `make test` need Python 3.11+, a Rust toolchain, a C compiler and make; the rest they install.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CARGO ?= cargo
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test test-rust test-python lint fmt bench safety wheel debian clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Penstock needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group dev --group bench "maturin>=1.16,<2"
+	touch $@
+
+RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml 2>/dev/null)
+
+# The extension is installed in place: the package is read from python/, so that a change of Python needs no build.
+$(VENV)/.built: $(VENV)/.installed $(RUST)
+	$(BIN)/maturin develop --quiet --release
+	touch $@
+
+build: $(VENV)/.built ## Set up .venv and build the release extension: afterwards .venv/bin/penstock works
+
+run: build ## Set everything up and start the demo
+	$(BIN)/penstock demo $(ARGS)
+
+test: test-rust test-python ## Run every test of both languages
+
+test-rust: $(VENV)/.installed
+	$(CARGO) test --quiet --workspace --locked
+
+test-python: build
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: build ## Check style, types, layers and the border's stub
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy.stubtest penstock._native
+
+fmt: $(VENV)/.installed ## Format both languages
+	$(CARGO) fmt --all
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+bench: build ## Measure side by side with the peers that are installed (make debian)
+	$(CARGO) build --quiet --release --locked -p penstock-bench
+	$(BIN)/python -m bench $(ARGS)
+
+safety: build ## Run the catalogue of attacks and faults as far as it is built
+	$(BIN)/python -m pytest tests/wire $(ARGS)
+
+wheel: $(VENV)/.installed ## Build the abi3 wheel and try it in an empty environment
+	$(BIN)/maturin build --quiet --release --out dist
+	rm -rf dist/try && $(PYTHON) -m venv dist/try
+	dist/try/bin/python -m pip install --quiet --upgrade pip
+	dist/try/bin/python -m pip install --quiet dist/penstock-*.whl
+	cd dist && try/bin/penstock version && try/bin/penstock demo --once
+	rm -rf dist/try
+
+debian: ## Install the Debian packages that only tests and the bench use
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends curl haproxy nginx-light wrk
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) target dist

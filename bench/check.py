@@ -1,0 +1,96 @@
+"""Is the answer right? Asked of every peer before it is measured: a fast wrong answer is worth nothing."""
+
+import http.client
+from dataclasses import dataclass
+
+from bench.launch import BenchError
+
+BODY = b"x" * 128
+# The origin's large bodies: byte i is i % BLOCK % PATTERN (bench/programs/src/bin/origin.rs).
+BLOCK = bytes(place % 251 for place in range(256 * 1024))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One whole answer; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def ask(
+    connection: http.client.HTTPConnection, path: str, headers: dict[str, str] | None = None, body: bytes | None = None
+) -> Answer:
+    """One exchange on a connection."""
+    connection.request("GET" if body is None else "POST", path, body=body, headers=headers or {})
+    response = connection.getresponse()
+    names = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, names, response.read())
+
+
+def connect(port: int) -> http.client.HTTPConnection:
+    """A connection that gives up in time."""
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+
+
+def plain(port: int, path: str = "/") -> None:
+    """Two answers on one connection, each with its status, length and exact body, and the origin's head passed on."""
+    connection = connect(port)
+    try:
+        for _ in range(2):
+            answer = ask(connection, path)
+            expect(answer.status == 200, f"GET {path}: status {answer.status}")
+            expect(answer.body == BODY, f"GET {path}: a body of {len(answer.body)} bytes that is not the origin's")
+            expect(answer.headers.get("content-length") == "128", f"GET {path}: no Content-Length: 128")
+            expect(answer.headers.get("content-type") == "text/plain", f"GET {path}: the origin's Content-Type is lost")
+            expect(connection.sock is not None, f"GET {path}: the connection was not kept")
+        echo = ask(connection, path.rstrip("/") + "/echo", {"X-Marker": "bench-7"})
+        expect(b"bench-7" in echo.body, "a request header did not reach the origin")
+    finally:
+        connection.close()
+
+
+def edits(port: int, path: str) -> None:
+    """The header edits and the path rewrite of `Scenario(edits=True)` are really made, both ways."""
+    connection = connect(port)
+    try:
+        echo = ask(connection, path.rstrip("/") + "/echo", {"X-Secret": "bench-8", "X-Team": "other"})
+        request = echo.body.decode().lower()
+        expect(request.startswith("get /") and "service-" not in request.splitlines()[0], "the prefix was not stripped")
+        expect("x-team: pro" in request and "other" not in request, "X-Team was not set on the request")
+        expect("bench-8" not in request, "X-Secret was not removed from the request")
+        expect(echo.headers.get("x-served-by") == "penstock", "X-Served-By was not set on the response")
+        expect("origin" not in echo.headers.get("server", ""), "Server was not removed from the response")
+    finally:
+        connection.close()
+
+
+def large(port: int, length: int) -> None:
+    """A large body comes whole and unchanged, and one that is sent arrives whole."""
+    connection = connect(port)
+    try:
+        answer = ask(connection, f"/large/{length}")
+        whole = (BLOCK * (length // len(BLOCK) + 1))[:length]
+        expect(answer.status == 200 and answer.body == whole, f"/large/{length}: the body is not the origin's")
+        answer = ask(connection, "/upload", body=whole)
+        expect(answer.body == f"received {length}\n".encode(), f"an upload of {length} bytes: {answer.body[:60]!r}")
+    finally:
+        connection.close()
+
+
+def churn(port: int) -> None:
+    """An answer to `Connection: close` is whole, and the connection ends after it."""
+    connection = connect(port)
+    try:
+        answer = ask(connection, "/", {"Connection": "close"})
+        expect(answer.status == 200 and answer.body == BODY, f"Connection: close: status {answer.status}")
+        expect(connection.sock is None, "Connection: close: the connection stayed open")
+    finally:
+        connection.close()
+
+
+def expect(held: bool, complaint: str) -> None:
+    """Raises with the complaint unless the condition held."""
+    if not held:
+        raise BenchError(complaint)

@@ -1,0 +1,85 @@
+"""Penstock itself, as it is installed beside the interpreter that runs the bench."""
+
+import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
+
+from bench.peers.base import POOL, Peer, Scenario
+
+# Every tenth route asks for a host, so that both kinds of tests are on the way to the last one.
+_HOST_EVERY = 10
+
+
+class Penstock(Peer):
+    """The command `penstock run` of this environment."""
+
+    name = "penstock"
+
+    def absent(self) -> str | None:
+        try:
+            found = importlib.util.find_spec("penstock._native")
+        except ModuleNotFoundError:
+            return "not installed (make build)"
+        return None if found else "its extension is not built (make build)"
+
+    def version(self) -> str:
+        try:
+            return importlib.metadata.version("penstock")
+        except importlib.metadata.PackageNotFoundError:
+            return "of this tree"
+
+    def prepare(self, folder: Path, port: int, origin: int, scenario: Scenario) -> list[str]:
+        target = folder / "penstock.toml"
+        target.write_text(self.configuration(folder, port, origin, scenario))
+        return [sys.executable, "-m", "penstock", "run", "-c", str(target)]
+
+    def configuration(self, folder: Path, port: int, origin: int, scenario: Scenario) -> str:
+        """The file for a scenario, also for a later reload."""
+        check = 'health_check = { path = "/healthz", interval = "1s" }' if scenario.health_check else ""
+        log = f'[log.access]\nformat = "json"\nto = "{self.access_log(folder)}"' if scenario.access_log else ""
+        return f"""[engine]
+workers = 1
+[listeners.web]
+bind = "127.0.0.1:{port}"
+timeouts = {{ idle = "300s" }}
+[upstreams.origin]
+endpoints = ["127.0.0.1:{origin}"]
+limits = {{ idle_connections = {POOL} }}
+{check}
+{log}
+{self._routes(scenario)}
+"""
+
+    def _routes(self, scenario: Scenario) -> str:
+        last = scenario.routes - 1
+        earlier = [f"[[routes]]\nmatch = '{match_of(number)}'\nupstream = \"origin\"\n" for number in range(last)]
+        match = f"match = 'path.startswith(\"{prefix_of(last)}/\")'\n" if last else ""
+        return "".join(earlier) + f'[[routes]]\n{match}upstream = "origin"\n{_filters(scenario, last)}'
+
+
+def match_of(number: int) -> str:
+    """The test of a route that no request of the bench meets."""
+    prefix = f'path.startswith("{prefix_of(number)}/")'
+    return f'host == "shop-{number}.example" and {prefix}' if number % _HOST_EVERY == 0 else prefix
+
+
+def prefix_of(number: int) -> str:
+    """The path of a route."""
+    return f"/service-{number:05}"
+
+
+def _filters(scenario: Scenario, last: int) -> str:
+    filters: list[str] = []
+    if scenario.edits:
+        filters += [
+            '{ set_request_header = { "X-Team" = "pro" } }',
+            '{ remove_request_header = ["X-Secret"] }',
+            '{ set_response_header = { "X-Served-By" = "penstock" } }',
+            '{ remove_response_header = ["Server"] }',
+        ]
+    if scenario.generation:
+        filters.append(f'{{ set_response_header = {{ "X-Generation" = "{scenario.generation}" }} }}')
+    if last and scenario.edits:
+        filters.append(f'{{ strip_prefix = "{prefix_of(last)}" }}')
+    return f"filters = [{', '.join(filters)}]" if filters else ""

@@ -1,0 +1,20 @@
+"""What is measured, one module for each group of rows. A new row is a function and one line here."""
+
+from collections.abc import Callable
+
+from bench.figures import Result
+from bench.rows import access_log, idle, large, latency, requests, start
+from bench.stand import Stand
+
+Row = Callable[[Stand], Result]
+
+ROWS: dict[str, Row] = {
+    "P1": requests.one_route,
+    "P2": requests.many_routes,
+    "P3": access_log.access_log,
+    "P10": idle.idle_connections,
+    "P11": latency.added_latency,
+    "P12": large.large_bodies,
+    "P13": start.start_and_reload,
+    "P14": requests.churn,
+}
