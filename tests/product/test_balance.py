@@ -7,10 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-import penstock
 from tests.load.origin import EchoOrigins
 from tests.wire.peers import Refusal
+
+import penstock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from tests.load.origin import EchoOrigins
 
 import penstock
-from tests.load.origin import EchoOrigins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

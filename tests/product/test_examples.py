@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-import penstock
 from tests.load.origin import EchoOrigins
 from tests.wire.peers import ShortFolder
+
+import penstock
 
 FOLDER = Path(__file__).parents[2] / "examples"
 FILES = sorted(path for path in FOLDER.iterdir() if path.suffix in (".toml", ".yaml", ".json", ".py"))

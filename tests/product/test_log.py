@@ -10,11 +10,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-import penstock
 from tests.load.origin import EchoOrigins
 from tests.product.waiting import wait_for
 from tests.wire.peers import Refusal, ShortFolder, connect
+
+import penstock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-import penstock
 from tests.product.waiting import wait_for
 from tests.wire.peers import Connection, Origin, connect
+
+import penstock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,10 +13,10 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import httpx
 import pytest
-
-import penstock
 from tests.product.waiting import wait_for
 from tests.wire.peers import ShortFolder
+
+import penstock
 
 if TYPE_CHECKING:
     import socketserver
