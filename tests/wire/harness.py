@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.wire.expect import MORE, MismatchError, compile_lines, substitute
-from tests.wire.peers import TimedOutError
 from tests.wire.script import Case, Do, Hear, Say, Step, unescape, with_line_end
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ class CaseError(AssertionError):
 
 
 def run_case(case: Case, stage: Stage, cut: Cut = "whole") -> None:
-    """Perform a case, its client's bytes cut in one of the ways of `Cut`. Raises `CaseError`."""
+    """Perform a case, its bytes cut in one of the ways of `Cut`. Raises `CaseError`."""
     dialogue = Dialogue(case, stage, cut)
     try:
         dialogue.perform()
@@ -57,13 +56,17 @@ class Dialogue:
 
     def _perform(self, step: Step) -> None:
         if isinstance(step, Say):
-            cut = self._cut if step.actor.startswith("client") else "whole"
-            self._connection(step.actor).send(self._block(step), cut)
+            self._connection(step.actor).send(self._block(step), self._cut_of(step.actor))
         elif isinstance(step, Hear):
             for part in compile_lines(step.lines):
                 self._hear(step.actor, part)
         else:
             self._do(step)
+
+    def _cut_of(self, actor: str) -> Cut:
+        if actor.startswith("client"):
+            return "whole" if self._cut == "answers" else self._cut
+        return "bytes" if self._cut == "answers" else "whole"
 
     def _block(self, step: Say) -> bytes:
         block = ""
@@ -142,13 +145,8 @@ class Dialogue:
             return self._clients.get(actor) or self._connect(actor, "")
         origin = self._origin(actor)
         if actor in self._stage.origins:
-            if not origin.connections:
-                return origin.read_until(lambda _: True)
-            return origin.connections[-1]
-        at = int(actor[-1]) - 1
-        if len(origin.accept_all()) <= at:
-            raise TimedOutError(f"{actor}: the origin has accepted {len(origin.connections)} connections")
-        return origin.connections[at]
+            return origin.connections[-1] if origin.connections else origin.connection(1)
+        return origin.connection(int(actor[-1]))
 
     def _origin(self, actor: str) -> Origin:
         origin = self._stage.origins.get(actor) or self._stage.origins.get(actor.rstrip("123456789"))
@@ -167,7 +165,7 @@ class Dialogue:
 
     def _report(self, failed: int, fault: BaseException) -> str:
         case = self._case
-        lines = [f"{case.file}:{case.line}: {case.title}  (client's bytes: {self._cut})", ""]
+        lines = [f"{case.file}:{case.line}: {case.title}  (cut: {self._cut})", ""]
         for number, step in enumerate(case.steps[: failed + 1]):
             mark = "->" if number == failed else "  "
             lines += [f"{mark} {line}" for line in _told(step)]

@@ -23,8 +23,8 @@ LARGE = 32 * 1024  # larger blocks may fill the socket buffers, so they are sent
 SINGLE = 512  # of a large block, so many bytes at each end go out one by one
 
 Address = tuple[str, int] | str
-# How a block of bytes is cut before it is sent.
-Cut = str  # "whole" | "bytes" | "halves"
+# How what is sent is cut: "whole", the client's "bytes" or "halves", or the bytes of the origin's "answers".
+Cut = str
 
 
 class TimedOutError(AssertionError):
@@ -185,6 +185,14 @@ class Origin:
                 latest.read_some()
             else:
                 self._accept()
+
+    def connection(self, number: int) -> Connection:
+        """The connection of this number, counted from 1; waits until there are so many."""
+        while len(self.connections) < number:
+            if not select.select([self._listener], [], [], DEADLINE)[0]:
+                raise TimedOutError(f"{len(self.connections)} connections within {DEADLINE:g} s, not {number}")
+            self._accept()
+        return self.connections[number - 1]
 
     def accept_all(self) -> list[Connection]:
         """All connections of this dialogue, those nobody looked at included."""

@@ -5,7 +5,7 @@ A file holds cases; docs/testing.md describes the format with an example. One li
     # a comment                 anywhere
     config:                     an indented TOML block, for every case until the next `config:`
     === name                    begins a case
-    replay: whole               this case is not repeated with the client's bytes cut up
+    replay: whole               this case is not repeated with its bytes cut up
     each: a | b | c             the case is run once for each, `{each}` stands for it
     ACTOR> text                 ACTOR sends the text and CRLF (`\\` at the end: no CRLF)
     ACTOR< text                 ACTOR must receive it

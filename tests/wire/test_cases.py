@@ -1,4 +1,4 @@
-"""Every dialogue of `cases/`, with the client's bytes in one piece, one by one, and cut in the middle."""
+"""Every dialogue of `cases/`: as written, the client's bytes one by one and in halves, the origin's one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CASES = [case for path in sorted((Path(__file__).parent / "cases").glob("*.case")) for case in parse_file(path)]
-CUTS = ("whole", "bytes", "halves")
+CUTS = ("whole", "bytes", "halves", "answers")
 
 
 class Stages:
