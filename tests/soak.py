@@ -1,0 +1,37 @@
+"""The load tests at full size: `python -m tests.soak reloads --requests 1000000`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from tests.load.reloads import run_reloads
+from tests.load.tokens import run_tokens
+
+
+def soak() -> int:
+    """Run one and print what came of it; 0 if nothing was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("what", choices=("reloads", "tokens"))
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--reloads", type=int, default=100, help="how often the configuration changes meanwhile")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    start = time.monotonic()
+    if given.what == "reloads":
+        tally = run_reloads(given.requests, given.reloads, given.workers)
+    else:
+        tally = run_tokens(given.requests, given.workers)
+    took = time.monotonic() - start
+    sys.stdout.write(
+        f"{given.what}: {tally.answered} answers, {tally.wrong} wrong or lost, {tally.aborted} given up by the client, "
+        f"{took:.1f} s\n"
+    )
+    for example in tally.examples:
+        sys.stdout.write(f"  {example}\n")
+    return 1 if tally.wrong or tally.answered + tally.aborted < given.requests * 0.99 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(soak())

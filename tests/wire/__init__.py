@@ -1,0 +1,1 @@
+"""Dialogues between a client, Penstock and an origin, over real loopback sockets."""
