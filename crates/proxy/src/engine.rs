@@ -247,7 +247,9 @@ impl Running {
         }
         let snapshot = self.registry.build(plan)?;
         let opened = self.open_new(&snapshot)?;
-        let log = self.open_log(&snapshot)?;
+        let log = self.open_log(&snapshot).inspect_err(|_| {
+            opened.values().for_each(|bound| remove_socket_file(&bound.address));
+        })?;
         warnings.extend(self.resolve(&snapshot));
 
         // Nothing fails from here on.

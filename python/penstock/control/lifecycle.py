@@ -64,7 +64,7 @@ class Lifecycle:
         threading.Thread(target=self._reload_when_told, name="penstock-reload", daemon=True).start()
         try:
             while True:
-                # The system may hand a signal to any thread; Python acts on it only here, and only when this thread wakes.
+                # The system may hand a signal to any thread; Python acts on it only here, once this thread wakes.
                 with contextlib.suppress(queue.Empty):
                     if not self._take(self._orders.get(timeout=SIGNALS_HEARD)):
                         break

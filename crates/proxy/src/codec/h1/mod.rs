@@ -1,26 +1,23 @@
 //! HTTP/1.1 and 1.0 on one socket, either side.
 
-use super::{Chunk, Downstream, Incoming, Outgoing, Tunnel};
+mod sink;
+mod source;
+
+use super::{Downstream, Tunnel};
 use crate::clock::{Alarm, NEVER, Tick};
+
 use crate::wire::Wire;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{
-    BodyFraming, Fields, HeadLimits, HeadScan, Length, Persistence, RequestHead, ResponseHead, ResponseLines, Scanned,
-    Version, chunked, write_response,
+    BodyFraming, HeadLimits, HeadScan, Length, Persistence, RequestHead, ResponseHead, ResponseLines, Scanned, Version,
+    write_response,
 };
+use sink::Sink;
+use source::{Coding, Source};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-
-/// Pieces up to this size are copied behind what is staged; larger ones are written from where they are.
-const COPIED: usize = 8 * 1024;
-/// With more than this staged, nothing further is staged before it is written.
-const STAGED: usize = 32 * 1024;
-/// A body longer than this is read with large buffers.
-const BULK: u64 = 64 * 1024;
-/// A slow body is not judged before it has taken so long (safety.md 113).
-const RATE_GRACE: Duration = Duration::from_secs(10);
 
 /// What goes wrong on this side is named so.
 #[derive(Clone, Copy, Debug)]
@@ -84,40 +81,6 @@ pub(crate) struct H1 {
     takes_trailers: bool,
     /// Where in all that was ever written the response head begins.
     head_at: Option<u64>,
-}
-
-/// The body that comes in.
-struct Source {
-    coding: Coding,
-    /// Bytes at the begin of the input that belong to the body.
-    ready: usize,
-    ended: bool,
-    received: u64,
-    /// Most bytes that may come.
-    limit: u64,
-    /// Least bytes a second; 0: none.
-    rate: u32,
-    since: Tick,
-    read_by: Tick,
-}
-
-enum Coding {
-    None,
-    /// So many bytes are still to be seen.
-    Bytes(u64),
-    Chunked(Box<chunked::Decoder>),
-    UntilClose,
-}
-
-/// The body that goes out.
-#[derive(Default)]
-struct Sink {
-    chunked: bool,
-    /// A body that may not be sent (HEAD, 204, 304).
-    silent: bool,
-    /// Bytes of the open chunk that are still to be written.
-    owed: usize,
-    sent: u64,
 }
 
 impl H1 {
@@ -269,215 +232,6 @@ impl H1 {
     /// Ready to carry another exchange: nothing half read, nothing half written (safety.md R3, R4).
     pub(crate) fn is_clean(&self) -> bool {
         self.source.ended && self.source.ready == 0 && self.wire.staged() == 0 && self.sink.owed == 0
-    }
-
-    /// Read on, checking patience and rate.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Kind>> {
-        let bulk = match &self.source.coding {
-            Coding::Bytes(left) => *left > BULK,
-            _ => self.source.received > BULK,
-        };
-        let clock = Rc::clone(self.alarm.clock());
-        match self.wire.poll_fill(cx, crate::buffers::LARGE, bulk) {
-            Poll::Ready(Ok(count)) => {
-                self.source.read_by = clock.after(self.waits.body);
-                if self.source.is_too_slow(clock.now()) {
-                    return Poll::Ready(Err(Kind::BodyTooSlow));
-                }
-                Poll::Ready(Ok(count))
-            }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(self.faults.cut)),
-            Poll::Pending if clock.now() >= self.source.read_by => Poll::Ready(Err(self.faults.body_timeout)),
-            Poll::Pending => {
-                self.alarm.lower(self.source.read_by);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// While nothing can be written: check patience.
-    fn wait_for_room<T>(&mut self) -> Poll<Result<T, Kind>> {
-        let clock = self.alarm.clock();
-        if self.write_by == NEVER {
-            self.write_by = clock.after(self.waits.write);
-        }
-        if clock.now() >= self.write_by {
-            return Poll::Ready(Err(self.faults.write_timeout));
-        }
-        self.alarm.lower(self.write_by);
-        Poll::Pending
-    }
-
-    fn staged(&mut self, bytes: &[u8]) -> usize {
-        if self.sink.chunked {
-            chunked::write_size(bytes.len(), &mut self.wire.out);
-        }
-        self.wire.out.extend_from_slice(bytes);
-        if self.sink.chunked {
-            self.wire.out.extend_from_slice(b"\r\n");
-        }
-        self.sink.sent += bytes.len() as u64;
-        bytes.len()
-    }
-}
-
-impl Source {
-    fn is_too_slow(&self, now: Tick) -> bool {
-        let ticks = now.saturating_sub(self.since);
-        let millis = u128::from(ticks) * crate::clock::TICK.as_millis();
-        self.rate > 0
-            && millis > RATE_GRACE.as_millis()
-            && u128::from(self.received) * 1000 < u128::from(self.rate) * millis
-    }
-}
-
-impl Incoming for H1 {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Kind>> {
-        loop {
-            let source = &mut self.source;
-            if source.ready > 0 {
-                return Poll::Ready(Ok(Chunk::Bytes));
-            }
-            if source.ended {
-                return Poll::Ready(Ok(Chunk::End));
-            }
-            let input = self.wire.input();
-            if !input.is_empty() {
-                let mut skip = 0;
-                match &mut source.coding {
-                    Coding::None => source.ended = true,
-                    Coding::Bytes(left) => {
-                        source.ready = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                        *left -= source.ready as u64;
-                    }
-                    Coding::UntilClose => source.ready = input.len(),
-                    Coding::Chunked(decoder) => {
-                        let step = decoder.step(input).map_err(|kind| match kind {
-                            Kind::HeadTooLarge if self.faults.malformed == Kind::BadChunk => kind,
-                            _ => self.faults.malformed,
-                        })?;
-                        (skip, source.ready, source.ended) = (step.skip, step.data, step.done);
-                    }
-                }
-                source.received += source.ready as u64;
-                if source.received > source.limit {
-                    return Poll::Ready(Err(Kind::BodyTooLarge));
-                }
-                self.wire.consume(skip);
-                continue;
-            }
-            if let Coding::Bytes(0) = source.coding {
-                source.ended = true;
-                continue;
-            }
-            if ready!(self.poll_more(cx))? == 0 {
-                match self.source.coding {
-                    Coding::UntilClose => self.source.ended = true,
-                    _ => return Poll::Ready(Err(self.faults.cut)),
-                }
-            }
-        }
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.wire.input().get(..self.source.ready).unwrap_or_default()
-    }
-
-    fn consume(&mut self, count: usize) {
-        let count = count.min(self.source.ready);
-        self.source.ready -= count;
-        self.wire.consume(count);
-        if self.source.ready == 0
-            && let Coding::Bytes(0) = self.source.coding
-        {
-            self.source.ended = true;
-        }
-    }
-
-    fn trailers(&self) -> Option<Fields> {
-        match &self.source.coding {
-            Coding::Chunked(decoder) => decoder.trailers().ok().filter(|fields| !fields.is_empty()),
-            _ => None,
-        }
-    }
-
-    fn is_ended(&self) -> bool {
-        self.source.ended && self.source.ready == 0
-    }
-
-    fn received(&self) -> u64 {
-        self.source.received
-    }
-
-    fn excuse(&mut self, ticks: u64) {
-        self.source.since = self.source.since.saturating_add(ticks);
-        self.source.read_by = self.alarm.clock().after(self.waits.body);
-    }
-}
-
-impl Outgoing for H1 {
-    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Kind>> {
-        if self.sink.silent {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        if self.sink.owed == 0 && bytes.len() <= COPIED {
-            if self.wire.staged() > STAGED {
-                ready!(self.poll_flush(cx))?;
-            }
-            return Poll::Ready(Ok(self.staged(bytes)));
-        }
-        if self.sink.chunked && self.sink.owed == 0 {
-            chunked::write_size(bytes.len(), &mut self.wire.out);
-            self.sink.owed = bytes.len();
-        }
-        let part = match self.sink.chunked {
-            true => bytes.get(..self.sink.owed.min(bytes.len())).unwrap_or_default(),
-            false => bytes,
-        };
-        let ends = self.sink.chunked && part.len() == self.sink.owed;
-        let behind: &[u8] = if ends { b"\r\n" } else { b"" };
-        let written = match self.wire.poll_write_through(cx, part, behind) {
-            Poll::Ready(Ok(written)) => written,
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(self.faults.write)),
-            Poll::Pending => return self.wait_for_room(),
-        };
-        self.write_by = NEVER;
-        let of_part = written.min(part.len());
-        self.sink.sent += of_part as u64;
-        if self.sink.chunked {
-            self.sink.owed -= of_part;
-            if ends && of_part == part.len() {
-                // Whatever of the line end did not fit goes first with the next write.
-                self.wire.out.extend_from_slice(behind.get(written - of_part..).unwrap_or_default());
-            }
-        }
-        if of_part == 0 { self.poll_send(cx, bytes) } else { Poll::Ready(Ok(of_part)) }
-    }
-
-    fn sent(&self) -> u64 {
-        self.sink.sent
-    }
-
-    fn finish(&mut self, trailers: Option<&Fields>) {
-        if self.sink.chunked {
-            chunked::write_end(trailers.filter(|_| self.takes_trailers), &mut self.wire.out);
-            self.sink.chunked = false;
-        }
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Kind>> {
-        match self.wire.poll_flush(cx) {
-            Poll::Ready(Ok(())) => {
-                self.write_by = NEVER;
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(_)) => Poll::Ready(Err(self.faults.write)),
-            Poll::Pending => self.wait_for_room(),
-        }
-    }
-
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.wire.poll_shutdown(cx).map(|_| ())
     }
 }
 

@@ -1,0 +1,149 @@
+//! What is remembered of an exchange from its first step to its record.
+
+use super::Exchange;
+use crate::clock::{NEVER, Tick};
+use crate::codec::Downstream;
+use crate::observe::access_log;
+use crate::snapshot::{Route, UpstreamSettings};
+use crate::upstream::endpoint::InFlight;
+use penstock_rules::error::Kind;
+use penstock_rules::http::{Known, RequestHead, ResponseHead, forwarded};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// What is remembered of an exchange for its record.
+pub(crate) struct Story<'a> {
+    pub(crate) exchange: &'a Exchange<'a>,
+    pub(crate) began: Instant,
+    /// Whether the peer's forwarded headers are believed.
+    pub(super) trusted: bool,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) request_id: [u8; 32],
+    pub(crate) route: Option<&'a Route>,
+    pub(crate) upstream: Option<&'a UpstreamSettings>,
+    /// Where the request went last.
+    pub(crate) endpoint: Option<InFlight>,
+    pub(crate) attempts: u32,
+    pub(crate) reused: bool,
+    pub(crate) connect: Duration,
+    /// From the beginning to the response head.
+    pub(crate) answered: Option<Duration>,
+    pub(crate) status: u16,
+    pub(crate) error: Option<Kind>,
+    pub(crate) upgraded: bool,
+    /// Bytes written before, then those of this exchange.
+    pub(crate) bytes_out: u64,
+    /// Those of them that are content.
+    pub(crate) body_out: u64,
+    /// When the route's patience ends.
+    pub(super) total_by: Tick,
+}
+
+impl<'a> Story<'a> {
+    /// Step 1, admit: who is the client, and how much may it send?
+    pub(super) fn begin(
+        exchange: &'a Exchange<'a>,
+        down: &mut impl Downstream,
+        request: &mut RequestHead,
+    ) -> Story<'a> {
+        let peer = exchange.origin.peer.map(|peer| peer.ip());
+        let trusted = match peer {
+            Some(peer) => {
+                !exchange.listener.trusted.is_empty() && forwarded::is_trusted(peer, &exchange.listener.trusted)
+            }
+            None => false,
+        };
+        let client = match peer {
+            Some(peer) if trusted => Some(forwarded::client(peer, &exchange.listener.trusted, &request.fields)),
+            peer => peer,
+        };
+        if !trusted {
+            request.strip_identity();
+        }
+        let mut story = Story {
+            exchange,
+            began: Instant::now(),
+            trusted,
+            client,
+            request_id: [0; 32],
+            route: None,
+            upstream: None,
+            endpoint: None,
+            attempts: 0,
+            reused: false,
+            connect: Duration::ZERO,
+            answered: None,
+            status: 0,
+            error: None,
+            upgraded: false,
+            bytes_out: down.written(),
+            body_out: 0,
+            total_by: NEVER,
+        };
+        story.choose_id(request);
+        let limits = &exchange.listener.plan.limits;
+        down.accept_body(request, limits.body, limits.body_rate);
+        story
+    }
+
+    /// Step 9, record.
+    pub(super) fn record(&mut self, down: &impl Downstream, request: &RequestHead) {
+        let Exchange { worker, local, .. } = self.exchange;
+        let total = self.began.elapsed();
+        self.bytes_out = down.written().saturating_sub(self.bytes_out);
+        self.body_out = if self.status == 0 { 0 } else { down.sent() };
+        let shared = self.route.map_or(&local.snapshot.unrouted, |route| &route.shared);
+        let bytes_in = request.raw_length() as u64 + down.received();
+        shared.counters.of(worker.index).observe(self.status, bytes_in, self.bytes_out);
+        worker.counters().observe(u64::try_from(total.as_micros()).unwrap_or(u64::MAX));
+        if let Some(log) = &local.snapshot.plan.access_log {
+            let record = access_log::Record { story: self, request, total, bytes_in };
+            let mut batch = worker.records.borrow_mut();
+            access_log::add(log.format, &record, &mut batch);
+            worker.counters().records.add(1);
+            if batch.is_full() {
+                worker.shared.log.flush(&mut batch, worker.counters());
+            }
+        }
+    }
+
+    /// Step 3 on the way back, response filters.
+    pub(super) fn filter_response(&self, request: &RequestHead, response: &mut ResponseHead) {
+        if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
+            route.filters.on_response(request, &mut response.fields);
+        }
+    }
+
+    pub(super) fn check_total(&self, down: &impl Downstream) -> Result<(), Kind> {
+        if self.total_by == NEVER {
+            return Ok(());
+        }
+        if self.exchange.worker.clock.now() >= self.total_by {
+            return Err(Kind::TotalTimeout);
+        }
+        down.alarm().lower(self.total_by);
+        Ok(())
+    }
+
+    pub(super) fn note_answer(&mut self) {
+        let now = Instant::now();
+        let answered = now.saturating_duration_since(self.began);
+        self.answered = Some(answered);
+        if let Some(in_flight) = &self.endpoint {
+            in_flight.endpoint.answered(answered.saturating_sub(self.connect), now);
+        }
+    }
+
+    /// A new request id, unless a proxy that is believed gave one.
+    fn choose_id(&mut self, request: &RequestHead) {
+        if request.fields.known(Known::XRequestId).is_some() {
+            return;
+        }
+        self.request_id = self.exchange.worker.request_id();
+    }
+
+    /// The id of this exchange, for the log and the error page.
+    pub(crate) fn id<'r>(&'r self, request: &'r RequestHead) -> &'r [u8] {
+        request.fields.known(Known::XRequestId).unwrap_or(&self.request_id)
+    }
+}
