@@ -1,7 +1,7 @@
 """Documents as somebody at a terminal reads them: their blocks, and a shell in which the commands are typed.
 
-A `console` block has commands (`$ …`) and what they print. `…` on a line of its own stands for any lines, inside a line for any
-text. What differs from run to run (times, process ids, ports, milliseconds) is compared as such.
+A `console` block has commands (`$ …`) and what they print. `…` on a line of its own stands for any lines, inside a
+line for any text. What differs from run to run (times, process ids, ports, milliseconds) is compared as such.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Terminal:
 
 
 def play(page: Path, folder: Path, eventually: Callable[[Callable[[], object]], None]) -> None:
-    """Write the page's first configuration to penstock.toml, type its console blocks in order, and compare what is printed."""
+    """Write the page's first configuration to penstock.toml, type its commands in order, and compare what is printed."""
     ports = Ports()
     (folder / "penstock.toml").write_text(ports.real(blocks(page, "toml")[0]), "utf-8")
     terminal = Terminal(folder)
@@ -122,9 +122,12 @@ def play(page: Path, folder: Path, eventually: Callable[[Callable[[], object]], 
             for command, expected in steps(block):
                 if command.startswith("make "):
                     continue
+                if command.startswith("cat "):
+                    # A log is as long as it is going to be only after a while.
+                    eventually(lambda: len(terminal.type(ports.real(command)).splitlines()) >= expected.count("\n"))  # noqa: B023 - it is over before the next turn
                 printed = terminal.type(ports.real(command))
                 if re.search(r" &(\s|$)", command):
-                    eventually(lambda command=command: _serves(ports.real(command), folder))
+                    eventually(lambda: _serves(ports.real(command), folder))  # noqa: B023 - it is over before the next turn
                 else:
                     compare(command, expected, ports.written(printed))
     finally:
@@ -149,12 +152,12 @@ def _plain(text: str) -> str:
 
 
 def _serves(command: str, folder: Path) -> bool:
-    """Whether what was started in the background accepts connections."""
+    """Whether what was started in the background has begun to serve."""
     if "penstock run" in command:
-        text = (folder / "penstock.toml").read_text("utf-8")
-        ports = re.findall(r'^bind = "[^"]*:(\d+)"', text, re.MULTILINE)
-    else:
-        ports = re.findall(r"http\.server (\d+)", command) or re.findall(r"proxy :(\d+)", command)
+        # Asking it for a connection would show in its counters.
+        log = folder / command.partition("2>")[2].split()[0]
+        return log.exists() and "taking commands" in log.read_text("utf-8")
+    ports = re.findall(r"http\.server (\d+)", command) or re.findall(r"proxy :(\d+)", command)
     assert ports, f"what does {command!r} serve?"
     return all(_accepts(int(port)) for port in ports)
 

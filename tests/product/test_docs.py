@@ -1,4 +1,4 @@
-"""What the documents say is what the program does: configurations load, programs run, commands print what is written."""
+"""What the documents say is what the program does: configurations load, programs run, commands print what is shown."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+from terminal import ROOT, blocks, play
 
 import penstock
 from product import run
-from terminal import ROOT, blocks, play
 
 if TYPE_CHECKING:
     from collections.abc import Callable
