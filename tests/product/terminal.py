@@ -113,7 +113,7 @@ class Terminal:
 
 
 def play(page: Path, folder: Path, eventually: Callable[[Callable[[], object]], None]) -> None:
-    """Write the page's first configuration to penstock.toml, type its commands in order, and compare what is printed."""
+    """Write the page's first configuration to penstock.toml, type its commands in order, compare what is printed."""
     ports = Ports()
     (folder / "penstock.toml").write_text(ports.real(blocks(page, "toml")[0]), "utf-8")
     terminal = Terminal(folder)
