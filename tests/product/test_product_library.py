@@ -97,11 +97,11 @@ def test_nothing_is_left_when_the_block_raises(
 ) -> None:
     with penstock.Proxy(config_for(origin)) as proxy:
         get(proxy, "/")
-    before = traces()
+    before, threads = traces(), set(threading.enumerate())
     with pytest.raises(RuntimeError, match="on purpose"):
         raise_inside(origin)
     eventually(lambda: len(traces()[0]) <= len(before[0]) and traces()[1] <= before[1])
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("penstock")]
+    assert not [one for one in set(threading.enumerate()) - threads if one.name.startswith("penstock")]
 
 
 def raise_inside(origin: Origin) -> None:
