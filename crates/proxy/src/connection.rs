@@ -138,7 +138,7 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<A
             Ok(true) => {}
             Ok(false) => return Rest::Closed,
             Err(kind) => {
-                respond::refuse(worker, &local, origin, &mut down, kind).await;
+                respond::refuse(worker, (&local, origin), &mut down, &request, kind).await;
                 hang_up(down).await;
                 return Rest::Closed;
             }

@@ -9,9 +9,13 @@ use penstock_plan::HealthCheck;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+
+/// How often it is asked whether an old snapshot is still in use.
+const UNUSED: Duration = Duration::from_millis(100);
 
 /// What the control thread is told.
 pub(crate) enum Command {
@@ -19,6 +23,8 @@ pub(crate) enum Command {
     Resolve(Vec<Arc<Endpoint>>, SyncSender<Vec<String>>),
     /// Look after the endpoints of this snapshot, and no others.
     Follow(Arc<Snapshot>),
+    /// Free this snapshot once no worker uses it: freeing ten thousand routes takes longer than a request may wait.
+    Retire(Arc<Snapshot>),
     Stop,
 }
 
@@ -47,6 +53,13 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
                 });
             }
             Command::Follow(snapshot) => followed = follow(&shared, &resolver, &snapshot, followed),
+            Command::Retire(snapshot) => {
+                tokio::task::spawn_local(async move {
+                    while Arc::strong_count(&snapshot) > 1 {
+                        tokio::time::sleep(UNUSED).await;
+                    }
+                });
+            }
             Command::Stop => return,
         }
     }

@@ -254,7 +254,7 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         self.registry.keep(&snapshot);
         self.generation += 1;
-        self.shared.snapshot.store(Some(Arc::clone(&snapshot)));
+        let before = self.shared.snapshot.swap(Some(Arc::clone(&snapshot)));
         self.shared.version.store(self.generation, Ordering::Release);
         if let Some(target) = log {
             self.shared.log.redirect(target);
@@ -263,6 +263,9 @@ impl Running {
         self.tell(|| Command::Notice);
         let version = snapshot.plan.version;
         self.control.tell(control::Command::Follow(snapshot));
+        if let Some(before) = before {
+            self.control.tell(control::Command::Retire(before));
+        }
         Ok(Applied { version, warnings, addresses })
     }
 

@@ -60,7 +60,10 @@ pub(crate) struct Story<'a> {
     pub(crate) status: u16,
     pub(crate) error: Option<Kind>,
     pub(crate) upgraded: bool,
+    /// Bytes written before, then those of this exchange.
     pub(crate) bytes_out: u64,
+    /// Those of them that are content.
+    pub(crate) body_out: u64,
     total_by: Tick,
 }
 
@@ -122,6 +125,7 @@ impl<'a> Story<'a> {
             error: None,
             upgraded: false,
             bytes_out: down.written(),
+            body_out: 0,
             total_by: NEVER,
         };
         story.choose_id(request);
@@ -474,6 +478,7 @@ impl<'a> Story<'a> {
         let Exchange { worker, local, .. } = self.exchange;
         let total = self.began.elapsed();
         self.bytes_out = down.written().saturating_sub(self.bytes_out);
+        self.body_out = if self.status == 0 { 0 } else { down.sent() };
         let shared = self.route.map_or(&local.snapshot.unrouted, |route| &route.shared);
         let bytes_in = request.raw_length() as u64 + down.received();
         shared.counters.of(worker.index).observe(self.status, bytes_in, self.bytes_out);
@@ -547,12 +552,7 @@ impl<'a> Story<'a> {
         if request.fields.known(Known::XRequestId).is_some() {
             return;
         }
-        let worker = self.exchange.worker;
-        for (word, number) in self.request_id.chunks_mut(16).zip([worker.random(), worker.random()]) {
-            for (at, digit) in word.iter_mut().enumerate() {
-                *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 15];
-            }
-        }
+        self.request_id = self.exchange.worker.request_id();
     }
 
     /// The id of this exchange, for the log and the error page.

@@ -10,52 +10,71 @@ use penstock_rules::error::Kind;
 use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, reason_phrase};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::ready;
 
 /// How long a client is asked to stay away when no endpoint can take its request, in seconds.
 const RETRY_AFTER: &str = "1";
 
 /// Answer a failed exchange; the status that was sent, or that stands for it where nobody is left to read one.
 pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request: &RequestHead, kind: Kind) -> u16 {
-    let status = kind.status();
     if matches!(kind, Kind::ClientClosed | Kind::ClientWriteTimeout) {
         down.close_after();
-        return status;
+        return kind.status();
     }
-    let mut head = page_head(kind);
-    let id = story.id(request);
-    head.fields.push("x-request-id", id);
-    let id = String::from_utf8_lossy(id);
-    let body = if wants_json(request) {
-        head.fields.push("content-type", "application/json");
-        serde_json::json!({ "status": status, "error": reason_phrase(status), "request_id": id }).to_string()
-    } else {
-        head.fields.push("content-type", "text/plain; charset=utf-8");
-        format!("{status} {}\nrequest id: {id}\n", reason_phrase(status))
-    };
-    if send(down, &head, body.as_bytes()).await.is_err() {
+    let (head, body) = page(kind, story.id(request), wants_json(request));
+    if send(down, &head, &body).await.is_err() {
         down.close_after();
     }
-    status
+    kind.status()
 }
 
-/// Answer what never became a request, and close.
-pub(crate) async fn refuse(worker: &Rc<Worker>, local: &Local, origin: &Origin, down: &mut H1, kind: Kind) {
+/// Answer what never became a request, and close. `request` holds what of it could be read.
+pub(crate) async fn refuse(
+    worker: &Rc<Worker>,
+    (local, origin): (&Local, &Origin),
+    down: &mut H1,
+    request: &RequestHead,
+    kind: Kind,
+) {
     worker.counters().fail(kind);
-    let status = kind.status();
-    local.snapshot.unrouted.counters.of(worker.index).observe(status, down.wire.bytes_in, 0);
+    let id = worker.request_id();
+    down.close_after();
+    let before = down.written();
+    if kind != Kind::ClientClosed {
+        let (head, body) = page(kind, &id, wants_json(request));
+        // Whether the client still reads it is its own affair.
+        let _ = send(down, &head, &body).await;
+    }
+    let bytes_out = down.written().saturating_sub(before);
+    local.snapshot.unrouted.counters.of(worker.index).observe(kind.status(), down.wire.bytes_in, bytes_out);
     if let Some(log) = &local.snapshot.plan.access_log {
-        access_log::add_refused(log.format, origin, kind, &mut worker.records.borrow_mut());
+        let refusal = access_log::Refusal { origin, kind, id: &id, bytes_out };
+        access_log::add_refused(log.format, &refusal, &mut worker.records.borrow_mut());
         worker.counters().records.add(1);
     }
-    down.close_after();
-    if kind != Kind::ClientClosed {
-        let mut head = page_head(kind);
-        head.fields.push("content-type", "text/plain; charset=utf-8");
-        let body = format!("{status} {}\n", reason_phrase(status));
-        // Whether the client still reads it is its own affair.
-        let _ = send(down, &head, body.as_bytes()).await;
+}
+
+/// The page for a failure: its status and the id to ask for, in text or JSON.
+fn page(kind: Kind, id: &[u8], json: bool) -> (ResponseHead, Vec<u8>) {
+    let status = kind.status();
+    let mut head = ResponseHead::default();
+    head.compose(status);
+    match kind {
+        Kind::NoEndpoint | Kind::Unresolved | Kind::TooManyConnections | Kind::Draining => {
+            head.fields.push("retry-after", RETRY_AFTER);
+        }
+        Kind::MethodNotAllowed => head.fields.push("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        _ => {}
     }
+    head.fields.push("x-request-id", id);
+    let (phrase, id) = (reason_phrase(status), String::from_utf8_lossy(id));
+    if json {
+        head.fields.push("content-type", "application/json");
+        let body = serde_json::json!({ "status": status, "error": phrase, "request_id": id });
+        return (head, body.to_string().into_bytes());
+    }
+    head.fields.push("content-type", "text/plain; charset=utf-8");
+    (head, format!("{status} {phrase}\nrequest id: {id}\n").into_bytes())
 }
 
 /// Send a response of our own whole.
@@ -84,24 +103,7 @@ pub(crate) async fn send(down: &mut impl Downstream, head: &ResponseHead, body: 
     })
     .await?;
     down.finish(None);
-    poll_fn(|cx| match down.poll_flush(cx) {
-        Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
-}
-
-fn page_head(kind: Kind) -> ResponseHead {
-    let mut head = ResponseHead::default();
-    head.compose(kind.status());
-    match kind {
-        Kind::NoEndpoint | Kind::Unresolved | Kind::TooManyConnections | Kind::Draining => {
-            head.fields.push("retry-after", RETRY_AFTER);
-        }
-        Kind::MethodNotAllowed => head.fields.push("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        _ => {}
-    }
-    head
+    poll_fn(|cx| down.poll_flush(cx)).await
 }
 
 /// Whether the client asks for JSON before it asks for a page.

@@ -113,6 +113,17 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
+    /// A new request id: 128 random bits in hexadecimal.
+    pub(crate) fn request_id(&self) -> [u8; 32] {
+        let mut id = [0; 32];
+        for (word, number) in id.chunks_mut(16).zip([self.random(), self.random()]) {
+            for (at, digit) in word.iter_mut().enumerate() {
+                *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 15];
+            }
+        }
+        id
+    }
+
     /// Pools and what was seen of endpoints live on for those that the new snapshot still names.
     fn localise(&self, snapshot: Arc<Snapshot>, version: u64) -> Local {
         let mut known = self.endpoints.borrow_mut();

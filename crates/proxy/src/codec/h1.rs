@@ -80,6 +80,8 @@ pub(crate) struct H1 {
     /// Whether the connection goes on behind this message.
     pub(crate) persistent: bool,
     half_closed: bool,
+    /// The peer said `TE: trailers` (RFC 9110 §6.5.1); no origin does.
+    takes_trailers: bool,
     /// Where in all that was ever written the response head begins.
     head_at: Option<u64>,
 }
@@ -115,6 +117,7 @@ struct Sink {
     silent: bool,
     /// Bytes of the open chunk that are still to be written.
     owed: usize,
+    sent: u64,
 }
 
 impl H1 {
@@ -142,6 +145,7 @@ impl H1 {
             to_head: false,
             persistent: true,
             half_closed: false,
+            takes_trailers: false,
             head_at: None,
         }
     }
@@ -161,6 +165,7 @@ impl H1 {
         parsed?;
         self.peer = head.version;
         self.to_head = head.method() == "HEAD";
+        self.takes_trailers = head.options.te_trailers;
         self.persistent = head.options.keep_alive;
         Poll::Ready(Ok(Some(())))
     }
@@ -256,7 +261,8 @@ impl H1 {
 
     /// A body framed like this goes out next.
     pub(crate) fn begin_body(&mut self, framing: BodyFraming) {
-        self.sink = Sink { chunked: framing == BodyFraming::Chunked, silent: framing == BodyFraming::None, owed: 0 };
+        self.sink =
+            Sink { chunked: framing == BodyFraming::Chunked, silent: framing == BodyFraming::None, owed: 0, sent: 0 };
         self.write_by = NEVER;
     }
 
@@ -310,6 +316,7 @@ impl H1 {
         if self.sink.chunked {
             self.wire.out.extend_from_slice(b"\r\n");
         }
+        self.sink.sent += bytes.len() as u64;
         bytes.len()
     }
 }
@@ -436,6 +443,7 @@ impl Outgoing for H1 {
         };
         self.write_by = NEVER;
         let of_part = written.min(part.len());
+        self.sink.sent += of_part as u64;
         if self.sink.chunked {
             self.sink.owed -= of_part;
             if ends && of_part == part.len() {
@@ -446,9 +454,13 @@ impl Outgoing for H1 {
         if of_part == 0 { self.poll_send(cx, bytes) } else { Poll::Ready(Ok(of_part)) }
     }
 
+    fn sent(&self) -> u64 {
+        self.sink.sent
+    }
+
     fn finish(&mut self, trailers: Option<&Fields>) {
         if self.sink.chunked {
-            chunked::write_end(trailers, &mut self.wire.out);
+            chunked::write_end(trailers.filter(|_| self.takes_trailers), &mut self.wire.out);
             self.sink.chunked = false;
         }
     }

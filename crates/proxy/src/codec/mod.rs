@@ -41,7 +41,9 @@ pub(crate) trait Incoming {
 pub(crate) trait Outgoing {
     /// Take some of `bytes`, which are not empty; how many. May hold small ones back until [`Self::poll_flush`].
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Kind>>;
-    /// The body ends here. Staged: flush after it.
+    /// Bytes of the body that were taken so far.
+    fn sent(&self) -> u64;
+    /// The body ends here. Staged: flush after it. Trailers go out only to a peer that takes them.
     fn finish(&mut self, trailers: Option<&Fields>);
     /// Write out what is held back.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Kind>>;

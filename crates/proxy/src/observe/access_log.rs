@@ -3,12 +3,10 @@
 
 mod format;
 
-pub(crate) use format::Record;
+pub(crate) use format::{Record, Refusal};
 
 use super::metrics::WorkerCounters;
-use crate::connection::Origin;
 use penstock_plan::{AccessLog, LogFormat, LogTarget};
-use penstock_rules::error::Kind;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -154,10 +152,10 @@ pub(crate) fn add(format: LogFormat, record: &Record<'_>, batch: &mut RecordBatc
 }
 
 /// Add the record of what never became a request.
-pub(crate) fn add_refused(format: LogFormat, origin: &Origin, kind: Kind, batch: &mut RecordBatch) {
+pub(crate) fn add_refused(format: LogFormat, refusal: &Refusal<'_>, batch: &mut RecordBatch) {
     batch.count += 1;
     let RecordBatch { text, stamp, .. } = batch;
-    format::refused(format, origin, kind, stamp, text);
+    format::refused(format, refusal, stamp, text);
     batch.full = batch.text.len() >= BATCH;
 }
 

@@ -290,8 +290,8 @@ fn start_line_reason(error: httparse::Error, bytes: &[u8]) -> Kind {
         // HTTP/2's preface and other versions (RFC 9110 §15.6.6); anything that is no version at all is a bad head.
         httparse::Error::Version => {
             let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
-            let version = line.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-            match version {
+            let mut parts = line.split(|&byte| byte == b' ').skip(2);
+            match parts.next().filter(|_| parts.next().is_none()).unwrap_or_default() {
                 [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
                     if major.is_ascii_digit() && minor.is_ascii_digit() =>
                 {

@@ -16,6 +16,14 @@ pub(crate) struct Record<'a> {
     pub(crate) bytes_in: u64,
 }
 
+/// What never became a request.
+pub(crate) struct Refusal<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) kind: Kind,
+    pub(crate) id: &'a [u8],
+    pub(crate) bytes_out: u64,
+}
+
 /// The time of the last record, written out: most records share their second with the one before.
 #[derive(Default)]
 pub(crate) struct Stamp {
@@ -111,7 +119,7 @@ pub(crate) fn combined(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>)
     put(to, b" ");
     put(to, request.version.as_str().as_bytes());
     number(to, b"\" ", u64::from(story.status));
-    number(to, b" ", story.bytes_out);
+    number(to, b" ", story.body_out);
     or_dash(to, b" \"", request.fields.known(Known::Referer));
     or_dash(to, b"\" \"", request.fields.known(Known::UserAgent));
     put(to, b"\"\n");
@@ -161,7 +169,8 @@ pub(crate) fn haproxy(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) 
 }
 
 /// A record of what never became a request.
-pub(crate) fn refused(format: LogFormat, origin: &Origin, kind: Kind, stamp: &mut Stamp, to: &mut Vec<u8>) {
+pub(crate) fn refused(format: LogFormat, refusal: &Refusal<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
+    let Refusal { origin, kind, id, bytes_out } = *refusal;
     let millis = stamp.set();
     let client = origin.peer.map(|peer| peer.ip());
     let status = u64::from(kind.status());
@@ -171,12 +180,14 @@ pub(crate) fn refused(format: LogFormat, origin: &Origin, kind: Kind, stamp: &mu
             address(client, to);
             text(to, b"\",\"listener\":\"", origin.listener.name.as_bytes());
             number(to, b"\",\"status\":", status);
-            text(to, b",\"outcome\":\"refused\",\"cause\":\"", kind.word().as_bytes());
+            number(to, b",\"bytes_out\":", bytes_out);
+            text(to, b",\"request_id\":\"", id);
+            text(to, b"\",\"outcome\":\"refused\",\"cause\":\"", kind.word().as_bytes());
             put(to, b"\"}\n");
         }
         LogFormat::Combined => {
             address(client, to);
-            put(to, format!(" - - [{}] \"-\" {status} 0 \"-\" \"-\"\n", stamp.common).as_bytes());
+            put(to, format!(" - - [{}] \"-\" {status} {bytes_out} \"-\" \"-\"\n", stamp.common).as_bytes());
         }
         LogFormat::Haproxy => {
             address(client, to);
@@ -184,7 +195,7 @@ pub(crate) fn refused(format: LogFormat, origin: &Origin, kind: Kind, stamp: &mu
             let time = stamp.common.strip_suffix(" +0000").unwrap_or(&stamp.common);
             let name = &origin.listener.name;
             let line = format!(
-                ":{port} [{time}.{millis:03}] {name} {name}/<NOSRV> -1/-1/-1/-1/0 {status} 0 - - PR-- 0/0/0/0/0 0/0 \"<BADREQ>\"\n"
+                ":{port} [{time}.{millis:03}] {name} {name}/<NOSRV> -1/-1/-1/-1/0 {status} {bytes_out} - - PR-- 0/0/0/0/0 0/0 \"<BADREQ>\"\n"
             );
             put(to, line.as_bytes());
         }
