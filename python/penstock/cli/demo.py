@@ -111,4 +111,4 @@ def _invite(stage: Stage) -> None:
 
 def _program() -> str:
     """How this program is called from here: by its name, or by its path where the name is not found."""
-    return "penstock" if shutil.which("penstock") else os.path.relpath(sys.argv[0])
+    return "penstock" if shutil.which("penstock") else min(os.path.relpath(sys.argv[0]), sys.argv[0], key=len)

@@ -1,8 +1,8 @@
 """The data plane, as the rest of Penstock sees it: start, apply, explain, stats, events, drain, stop.
 
-This package is the only importer of `penstock._native` (ARCHITECTURE.md, The border). Documents cross the border as JSON text; here
-they get types, and a refusal becomes a `ConfigError`. What must not live here: decisions, files, the configuration
-model.
+This package is the only importer of `penstock._native` (ARCHITECTURE.md, The border). Documents cross the border as
+JSON text; here they get types, and a refusal becomes a `ConfigError`. What must not live here: decisions, files, the
+configuration model.
 """
 
 from __future__ import annotations
