@@ -10,7 +10,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from terminal import ROOT, blocks, play
+from terminal import ROOT, blocks, compare, play
 
 import penstock
 from product import run
@@ -103,6 +103,32 @@ def test_mistakes_are_told_as_written() -> None:
         with pytest.raises(penstock.ConfigError) as refused, penstock.Proxy(config):
             pass
         assert said in str(refused.value), expression
+
+
+FAULTY = """\
+[listeners.web]
+bind = ":8080"
+tls = { certificates = [] }
+
+
+[listeners.web.timeouts]
+bdy = "5s"
+
+[upstreams.shop]
+endpoints = ["10.0.0.1:80", "http://10.0.0.2:80"]
+
+
+[[routes]]
+match = 'hots == "x"'
+upstream = "shpo"
+"""
+
+
+def test_faults_are_told_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "penstock.toml").write_text(FAULTY, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    shown = next(text for text in blocks(ROOT / "docs" / "configuration.md", "text") if "bdy" in text)
+    compare("penstock check", shown + "refused: 5 faults\n", run("check").stderr)
 
 
 def test_every_metric_is_documented() -> None:
