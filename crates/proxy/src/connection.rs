@@ -165,7 +165,7 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<A
     }
 }
 
-/// Read a head; false: the client closed first.
+/// Read a head; false: the client closed first, or said nothing at all.
 async fn read_head(
     down: &mut H1,
     request: &mut RequestHead,
@@ -174,7 +174,11 @@ async fn read_head(
 ) -> Result<bool, Kind> {
     poll_fn(|cx| match down.poll_request(cx, request, limits) {
         Poll::Ready(result) => Poll::Ready(result.map(|head| head.is_some())),
-        Poll::Pending if down.alarm.clock().now() >= until => Poll::Ready(Err(Kind::HeadTimeout)),
+        // Browsers open connections ahead of need: an answer to a question that was never asked would be taken for the next's.
+        Poll::Pending if down.alarm.clock().now() >= until => match down.wire.input() {
+            [] => Poll::Ready(Ok(false)),
+            _ => Poll::Ready(Err(Kind::HeadTimeout)),
+        },
         Poll::Pending => {
             down.alarm.clear();
             down.alarm.lower(until);
@@ -221,23 +225,24 @@ impl Drop for Lingering<'_> {
 /// unread (a reset would take the answer with it, RFC 9112 §9.6).
 async fn hang_up(mut down: H1) {
     let until = down.alarm.clock().after(UNWANTED_WAIT);
-    let mut left = UNWANTED;
+    let (mut left, mut shut) = (UNWANTED, false);
     poll_fn(|cx| {
-        ready!(down.poll_shutdown(cx));
-        loop {
-            down.wire.release();
-            match down.wire.poll_fill(cx, crate::buffers::SMALL, false) {
-                Poll::Ready(Ok(count)) if count > 0 && count <= left => left -= count,
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
-        }
         if down.alarm.clock().now() >= until {
             return Poll::Ready(());
         }
         down.alarm.clear();
         down.alarm.lower(until);
-        Poll::Pending
+        if !shut {
+            ready!(down.poll_shutdown(cx));
+            shut = true;
+        }
+        loop {
+            down.wire.release();
+            match ready!(down.wire.poll_fill(cx, crate::buffers::SMALL, false)) {
+                Ok(count) if count > 0 && count <= left => left -= count,
+                _ => return Poll::Ready(()),
+            }
+        }
     })
     .await;
 }

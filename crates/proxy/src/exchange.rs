@@ -257,7 +257,7 @@ impl<'a> Story<'a> {
         let mut up = self.connect(settings, down).await?;
         self.send(&mut up, request, settings);
         let mut upload = Pump::default();
-        self.converse(down, &mut up, &mut upload, response, request, settings).await?;
+        self.converse(down, &mut up, &mut upload, response, request).await?;
         if response.status == 101 {
             return self.switch(down, &mut up, request, response).await;
         }
@@ -331,8 +331,8 @@ impl<'a> Story<'a> {
         upload: &mut Pump,
         response: &mut ResponseHead,
         request: &RequestHead,
-        settings: &UpstreamSettings,
     ) -> Result<(), Error> {
+        let Some(settings) = self.upstream else { return Err(Kind::Internal.into()) };
         let clock = &self.exchange.worker.clock;
         let wait = self.route.and_then(|route| route.plan.timeouts.head).unwrap_or(settings.plan.timeouts.head);
         let to_head = request.method() == "HEAD";

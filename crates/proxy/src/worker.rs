@@ -154,7 +154,7 @@ impl Worker {
     fn sweep(&self) {
         self.clock.sweep(Instant::now());
         self.shared.log.flush(&mut self.records.borrow_mut(), self.counters());
-        if self.clock.now() % Clock::ticks(SWEEP) == 0 {
+        if self.clock.now().is_multiple_of(Clock::ticks(SWEEP)) {
             self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(&self.clock));
         }
     }
