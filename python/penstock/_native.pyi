@@ -8,7 +8,10 @@ from typing import final
 __version__: str
 
 class Refused(ValueError):
-    """A plan that cannot run. `args[0]` is a JSON list of `{"path": "routes[3].filters[0].rewrite_path", "message": "…"}`."""
+    """A plan that cannot run.
+
+    `args[0]` is a JSON list of `{"path": "routes[3].filters[0].rewrite_path", "message": "…"}`.
+    """
 
 def plan_schema() -> str:
     """The JSON schema of a plan."""
@@ -17,7 +20,10 @@ def check(plan: str) -> None:
     """Build everything of a plan that needs no socket and no name. Raises `Refused` with all faults."""
 
 def explain(plan: str, request: str) -> str:
-    """Which way a request would take, and why not another. Raises `Refused`; `ValueError` for a request that is not one."""
+    """Which way a request would take, and why not another.
+
+    Raises `Refused`; `ValueError` for a request that is not one.
+    """
 
 @final
 class Engine:
@@ -25,7 +31,10 @@ class Engine:
 
     def __new__(cls) -> Engine: ...
     def apply(self, plan: str) -> str:
-        """Run this plan from now on. Raises `Refused` and leaves the running one untouched if any part of it cannot be built."""
+        """Run this plan from now on.
+
+        Raises `Refused` and leaves the running one untouched if any part of it cannot be built.
+        """
 
     def explain(self, request: str) -> str:
         """`explain` on the running plan. Raises `RuntimeError` before the first."""

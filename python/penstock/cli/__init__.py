@@ -28,6 +28,11 @@ COMMANDS = {
 }
 
 
+EPILOG = """\b
+Begin with `penstock demo`; `penstock COMMAND --help` says more.
+Exit codes: 0 done, 1 failed, 2 wrong use or refused configuration."""
+
+
 class Commands(click.Group):
     """Finds a command in its file, and turns what Penstock raises into a message and an exit code."""
 
@@ -52,13 +57,15 @@ class Commands(click.Group):
             print_faults(error.faults)
             ctx.exit(2)
         except UsageError as error:
-            raise click.UsageError(str(error), ctx) from None
+            raise click.UsageError(str(error)) from None
         except PenstockError as error:
             click.echo(f"penstock: {error}", err=True)
             ctx.exit(1)
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EPILOG
+)
 def main() -> None:
     """Penstock: one program in front of everything.
 

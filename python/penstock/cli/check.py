@@ -61,7 +61,7 @@ def plan(config: Path, control: Path | None, running: bool) -> None:
     print_json(prepare(FileSource(config), 1).plan)
 
 
-@click.command()
+@click.command(short_help="Print the JSON schema of a configuration.")
 @click.option("--plan", "of_plan", is_flag=True, help="The schema of the compiled plan instead.")
 def schema(of_plan: bool) -> None:
     """Print the JSON schema of a configuration, with which editors complete and check it."""

@@ -44,7 +44,7 @@ def status(config: Path, control: Path | None, as_json: bool) -> None:
         click.echo(line)
 
 
-@click.command()
+@click.command(short_help="Let what is under way finish, then end the process.")
 @config_option
 @control_option
 @click.option("--now", is_flag=True, help="Do not wait for what is under way.")
@@ -98,7 +98,12 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
     lines.append("routes")
     lines += columns(
         [
-            (row["name"], row["requests"], "requests", " ".join(f"{k}:{v}" for k, v in row["statuses"].items() if v))
+            (
+                _route(row["name"]),
+                row["requests"],
+                "requests",
+                " ".join(f"{k}:{v}" for k, v in row["statuses"].items() if v),
+            )
             for row in answer["routes"]
             if row["name"] != "_none" or row["requests"]
         ]
@@ -107,6 +112,10 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
         lines.append(f"upstream {upstream['name']} ({upstream['balance']})")
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
     return lines
+
+
+def _route(name: str) -> str:
+    return "(no route matched)" if name == "_none" else name
 
 
 def _endpoint(row: dict[str, Any]) -> tuple[object, ...]:

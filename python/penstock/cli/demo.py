@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from penstock.engine import Applied
 
 
-@click.command()
+@click.command(short_help="Show what it does, with origins of its own.")
 @click.option("--once", is_flag=True, help="End after the tour.")
 def demo(once: bool) -> None:
     """Start small origins and Penstock in front of them, and give a tour.
@@ -92,13 +95,20 @@ def _introduce(stage: Stage) -> None:
 
 def _invite(stage: Stage) -> None:
     print_heading("Try it by hand")
+    penstock = _program()
     for line in (
         f"curl -i {stage.url}/",
         f"curl -i {stage.url}/images/a.png",
         f"curl -i -H 'X-Team: beta' {stage.url}/",
         f"curl -i {stage.url}/api/orders",
-        f"penstock explain -c {stage.config} GET {stage.url}/api/orders",
-        f"penstock status -c {stage.config}",
+        f"{penstock} explain --running -c {stage.config} GET {stage.url}/api/orders",
+        f"{penstock} status -c {stage.config}",
+        f"edit {stage.config}, then: {penstock} reload -c {stage.config}",
     ):
         click.echo(f"  {line}")
     click.echo("Ctrl-C ends it.")
+
+
+def _program() -> str:
+    """How this program is called from here: by its name, or by its path where the name is not found."""
+    return "penstock" if shutil.which("penstock") else min(os.path.relpath(sys.argv[0]), sys.argv[0], key=len)

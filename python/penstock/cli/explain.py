@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from penstock.engine.types import PassedOver, UpstreamChoice
 
 
-@click.command()
+@click.command(short_help="Say which way a request would take, and why not another.")
 @click.argument("method")
 @click.argument("url")
 @config_option

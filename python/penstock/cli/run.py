@@ -33,7 +33,7 @@ def run(config: Path, control: Path | None, form: Form, watch: bool) -> None:
     serve(Program(FileSource(config), control, watch), form)
 
 
-@click.command()
+@click.command(short_help="Serve without a file: penstock proxy :8080 127.0.0.1:9000.")
 @click.argument("listen")
 @click.argument("endpoints", nargs=-1, required=True, metavar="ENDPOINT…")
 @click.option("--control", type=click.Path(path_type=Path), metavar="PATH", help="Take commands at this socket.")
@@ -82,4 +82,8 @@ def _welcome(program: Program, applied: Applied) -> None:
 
 
 def _place(address: str) -> str:
-    return address if address.startswith("unix:") else f"http://{address}"
+    """What can be opened: every address of this machine is none."""
+    if address.startswith("unix:"):
+        return address
+    host, _, port = address.rpartition(":")
+    return f"http://localhost:{port} (every address)" if host in ("[::]", "0.0.0.0") else f"http://{address}"  # noqa: S104

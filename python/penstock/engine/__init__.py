@@ -1,8 +1,8 @@
 """The data plane, as the rest of Penstock sees it: start, apply, explain, stats, events, drain, stop.
 
-This package is the only importer of `penstock._native` (design.md §7). Documents cross the border as JSON text; here
-they get types, and a refusal becomes a `ConfigError`. What must not live here: decisions, files, the configuration
-model.
+This package is the only importer of `penstock._native` (ARCHITECTURE.md, The border). Documents cross the border as
+JSON text; here they get types, and a refusal becomes a `ConfigError`. What must not live here: decisions, files, the
+configuration model.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _native() -> ModuleType:
     # Imported at first use: `penstock version` and `penstock schema` answer without loading the data plane, and the
     # tests of the control plane run where it is not built.
     try:
-        from penstock import _native as native  # noqa: PLC0415
+        from penstock import _native as native  # noqa: PLC0415, TID251 - the one place
     except ImportError as error:
         raise EngineError(f"the data plane (penstock._native) cannot be loaded: {error}") from error
     return native

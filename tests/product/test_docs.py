@@ -1,0 +1,155 @@
+"""What the documents say is what the program does: configurations load, programs run, commands print what is shown."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+from terminal import ROOT, blocks, compare, play
+
+import penstock
+from product import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LEAST = '[listeners.web]\nbind = ":8080"\n[[routes]]\nrespond = { status = 204 }\n'
+"""What a block that shows one table is put into."""
+
+TOML = [(page.name, text) for page in PAGES for text in blocks(page, "toml")]
+PROGRAMS = [
+    pytest.param(text, id=f"{page.name}-{number}")
+    for page in (ROOT / "README.md", ROOT / "docs" / "library.md")
+    for number, text in enumerate(blocks(page, "python"))
+]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/commands.md"])
+def test_commands_print_what_is_written(
+    page: str, tmp_path: Path, eventually: Callable[[Callable[[], object]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: make debian")
+    if shutil.which("penstock", path=str(ROOT / ".venv" / "bin") + ":" + str(_here())) is None:
+        pytest.skip("the command is not installed: make build")
+    monkeypatch.delenv("PENSTOCK_CONTROL", raising=False)
+    for folder in ("examples", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    play(ROOT / page, tmp_path, eventually)
+
+
+def _here() -> Path:
+    return type(ROOT)(sys.executable).parent
+
+
+@pytest.mark.parametrize(("page", "text"), TOML, ids=[f"{page}-{at}" for at, (page, _) in enumerate(TOML)])
+def test_configurations_load(page: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(text if "[listeners." in text else LEAST + text, "utf-8")
+    done = run("check", "-c", str(path))
+    assert done.returncode == 0, f"{page}: {done.stderr}"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("text", PROGRAMS)
+def test_programs_run(text: str, tmp_path: Path) -> None:
+    if "@pytest.fixture" in text:
+        fixture = '\n\n@pytest.fixture\ndef app_address():\n    return "127.0.0.1:9"\n'
+        (tmp_path / "test_example.py").write_text(text + fixture, "utf-8")
+        words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
+    else:
+        (tmp_path / "example.py").write_text(text, "utf-8")
+        words = [str(tmp_path / "example.py")]
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_python_file_is_a_configuration(tmp_path: Path) -> None:
+    for number, text in enumerate(blocks(ROOT / "docs" / "configuration.md", "python")):
+        path = tmp_path / f"configuration{number}.py"
+        path.write_text(text, "utf-8")
+        assert run("check", "-c", str(path)).returncode == 0
+
+
+def test_expressions_load(tmp_path: Path) -> None:
+    expressions = [
+        line for text in blocks(ROOT / "docs" / "expressions.md", "python") for line in text.splitlines() if line
+    ]
+    assert expressions
+    path = tmp_path / "expressions.toml"
+    routes = "".join(f"[[routes]]\nmatch = '{text}'\nrespond = {{ status = 204 }}\n" for text in expressions)
+    path.write_text('[listeners.web]\nbind = ":8080"\n' + routes, "utf-8")
+    done = run("check", "-c", str(path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_mistakes_are_told_as_written() -> None:
+    rows = re.findall(r"^\| `(.+)` \| refused: (.+) \|$", (ROOT / "docs" / "expressions.md").read_text("utf-8"), re.M)
+    assert rows
+    for expression, said in rows:
+        config = {
+            "listeners": {"web": {"bind": "127.0.0.1:0"}},
+            "routes": [{"match": expression, "respond": {"status": 204}}],
+        }
+        with pytest.raises(penstock.ConfigError) as refused, penstock.Proxy(config):
+            pass
+        assert said in str(refused.value), expression
+
+
+FAULTY = """\
+[listeners.web]
+bind = ":8080"
+tls = { certificates = [] }
+
+
+[listeners.web.timeouts]
+bdy = "5s"
+
+[upstreams.shop]
+endpoints = ["10.0.0.1:80", "http://10.0.0.2:80"]
+
+
+[[routes]]
+match = 'hots == "x"'
+upstream = "shpo"
+"""
+
+
+def test_faults_are_told_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "penstock.toml").write_text(FAULTY, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    shown = next(text for text in blocks(ROOT / "docs" / "configuration.md", "text") if "bdy" in text)
+    compare("penstock check", shown + "refused: 5 faults\n", run("check").stderr)
+
+
+def test_every_metric_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    documented = set(re.findall(r"^\| `(penstock_\w+)`", text, re.MULTILINE))
+    config = {
+        "listeners": {"web": {"bind": "127.0.0.1:0"}},
+        "upstreams": {"app": {"endpoints": ["127.0.0.1:9"]}},
+        "routes": [{"upstream": "app"}],
+        "admin": {"bind": "127.0.0.1:0"},
+    }
+    with (
+        penstock.Proxy(config) as proxy,
+        urllib.request.urlopen(f"http://{proxy.admin}/metrics", timeout=20) as answer,
+    ):
+        exposed = set(re.findall(r"^# TYPE (\S+)", answer.read().decode(), re.MULTILINE))
+    assert documented == exposed
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
