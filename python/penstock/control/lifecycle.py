@@ -64,12 +64,13 @@ class Lifecycle:
         threading.Thread(target=self._reload_when_told, name="penstock-reload", daemon=True).start()
         try:
             while True:
-                # The system may hand a signal to any thread; Python acts on it only here, and only when this thread wakes.
+                # The system may hand a signal to any thread; Python acts on it only here, when this thread wakes.
                 with contextlib.suppress(queue.Empty):
                     if not self._take(self._orders.get(timeout=SIGNALS_HEARD)):
                         break
         finally:
             self.ended.set()
+            self._reload.set()  # its thread looks up, and ends
 
     def drain(self) -> bool:
         """Order a drain and wait for its end. True if everything under way finished."""
