@@ -250,7 +250,7 @@ async fn hang_up(mut down: H1) {
 /// A panic came out of the future; what it owned was dropped.
 struct Panicked;
 
-/// Turns a panic into a value: it ends one connection and nothing else (design.md §3).
+/// Turns a panic into a value: it ends one connection and nothing else (ARCHITECTURE.md, threads).
 struct Guarded<F>(Pin<Box<F>>);
 
 impl<F: Future> Future for Guarded<F> {

@@ -1,4 +1,4 @@
-//! The running configuration: one immutable value, built whole before it is swapped in (conventions.md 5).
+//! The running configuration: one immutable value, built whole before it is swapped in.
 
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded};
 use crate::upstream::endpoint::Endpoint;

@@ -77,7 +77,7 @@ def _work_out(
 
     request = explain_request(method, url, fields, client=client, listener=listener)
     prepared = prepare(FileSource(config), 1)
-    return with_matches(engine.explain(prepared.text, request), prepared.plan)
+    return with_matches(engine.explain(prepared.text, request), prepared.config)
 
 
 def _fields(headers: Sequence[str], body: str | None) -> list[tuple[str, str]]:

@@ -1,15 +1,16 @@
 """Configuration: from a file or a Python value to a Plan.
 
 `load` reads and gives the typed model its shape, `check` says whether it holds together, `compile_plan` makes the
-Plan. What lives here decides by looking at a configuration alone. What must not: sockets, names to resolve, threads,
-the data plane (`penstock.engine`), or anything that runs while requests do. Of the package, only `penstock.errors`
-may be imported."""
+Plan (`compile_text` as it crosses the border), and a `Memory` spares a reload what did not change. What lives here
+decides by looking at a configuration alone. What must not: sockets, names to resolve, threads, the data plane
+(`penstock.engine`), or anything that runs while requests do. Of the package, only `penstock.errors` may be imported."""
 
 from penstock.config.check import check
-from penstock.config.compile import Plan, compile_plan, resolve_address
+from penstock.config.compile import Plan, compile_plan, compile_text, resolve_address
 from penstock.config.document import Loaded
 from penstock.config.expression import compile_expression
 from penstock.config.load import load, load_value
+from penstock.config.memory import Memory
 from penstock.config.model import (
     AccessLog,
     Admin,
@@ -55,6 +56,7 @@ __all__ = [
     "ListenerTimeouts",
     "Loaded",
     "Log",
+    "Memory",
     "Plan",
     "Redirect",
     "ReplacePrefix",
@@ -73,6 +75,7 @@ __all__ = [
     "check",
     "compile_expression",
     "compile_plan",
+    "compile_text",
     "config_schema",
     "explain_request",
     "load",

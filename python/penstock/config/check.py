@@ -60,7 +60,7 @@ class _Check:
         for name, upstream in self.config.upstreams.items():
             self.upstream(name, upstream)
         self.binds()
-        check_routes.check_routes(self.config, self.fault, self.warn)
+        check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)
         route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
         for index, test in enumerate(self.config.tests):
             self.test(("tests", index), test, route_names)

@@ -11,6 +11,7 @@ from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
+    from penstock.config.memory import Memory
     from penstock.config.model import Config, Cors, Filter, Respond, Route
 
 Report = Callable[[KeyPath, "str | None"], None]
@@ -22,64 +23,72 @@ LONGEST_BODY = 1 << 20
 _ACTIONS = ("upstream", "split", "respond", "redirect")
 
 
-def check_routes(config: Config, fault: Report, warn: Report) -> None:
+def check_routes(config: Config, memory: Memory, fault: Report, warn: Report) -> None:
     """Find every fault of the routes, and what is doubtful about them together."""
     names: dict[str, int] = {}
     for index, route in enumerate(config.routes):
-        key: KeyPath = ("routes", index)
         name = route.name or f"route-{index + 1}"
-        if name in names:
-            fault((*key, "name"), f'"{name}" is already the name of routes[{names[name]}]; names are unique')
-        else:
-            names[name] = index
-        if route.name is not None:
-            fault((*key, "name"), texts.wrong_name(route.name))
-        _match(key, route, fault)
-        _action(key, route, config, fault)
-        _listeners(key, route, config, fault)
-        for position, step in enumerate(route.filters):
-            _filter((*key, "filters", position), step, fault)
+        if names.setdefault(name, index) != index:
+            fault(
+                ("routes", index, "name"),
+                f'"{name}" is already the name of routes[{names[name]}]; names are unique',
+            )
+        _references(("routes", index), route, config, fault)
+        for key, message in memory.once(route, _own_faults):
+            fault(("routes", index, *key), message)
     _unreached(config, warn)
     _unused(config, warn)
 
 
-def _match(key: KeyPath, route: Route, fault: Report) -> None:
+def _references(key: KeyPath, route: Route, config: Config, fault: Report) -> None:
+    """The names that a route uses exist."""
+    if route.upstream is not None and route.upstream not in config.upstreams:
+        fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
+    for index, share in enumerate(route.split or ()):
+        if share.upstream not in config.upstreams:
+            fault((*key, "split", index, "upstream"), unknown("upstream", share.upstream, config.upstreams))
+    for index, name in enumerate(route.listeners or ()):
+        if name not in config.listeners:
+            fault((*key, "listeners", index), unknown("listener", name, config.listeners))
+
+
+def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
+    """What is wrong with a route whatever stands around it; keys begin below the route."""
+    found: list[tuple[KeyPath, str]] = []
+
+    def fault(key: KeyPath, message: str | None) -> None:
+        if message:
+            found.append((key, message))
+
+    if route.name is not None:
+        fault(("name",), texts.wrong_name(route.name))
     if route.match is not None:
         try:
             compile_expression(route.match)
         except ExpressionError as error:
-            fault((*key, "match"), str(error))
+            fault(("match",), str(error))
+    _action(route, fault)
+    if route.listeners is not None and not route.listeners:
+        fault(("listeners",), "names no listener; leave the key out to serve all")
+    for position, step in enumerate(route.filters):
+        _filter(("filters", position), step, fault)
+    return tuple(found)
 
 
-def _action(key: KeyPath, route: Route, config: Config, fault: Report) -> None:
+def _action(route: Route, fault: Report) -> None:
     given = [name for name in _ACTIONS if getattr(route, name) is not None]
     if len(given) != 1:
         which = f"has {' and '.join(given)}" if given else "has no action"
-        fault(key, f"{which}; a route has exactly one of {', '.join(_ACTIONS)}")
-    if route.upstream is not None and route.upstream not in config.upstreams:
-        fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
+        fault((), f"{which}; a route has exactly one of {', '.join(_ACTIONS)}")
     if route.split is not None:
-        for index, share in enumerate(route.split):
-            if share.upstream not in config.upstreams:
-                fault((*key, "split", index, "upstream"), unknown("upstream", share.upstream, config.upstreams))
         if not any(share.weight for share in route.split):
-            fault((*key, "split"), "every weight is 0; at least one must be greater")
+            fault(("split",), "every weight is 0; at least one must be greater")
         if (twice := _twice([share.upstream for share in route.split])) is not None:
-            fault((*key, "split"), f'"{twice}" is named twice; give it one weight')
+            fault(("split",), f'"{twice}" is named twice; give it one weight')
     if route.respond is not None:
-        _respond((*key, "respond"), route.respond, fault)
+        _respond(("respond",), route.respond, fault)
     if route.redirect is not None:
-        fault((*key, "redirect", "to"), texts.wrong_location(route.redirect.to))
-
-
-def _listeners(key: KeyPath, route: Route, config: Config, fault: Report) -> None:
-    if route.listeners is None:
-        return
-    if not route.listeners:
-        fault((*key, "listeners"), "names no listener; leave the key out to serve all")
-    for index, name in enumerate(route.listeners):
-        if name not in config.listeners:
-            fault((*key, "listeners", index), unknown("listener", name, config.listeners))
+        fault(("redirect", "to"), texts.wrong_location(route.redirect.to))
 
 
 def _respond(key: KeyPath, respond: Respond, fault: Report) -> None:

@@ -5,32 +5,41 @@ Every default is filled in, names become indexes, durations milliseconds, sizes 
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.collector import uncollected
 from penstock.config.expression import compile_expression
+from penstock.config.memory import Memory
 from penstock.config.model import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
     from pathlib import Path
 
     from penstock.config.model import Config, Cors, Filter, Listener, Respond, Upstream
 
 Plan = dict[str, Any]
-"""A compiled configuration in the shape of `crates/plan`. Its parts may be shared with other plans: never changed."""
+"""A compiled configuration in the shape of `crates/plan`, or a part of one."""
+
+_write = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+
+
+def compile_plan(config: Config, folder: Path, version: int) -> Plan:
+    """Compile a configuration that `check` has accepted. Relative paths are relative to `folder`."""
+    plan: Plan = json.loads(compile_text(config, folder, version, Memory()))
+    return plan
 
 
 @uncollected()
-def compile_plan(config: Config, folder: Path, version: int) -> Plan:
-    """Compile a configuration that `check` has accepted. Relative paths are relative to `folder`."""
-    listeners = {name: index for index, name in enumerate(config.listeners)}
-    upstreams = {name: index for index, name in enumerate(config.upstreams)}
+def compile_text(config: Config, folder: Path, version: int, memory: Memory) -> str:
+    """The plan as the JSON text that crosses the border. The text of most of a route comes from `memory`."""
+    routes = _routes(config, memory)
     access = config.log.access
-    return {
+    rest = {
         "version": version,
         "engine": {
             "workers": config.engine.workers or _processors(),
@@ -38,13 +47,13 @@ def compile_plan(config: Config, folder: Path, version: int) -> Plan:
         },
         "listeners": [_listener(name, listener, folder) for name, listener in config.listeners.items()],
         "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
-        "routes": [_route(index, route, listeners, upstreams) for index, route in enumerate(config.routes, 1)],
         "access_log": access
         and {
             "format": access.format,
             "to": "stdout" if access.to == "stdout" else {"file": _absolute(access.to, folder)},
         },
     }
+    return f'{_write(rest)[:-1]},"routes":[{",".join(routes)}]}}'
 
 
 def resolve_address(address: str, folder: Path) -> str:
@@ -87,23 +96,33 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
     }
 
 
-def _route(index: int, route: Route, listeners: dict[str, int], upstreams: dict[str, int]) -> Plan:
-    return {
-        "name": route.name or f"route-{index}",
-        "listeners": None
-        if route.listeners is None
-        else list(dict.fromkeys(listeners[name] for name in route.listeners)),
+def _routes(config: Config, memory: Memory) -> Iterator[str]:
+    """Each route's text: what depends on its place and on other names is written anew, the rest is remembered."""
+    listeners = {name: index for index, name in enumerate(config.listeners)}
+    upstreams = {name: index for index, name in enumerate(config.upstreams)}
+    forwards = {name: _write({"upstream": index}) for name, index in upstreams.items()}
+    for number, route in enumerate(config.routes, 1):
+        name = _write(route.name or f"route-{number}")
+        served = "null"
+        if route.listeners is not None:
+            served = _write(list(dict.fromkeys(listeners[name] for name in route.listeners)))
+        action = forwards[route.upstream] if route.upstream is not None else _write(_action(route, upstreams))
+        yield f'{{"name":{name},"listeners":{served},"action":{action},{memory.once(route, _own_text)}}}'
+
+
+def _own_text(route: Route) -> str:
+    """The members of a route's text that follow from the route alone, without the braces around them."""
+    own = {
         "match": None if route.match is None else {"text": route.match, "predicate": compile_expression(route.match)},
-        "action": _action(route, upstreams),
         "filters": [_filter(step) for step in route.filters],
         "timeouts": _NO_TIMEOUTS if route.timeouts is _DEFAULT_TIMEOUTS else _timeouts(route.timeouts),
         "limits": {"body": route.limits.body},
     }
+    return _write(own)[1:-1]
 
 
 def _action(route: Route, upstreams: dict[str, int]) -> Plan:
-    if route.upstream is not None:
-        return {"upstream": upstreams[route.upstream]}
+    """Any action but the plain upstream."""
     if route.split is not None:
         return {"split": [{"upstream": upstreams[share.upstream], "weight": share.weight} for share in route.split]}
     if route.redirect is not None:

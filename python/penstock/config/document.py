@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from penstock.config.memory import Memory
 from penstock.config.positions import locate
 from penstock.errors import Fault
 
@@ -58,6 +59,8 @@ class Loaded:
 
     config: Config
     document: Document
+    memory: Memory = field(default_factory=Memory, repr=False, compare=False)
+    """What is known of its routes from the time before."""
 
     @property
     def folder(self) -> Path:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from penstock.config.check import CONSEQUENCES, find_faults
 from penstock.config.collector import uncollected
 from penstock.config.document import Document, KeyPath, Loaded, write_key
+from penstock.config.memory import Memory
 from penstock.config.model import Config
 from penstock.config.positions import place_of, repeated_json_key
 from penstock.config.shape import neutralise, shape_faults
@@ -33,24 +34,24 @@ FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".
 """Which form a file's name announces."""
 
 
-def load(path: str | os.PathLike[str]) -> Loaded:
+def load(path: str | os.PathLike[str], memory: Memory | None = None) -> Loaded:
     """Read a configuration file. Raises `ConfigError` with every fault of its shape and, as far as the rest can be
-    read, of its content too."""
+    read, of its content too. `memory` is that of the load before, if there was one."""
     file = Path(path)
     document = Document(str(path), file.parent.absolute())
     document.format = _format(document, file)
     document.text = _read(document, file)
     with uncollected():
-        return _shaped(document, _parse(document, file))
+        return _shaped(document, _parse(document, file), memory or Memory())
 
 
 def load_value(value: Config | Mapping[str, Any], folder: str | os.PathLike[str] = ".") -> Loaded:
     """Take a configuration that a Python program made. Raises `ConfigError`. Relative paths are relative to
     `folder`."""
-    return _shaped(Document("<config>", Path(folder).absolute()), value)
+    return _shaped(Document("<config>", Path(folder).absolute()), value, Memory())
 
 
-def _shaped(document: Document, value: object) -> Loaded:
+def _shaped(document: Document, value: object, memory: Memory) -> Loaded:
     if isinstance(value, Config):
         return Loaded(value, document)
     if not isinstance(value, Mapping):
@@ -60,7 +61,10 @@ def _shaped(document: Document, value: object) -> Loaded:
     if document.format != "toml" and (broken := _broken_text(value)) is not None:
         raise ConfigError([document.fault(broken, "holds half of a surrogate pair, which is no character")])
     try:
-        return Loaded(Config.model_validate(value), document)
+        # Of a value that a program made, parts could change without another text to show it.
+        parsed = document.format in ("toml", "json")
+        config = memory.validate(value) if parsed else Config.model_validate(value)
+        return Loaded(config, document, memory)
     except ValidationError as error:
         faults = shape_faults(document, error)
         raise ConfigError(_with_content(document, value, error, faults)) from None

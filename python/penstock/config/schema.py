@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ast
+import inspect
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
+from penstock.config import model
 from penstock.config.model import Config
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def config_schema() -> dict[str, Any]:
     """The schema of a configuration file in any of its forms."""
-    schema: dict[str, Any] = _cleaned(Config.model_json_schema(by_alias=True))
+    schema: dict[str, Any] = Config.model_json_schema(by_alias=True)
+    _describe(schema, Config)
+    for name, definition in schema["$defs"].items():
+        _describe(definition, getattr(model, name))
+    schema = _cleaned(schema)
     return {"$schema": DIALECT, **schema, "title": "Penstock configuration"}
+
+
+def _describe(definition: dict[str, Any], described: type[BaseModel]) -> None:
+    """Give each key the docstring that stands below its field in the source."""
+    (tree,) = ast.parse(inspect.getsource(described)).body
+    assert isinstance(tree, ast.ClassDef)  # noqa: S101 - the source of a class
+    for field, below in pairwise(tree.body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                key = described.model_fields[name].alias or name
+                definition["properties"][key]["description"] = inspect.cleandoc(text)
 
 
 def _cleaned(part: Any) -> Any:

@@ -58,9 +58,10 @@ def _stop(_controller: Controller, lifecycle: Lifecycle, _request: Mapping[str, 
 
 
 def _plan(controller: Controller, _lifecycle: Lifecycle, _request: Mapping[str, Any]) -> dict[str, Any]:
-    if controller.plan is None:
+    plan = controller.plan
+    if plan is None:
         raise ControlError("no configuration runs yet")
-    return controller.plan
+    return plan
 
 
 def _explain(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:

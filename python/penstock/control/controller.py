@@ -14,19 +14,23 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from penstock import engine as native
+from penstock.config import Memory
+from penstock.control.background import in_background
 from penstock.control.explain import with_matches
-from penstock.control.prepare import Prepared, prepare
+from penstock.control.prepare import Prepared, build, try_out
 from penstock.errors import ConfigError, ControlError, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from penstock.config import Loaded
     from penstock.control.source import Source
     from penstock.engine import Applied, DataPlane, Explanation, Rules, Stats
+
+T = TypeVar("T")
 
 HISTORY = 32
 """Applies that are remembered."""
@@ -91,6 +95,7 @@ class Controller:
         # One change at a time; reading the state never waits for it.
         self._changing = threading.Lock()
         self._source = source
+        self._memory = Memory()
         self._running: Prepared | None = None
         self._applied: Applied | None = None
         self._history: deque[Attempt] = deque(maxlen=HISTORY)
@@ -134,7 +139,7 @@ class Controller:
         running = self._running
         if running is None:
             raise ControlError("no configuration runs yet")
-        return with_matches(self._engine.explain(request), running.plan)
+        return with_matches(self._engine.explain(request), running.config)
 
     def stats(self) -> Stats:
         """Counters and states of the data plane."""
@@ -162,7 +167,8 @@ class Controller:
     @property
     def plan(self) -> dict[str, Any] | None:
         """The running plan."""
-        return self._running.plan if self._running else None
+        running = self._running
+        return running.plan if running else None
 
     @property
     def applied(self) -> Applied | None:
@@ -194,7 +200,9 @@ class Controller:
         # The digest first: a change between the two is then seen by the watch as one more, never missed.
         self.tried = source.digest()
         version = 1 + (self._applied.version if self._applied else 0)
-        prepared = prepare(source, version, self._rules)
+        # What serves comes first. Before the first apply nothing does, and the threads that it starts must not be nice.
+        aside = in_background if self._running else _at_once
+        prepared = aside(lambda: self._prepare(source, version))
         changes = []
         with ExitStack() as opened:
             for companion in self._companions:
@@ -202,13 +210,19 @@ class Controller:
                 opened.callback(change.abort)
                 changes.append(change)
             try:
-                applied = self._engine.apply(prepared.text)
+                applied = aside(lambda: self._engine.apply(prepared.text))
             except ConfigError as error:
                 raise prepared.in_place(error) from None
             opened.pop_all()
         for change in changes:
             change.commit()
         return prepared, applied
+
+    def _prepare(self, source: Source, version: int) -> Prepared:
+        prepared = build(source, version, self._memory)
+        if prepared.tests:
+            try_out(prepared, self._rules)
+        return prepared
 
     def _refused(self, source: Source, faults: tuple[Fault, ...]) -> None:
         self._record(Attempt(time.time(), source.name, None, faults))
@@ -228,3 +242,7 @@ class Controller:
     @staticmethod
     def _warnings(prepared: Prepared, applied: Applied) -> tuple[str, ...]:
         return tuple(map(str, prepared.warnings)) + applied.warnings
+
+
+def _at_once(work: Callable[[], T]) -> T:
+    return work()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from penstock.config import Config
     from penstock.engine import Explanation
 
 
-def with_matches(found: Explanation, plan: Mapping[str, Any]) -> Explanation:
+def with_matches(found: Explanation, config: Config) -> Explanation:
     """Add to every route that was passed over its `match` as written, so that its spans point into something."""
     passed = []
     for one in found.passed_over:
-        matches = plan["routes"][one.index]["match"] if one.index < len(plan["routes"]) else None
-        passed.append(replace(one, match=matches["text"] if matches else None))
+        # Asked while a reload swaps, the data plane may speak of routes of the other plan.
+        match = config.routes[one.index].match if one.index < len(config.routes) else None
+        passed.append(replace(one, match=match))
     return replace(found, passed_over=tuple(passed))

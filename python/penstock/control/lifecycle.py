@@ -70,6 +70,7 @@ class Lifecycle:
                         break
         finally:
             self.ended.set()
+            self._reload.set()  # its thread looks up, and ends
 
     def drain(self) -> bool:
         """Order a drain and wait for its end. True if everything under way finished."""

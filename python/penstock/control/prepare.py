@@ -1,7 +1,8 @@
 """The way of a change up to the swap: load → check → compile → native check → the configuration's own route tests.
 
-`penstock check` takes this road and stops at its end; the controller goes on and applies. Every step either gives all
-of its faults at once or hands a whole value to the next.
+`penstock check` takes this road and stops at its end; the controller goes on and applies. Applying makes the native
+check itself before it changes anything, so the controller leaves it out where no test of the file needs it before.
+Every step either gives all of its faults at once or hands a whole value to the next.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock import engine
-from penstock.config import check, compile_plan, test_requests
+from penstock.config import Memory, check, compile_text, test_requests
+from penstock.config.collector import uncollected
 from penstock.engine import PLAN
 from penstock.errors import ConfigError, PenstockError
 
@@ -27,7 +29,6 @@ class Prepared:
     """A configuration that may be applied."""
 
     loaded: Loaded
-    plan: dict[str, Any]
     text: str
     """The plan as it crosses the border."""
     warnings: tuple[Fault, ...]
@@ -39,6 +40,12 @@ class Prepared:
         """The configuration that the plan was made from."""
         return self.loaded.config
 
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The plan, read from its text at each call: kept, it would be the largest thing that the process holds."""
+        plan: dict[str, Any] = json.loads(self.text)
+        return plan
+
     def in_place(self, error: ConfigError) -> ConfigError:
         """Faults of the plan as faults of the configuration that it was made from."""
         faults = (
@@ -49,17 +56,27 @@ class Prepared:
 
 def prepare(source: Source, version: int, rules: Rules = engine) -> Prepared:
     """Take a configuration along the whole road before the swap. Raises `ConfigError` with every fault of a step."""
-    loaded = source.load()
+    prepared = build(source, version, Memory())
+    try_out(prepared, rules)
+    return prepared
+
+
+@uncollected()
+def build(source: Source, version: int, memory: Memory) -> Prepared:
+    """The first half of the road: load, check, compile. `memory` is that of the build before."""
+    loaded = source.load(memory)
     warnings = check(loaded)
-    plan = compile_plan(loaded.config, loaded.folder, version)
-    text = json.dumps(plan, ensure_ascii=False, separators=(",", ":"))
-    prepared = Prepared(loaded, plan, text, tuple(warnings), len(loaded.config.tests))
+    text = compile_text(loaded.config, loaded.folder, version, memory)
+    return Prepared(loaded, text, tuple(warnings), len(loaded.config.tests))
+
+
+def try_out(prepared: Prepared, rules: Rules) -> None:
+    """The second half: whatever the data plane can say without running it. Raises `ConfigError`."""
     try:
-        rules.check(text)
+        rules.check(prepared.text)
     except ConfigError as error:
         raise prepared.in_place(error) from None
     _run_tests(prepared, rules)
-    return prepared
 
 
 def _run_tests(prepared: Prepared, rules: Rules) -> None:

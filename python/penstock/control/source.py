@@ -11,7 +11,7 @@ from penstock.control.watch import digest_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.config import Config, Loaded
+    from penstock.config import Config, Loaded, Memory
 
 
 class Source(Protocol):
@@ -24,8 +24,8 @@ class Source(Protocol):
     def digest(self) -> str | None:
         """A digest of what `load` would read; `None` where nothing can change."""
 
-    def load(self) -> Loaded:
-        """The configuration as it is now. Raises `ConfigError`."""
+    def load(self, memory: Memory) -> Loaded:
+        """The configuration as it is now. `memory` is that of the load before. Raises `ConfigError`."""
 
 
 class FileSource:
@@ -44,9 +44,9 @@ class FileSource:
         """A digest of the file's content."""
         return digest_of(self.path)
 
-    def load(self) -> Loaded:
+    def load(self, memory: Memory) -> Loaded:
         """Read the file."""
-        return load(self.path)
+        return load(self.path, memory)
 
 
 class ValueSource:
@@ -62,8 +62,8 @@ class ValueSource:
         """Nothing: it does not change."""
         return None
 
-    def load(self) -> Loaded:
-        """Validate the value."""
+    def load(self, memory: Memory) -> Loaded:
+        """Validate the value; a program may have changed any part of it."""
         return load_value(self._config)
 
 

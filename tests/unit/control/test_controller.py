@@ -83,10 +83,12 @@ def test_the_refusal_goes_when_a_change_is_accepted(controller: Controller, engi
 def test_faults_of_the_data_plane_name_the_line_of_the_file(
     controller: Controller, engine: FakeEngine, rules: FakeRules, config: Path
 ) -> None:
+    plain = config.read_text("utf-8")
+    config.write_text(plain + '[[tests]]\nurl = "http://x.example/"\nroute = "images"\n', "utf-8")
     rules.faults = {"upstreams[0].endpoints[1].address": "no"}
     with pytest.raises(ConfigError) as checked:
         controller.reload()
-    rules.faults = {}
+    config.write_text(plain, "utf-8")  # without tests, applying checks
     engine.faults = {"listeners[0].bind[0]": "in use"}
     with pytest.raises(ConfigError) as applied:
         controller.reload()
