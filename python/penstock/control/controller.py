@@ -14,23 +14,21 @@ import time
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock import engine as native
 from penstock.config import Memory
-from penstock.control.background import in_background
 from penstock.control.explain import with_matches
 from penstock.control.prepare import Prepared, build, try_out
 from penstock.errors import ConfigError, ControlError, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.config import Loaded
     from penstock.control.source import Source
     from penstock.engine import Applied, DataPlane, Explanation, Rules, Stats
 
-T = TypeVar("T")
 
 HISTORY = 32
 """Applies that are remembered."""
@@ -200,9 +198,7 @@ class Controller:
         # The digest first: a change between the two is then seen by the watch as one more, never missed.
         self.tried = source.digest()
         version = 1 + (self._applied.version if self._applied else 0)
-        # What serves comes first. Before the first apply nothing does, and the threads that it starts must not be nice.
-        aside = in_background if self._running else _at_once
-        prepared = aside(lambda: self._prepare(source, version))
+        prepared = self._prepare(source, version)
         changes = []
         with ExitStack() as opened:
             for companion in self._companions:
@@ -210,7 +206,7 @@ class Controller:
                 opened.callback(change.abort)
                 changes.append(change)
             try:
-                applied = aside(lambda: self._engine.apply(prepared.text))
+                applied = self._engine.apply(prepared.text)
             except ConfigError as error:
                 raise prepared.in_place(error) from None
             opened.pop_all()
@@ -242,7 +238,3 @@ class Controller:
     @staticmethod
     def _warnings(prepared: Prepared, applied: Applied) -> tuple[str, ...]:
         return tuple(map(str, prepared.warnings)) + applied.warnings
-
-
-def _at_once(work: Callable[[], T]) -> T:
-    return work()
