@@ -1,0 +1,423 @@
+"""What a reading of the whole data plane found: each test is one defect."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import termios
+import threading
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import wait_for
+
+import penstock
+from product import DEADLINE, command
+
+
+class Peer:
+    """An endpoint that is told what to say; it speaks on the connection accepted last."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.listener.settimeout(DEADLINE)
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def accept(self) -> socket.socket:
+        connection, _ = self.listener.accept()
+        connection.settimeout(DEADLINE)
+        return connection
+
+    def close(self) -> None:
+        self.listener.close()
+
+
+def config(peer: str, **listener: Any) -> dict[str, Any]:
+    return {
+        "listeners": {"web": {"bind": "127.0.0.1:0", **listener}},
+        "upstreams": {"app": {"endpoints": [peer]}},
+        "routes": [
+            {"name": "here", "match": 'path == "/here"', "respond": {"status": 204}},
+            {"name": "app", "upstream": "app"},
+        ],
+        "engine": {"workers": 1},
+    }
+
+
+def dial(proxy: penstock.Proxy, receive: int | None = None) -> socket.socket:
+    client = socket.socket()
+    if receive is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+    client.settimeout(DEADLINE)
+    client.connect(proxy.address("web"))
+    return client
+
+
+def until(connection: socket.socket, end: bytes, limit: int = 1 << 24) -> bytes:
+    """What comes up to and with `end`, or up to the end of the connection."""
+    got = b""
+    while end not in got and len(got) < limit:
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        got += piece
+    return got
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+
+def starve_the_worker(stack: ExitStack) -> None:
+    """From now on the worker gets what this thread leaves it: what is done without waiting is done before it looks."""
+    cores = os.sched_getaffinity(0)
+    stack.callback(os.sched_setaffinity, 0, cores)
+    os.sched_setaffinity(0, {min(cores)})
+    for task in Path("/proc/self/task").iterdir():
+        if (task / "comm").read_text("ascii").strip() == "penstock-0":
+            os.sched_setaffinity(int(task.name), {min(cores)})
+            os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
+
+
+def test_a_client_that_never_reads_is_let_go() -> None:
+    with closing(Peer()) as peer, ExitStack() as stack:
+        proxy = stack.enter_context(penstock.Proxy(config(peer.address, timeouts={"write": "200ms"})))
+        with closing(dial(proxy, 4096)) as client:
+            client.sendall(get("/large"))
+            with closing(peer.accept()) as origin:
+                until(origin, b"\r\n\r\n")
+                # Small pieces: what the client does not take stays staged.
+                origin.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                try:
+                    for _ in range(20_000):
+                        origin.sendall(b"400\r\n" + b"x" * 1024 + b"\r\n")
+                except OSError:
+                    pass  # the proxy gave up, as it should
+            wait_for(
+                lambda: not any(listener.connections for listener in proxy.stats().listeners),
+                "the connection is closed",
+                5,
+            )
+
+
+@pytest.mark.parametrize("behind", ["close", "speak"])
+def test_a_pooled_connection_is_looked_at_however_busy_its_task_was(behind: str) -> None:
+    wrong = []
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy:
+        for count in range(110, 132):
+            with ExitStack() as stack:
+                first = stack.enter_context(closing(dial(proxy)))
+                first.sendall(get("/first"))
+                origin = stack.enter_context(closing(peer.accept()))
+                until(origin, b"\r\n\r\n")
+                origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                until(first, b"\r\n\r\n")
+                if behind == "close":
+                    origin.shutdown(socket.SHUT_WR)
+                else:
+                    origin.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+                # An exchange without the pool behind it: the event loop has seen what the origin did.
+                other = stack.enter_context(closing(dial(proxy)))
+                other.sendall(get("/here"))
+                until(other, b"\r\n\r\n")
+                victim = stack.enter_context(closing(dial(proxy)))
+                request = b"POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+                victim.sendall(get("/here") * count + request)
+
+                def answer() -> None:
+                    try:
+                        peer.listener.settimeout(2)
+                        fresh = stack.enter_context(closing(peer.accept()))
+                        until(fresh, b"\r\n\r\n")
+                        fresh.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngood")
+                    except OSError:
+                        pass  # the poisoned connection was used instead
+
+                answering = threading.Thread(target=answer)
+                answering.start()
+                got = b""
+                while not (b"good" in got or b"poison" in got or b"502" in got):
+                    piece = victim.recv(65536)
+                    if not piece:
+                        break
+                    got += piece
+                if b"good" not in got:
+                    wrong.append((count, got[-60:]))
+                    with closing(socket.create_connection(peer.listener.getsockname())):
+                        answering.join()
+                answering.join()
+    assert not wrong
+
+
+def test_who_waits_to_be_accepted_when_the_drain_begins_is_answered() -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, ExitStack() as stack:
+        starve_the_worker(stack)
+        clients = []
+        for _ in range(300):
+            client = stack.enter_context(closing(dial(proxy)))
+            client.sendall(get("/here"))
+            clients.append(client)
+        proxy.drain(DEADLINE)
+        lost = []
+        for client in clients:
+            try:
+                got = until(client, b"\r\n\r\n")
+            except OSError as error:
+                got = repr(error).encode()
+            if not got.startswith(b"HTTP/1.1 204"):
+                lost.append(got)
+    assert not lost, f"{len(lost)} of {len(clients)} lost, such as {lost[:3]}"
+
+
+def test_a_routes_total_holds_while_it_connects() -> None:
+    with ExitStack() as stack:
+        full = stack.enter_context(closing(socket.socket()))
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        # Fill the queue of who waits to be accepted: the next SYN is not answered.
+        for _ in range(4):
+            filler = stack.enter_context(closing(socket.socket()))
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        plan = config(f"127.0.0.1:{full.getsockname()[1]}")
+        plan["upstreams"]["app"]["timeouts"] = {"connect": "4s"}
+        plan["routes"][1]["timeouts"] = {"total": "200ms"}
+        proxy = stack.enter_context(penstock.Proxy(plan))
+        client = stack.enter_context(closing(dial(proxy)))
+        client.settimeout(2)
+        client.sendall(get("/"))
+        assert until(client, b"\r\n\r\n").startswith(b"HTTP/1.1 504")
+
+
+def test_interim_answers_that_did_not_fit_at_once_are_sent_on() -> None:
+    with closing(Peer()) as peer:
+        plan = config(peer.address)
+        plan["upstreams"]["app"]["limits"] = {"interim": 100}
+        with penstock.Proxy(plan) as proxy, closing(dial(proxy, 4096)) as client:
+            client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+            with closing(peer.accept()) as origin:
+                until(origin, b"\r\n\r\n")
+                hints = b"HTTP/1.1 103 Early Hints\r\nX: " + b"x" * 60_000 + b"\r\n\r\n"
+                origin.sendall(hints * 90)
+                origin.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                _empty(origin)
+                client.settimeout(5)
+                got = until(client, b"100 Continue\r\n\r\n")
+                assert got.endswith(b"100 Continue\r\n\r\n")
+
+
+def _empty(connection: socket.socket) -> None:
+    """Wait until the other side has read all that was sent."""
+
+    def unsent() -> int:
+        return int(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0" * 4))[0])
+
+    wait_for(lambda: unsent() == 0, "the proxy took everything")
+
+
+def test_a_log_that_nobody_reads_does_not_stop_the_stop(tmp_path: Path, origin: Any) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(
+        f"""\
+[listeners.web]
+bind = "127.0.0.1:0"
+[upstreams.app]
+endpoints = ["{origin.address}"]
+[[routes]]
+respond = {{ status = 204 }}
+[engine]
+workers = 1
+[admin]
+bind = "127.0.0.1:0"
+[log.access]
+format = "json"
+to = "stdout"
+""",
+        "utf-8",
+    )
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [*command(), "run", "-c", str(path), "--control", str(tmp_path / "c.sock"), "--log", "json"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    try:
+        assert process.stderr is not None
+        address = ""
+        for line in process.stderr:
+            if '"listening"' in line and '"web"' in line:
+                address = json.loads(line)["address"]
+            if "taking commands" in line:
+                break
+        host, port = address.rsplit(":", 1)
+        with closing(socket.create_connection((host, int(port)), DEADLINE)) as client:
+            for _ in range(40):
+                client.sendall(get("/" + "z" * 1000) * 10)
+                got = b""
+                while got.count(b"\r\n\r\n") < 10:
+                    got += client.recv(65536)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(read)
+
+
+def test_a_body_that_had_to_wait_is_not_too_slow() -> None:
+    with closing(Peer()) as peer, ExitStack() as stack:
+        # The head that is never finished is the clock: it is answered after longer than a slow body's grace of 10 s.
+        proxy = stack.enter_context(penstock.Proxy(config(peer.address, timeouts={"head": "10500ms", "body": "60s"})))
+        clock = stack.enter_context(closing(dial(proxy)))
+        asking = stack.enter_context(closing(dial(proxy)))
+        asking.sendall(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        first = stack.enter_context(closing(peer.accept()))
+        until(first, b"\r\n\r\n")
+        late = stack.enter_context(closing(dial(proxy)))
+        late.sendall(b"POST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 8000\r\n\r\n")
+        second = stack.enter_context(closing(peer.accept()))
+        until(second, b"\r\n\r\n")
+        clock.sendall(b"GET / HTTP")
+        until(clock, b"\r\n\r\n")
+        first.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        until(asking, b"\r\n\r\n")
+        asking.sendall(b"hello")
+        # 8000 bytes in 10.5 s are more than 500 a second.
+        late.sendall(b"x" * 8000)
+        bad = []
+        for client, origin, size in ((asking, first, 5), (late, second, 8000)):
+            got = b""
+            while len(got) < size and (piece := origin.recv(65536)):
+                got += piece
+            if len(got) == size:
+                origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            answer = until(client, b"\r\n\r\n")
+            if not answer.startswith(b"HTTP/1.1 204"):
+                bad.append(answer[:30])
+        assert not bad
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_framing_may_cost_does_not_depend_on_how_it_is_cut(cut: bool) -> None:
+    chunk = b"1;" + b"x" * 240 + b"\r\nd\r\n"
+    # 18 KB of framing around 75 bytes, more than may be; made up for by what follows.
+    body = chunk * 75 + b"10000\r\n" + b"y" * 65536 + b"\r\n0\r\n\r\n"
+    at = len(chunk) * 75 - 10
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, closing(dial(proxy)) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with closing(peer.accept()) as origin:
+            until(origin, b"\r\n\r\n")
+            if cut:
+                client.sendall(body[:at])
+                got = b""
+                while got.count(b"d\r\n") < 74 and (piece := origin.recv(65536)):
+                    got += piece
+                body = body[at:]
+            try:
+                client.sendall(body)
+                until(origin, b"0\r\n\r\n")
+                origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            except OSError:
+                pass  # refused already
+            assert until(client, b"\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+def test_the_last_answer_of_a_removed_listener_says_so() -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, closing(dial(proxy)) as client:
+        client.sendall(get("/"))
+        with closing(peer.accept()) as origin:
+            until(origin, b"\r\n\r\n")
+            plan = config(peer.address)
+            plan["listeners"] = {"other": {"bind": "127.0.0.1:0"}}
+            proxy.apply(plan)
+            origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            assert b"connection: close" in until(client, b"\r\n\r\n")
+
+
+def test_connections_to_a_removed_endpoint_end_though_a_tunnel_lives_on() -> None:
+    with closing(Peer()) as peer, closing(Peer()) as other, ExitStack() as stack:
+        proxy = stack.enter_context(penstock.Proxy(config(peer.address)))
+        tunnel = stack.enter_context(closing(dial(proxy)))
+        tunnel.sendall(b"GET /t HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        far = stack.enter_context(closing(peer.accept()))
+        until(far, b"\r\n\r\n")
+        far.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        until(tunnel, b"\r\n\r\n")
+        client = stack.enter_context(closing(dial(proxy)))
+        client.sendall(get("/"))
+        origin = stack.enter_context(closing(peer.accept()))
+        until(origin, b"\r\n\r\n")
+        proxy.apply(config(other.address))
+        origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        until(client, b"\r\n\r\n")
+        # Nobody can use it any more.
+        origin.settimeout(5)
+        assert origin.recv(1) == b""
+
+
+def test_a_refused_plan_leaves_no_socket_file(tmp_path: Path) -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy:
+        plan = config(peer.address)
+        plan["listeners"]["file"] = {"bind": f"unix:{tmp_path / 's'}"}
+        plan["log"] = {"access": {"format": "json", "to": str(tmp_path / "no" / "such" / "folder" / "a.log")}}
+        with pytest.raises(penstock.PenstockError):
+            proxy.apply(plan)
+        assert not (tmp_path / "s").exists()
+
+
+def test_a_cut_answer_without_framing_does_not_end_as_a_whole_one_does() -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, closing(dial(proxy)) as client:
+        client.sendall(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        with closing(peer.accept()) as origin:
+            until(origin, b"\r\n\r\n")
+            origin.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            until(client, b"hello")
+        # The end of the connection is the end of the answer: only a reset tells that it is not whole.
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+def test_the_last_answer_allowed_is_not_lost_to_a_reset() -> None:
+    with closing(Peer()) as peer, ExitStack() as stack:
+        proxy = stack.enter_context(penstock.Proxy(config(peer.address, limits={"requests": 1})))
+        client = stack.enter_context(closing(dial(proxy)))
+        client.sendall(get("/here") * 1000)
+        got = b""
+        while piece := client.recv(65536):
+            got += piece
+        assert got.startswith(b"HTTP/1.1 204")
+
+
+def test_a_removed_listener_answers_what_was_asked_before() -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, ExitStack() as stack:
+        kept = []
+        for _ in range(20):
+            client = stack.enter_context(closing(dial(proxy)))
+            client.sendall(get("/here"))
+            until(client, b"\r\n\r\n")
+            kept.append(client)
+        starve_the_worker(stack)
+        plan = config(peer.address)
+        plan["listeners"] = {"other": {"bind": "127.0.0.1:0"}}
+        fresh = [stack.enter_context(closing(dial(proxy))) for _ in range(20)]
+        for client in kept + fresh:
+            client.sendall(get("/here"))
+        proxy.apply(plan)
+        lost = []
+        for client in kept + fresh:
+            try:
+                got = until(client, b"\r\n\r\n")
+            except OSError as error:
+                got = repr(error).encode()
+            if not got.startswith(b"HTTP/1.1 204"):
+                lost.append(got)
+    assert not lost, f"{len(lost)} lost, such as {lost[:3]}"
