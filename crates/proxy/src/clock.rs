@@ -42,6 +42,14 @@ impl Clock {
         self.now().saturating_add(Clock::ticks(wait)).saturating_add(1)
     }
 
+    /// How long it is until `moment`; for ever, if it is none.
+    pub(crate) fn until(&self, moment: Tick) -> Duration {
+        if moment == NEVER {
+            return Duration::MAX;
+        }
+        TICK.saturating_mul(u32::try_from(moment.saturating_sub(self.now())).unwrap_or(u32::MAX))
+    }
+
     /// How many ticks `wait` takes, rounded up.
     pub(crate) fn ticks(wait: Duration) -> Tick {
         Tick::try_from(wait.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER)

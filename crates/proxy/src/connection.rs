@@ -101,7 +101,11 @@ async fn wait_for_request(worker: &Rc<Worker>, origin: &Origin, stream: &Stream,
             let Some(wait) = idle_wait(worker, origin, first) else { return Poll::Ready(false) };
             until = worker.clock.after(wait);
         }
-        if worker.clock.now() >= until || is_closing(worker, origin) {
+        if is_closing(worker, origin) {
+            // A request that is here already was sent before anybody could know: it is answered (safety.md 156).
+            return Poll::Ready(stream.has_bytes());
+        }
+        if worker.clock.now() >= until {
             return Poll::Ready(false);
         }
         alarm.clear();
@@ -112,13 +116,13 @@ async fn wait_for_request(worker: &Rc<Worker>, origin: &Origin, stream: &Stream,
 }
 
 fn idle_wait(worker: &Worker, origin: &Origin, first: bool) -> Option<Duration> {
-    let local = worker.local()?;
+    let (local, _) = worker.local_of(origin.listener.id)?;
     let (_, listener) = local.snapshot.listener(origin.listener.id)?;
     Some(if first { listener.plan.timeouts.head } else { listener.plan.timeouts.idle })
 }
 
 /// Whether the connection is to end as soon as nothing is under way on it.
-fn is_closing(worker: &Worker, origin: &Origin) -> bool {
+pub(crate) fn is_closing(worker: &Worker, origin: &Origin) -> bool {
     worker.is_draining() || worker.local().is_none_or(|local| local.snapshot.listener(origin.listener.id).is_none())
 }
 
@@ -130,7 +134,7 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<A
     let peer = origin.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
     let identity = Identity::new(&peer, "http", origin.port);
     loop {
-        let Some(local) = worker.local() else { return Rest::Closed };
+        let Some((local, gone)) = worker.local_of(origin.listener.id) else { return Rest::Closed };
         let Some((index, listener)) = local.snapshot.listener(origin.listener.id) else { return Rest::Closed };
         down.waits = Waits { body: listener.plan.timeouts.body, write: listener.plan.timeouts.write };
         let until = worker.clock.after(listener.plan.timeouts.head);
@@ -145,13 +149,18 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<A
         }
         *served = served.saturating_add(1);
         let last = listener.plan.limits.requests.is_some_and(|most| *served >= most);
-        if last || worker.is_draining() {
+        if last || gone || worker.is_draining() {
             down.persistent = false;
         }
         let exchange = Exchange { worker, local: &local, origin, listener, index, identity: &identity };
         exchange::run(&exchange, &mut down, &mut request, &mut response).await;
         drop(local);
-        if !down.is_clean() {
+        if down.aborted {
+            return Rest::Closed;
+        }
+        // Closing on bytes that nobody read resets the connection, and that can take the answer with it.
+        let unread = || !down.wire.input().is_empty() || down.wire.stream().is_disturbed();
+        if !down.is_clean() || (!down.persistent && unread()) {
             hang_up(down).await;
             return Rest::Closed;
         }
@@ -203,7 +212,10 @@ async fn more_soon(worker: &Worker, origin: &Origin, down: &H1) -> bool {
         if until == NEVER {
             until = worker.clock.after(LINGER);
         }
-        if worker.clock.now() >= until || is_closing(worker, origin) {
+        if is_closing(worker, origin) {
+            return Poll::Ready(down.wire.stream().has_bytes());
+        }
+        if worker.clock.now() >= until {
             return Poll::Ready(false);
         }
         down.alarm.clear();

@@ -5,10 +5,10 @@ mod story;
 
 pub(crate) use story::Story;
 
-use crate::clock::NEVER;
+use crate::clock::{Clock, NEVER};
 use crate::codec::Downstream;
 use crate::codec::h1::{ENDPOINT, H1, Waits};
-use crate::connection::Origin;
+use crate::connection::{Origin, is_closing};
 use crate::relay::{Failure, Pump, tunnel};
 use crate::respond;
 use crate::snapshot::{Answer, Listener, Route, UpstreamSettings};
@@ -60,7 +60,7 @@ pub(crate) async fn run(
             }
             story.status = respond::fail(&story, down, request, error.kind).await;
         } else {
-            down.close_after();
+            down.abort();
         }
     }
     story.record(down, request);
@@ -144,6 +144,7 @@ impl<'a> Story<'a> {
         self.upstream = Some(settings);
         let mut tried = 0;
         let mut last = Error::from(Kind::NoEndpoint);
+        let mut repeated = false;
         loop {
             let Some(endpoint) = self.pick(upstream, tried) else { return Err(last) };
             self.attempts += 1;
@@ -161,7 +162,8 @@ impl<'a> Story<'a> {
             let again = match error.retry {
                 Retry::Never => false,
                 Retry::Always => true,
-                Retry::Idempotent => request.is_idempotent(),
+                // Once: a request that breaks whoever answers it must not break them all.
+                Retry::Idempotent => request.is_idempotent() && !std::mem::replace(&mut repeated, true),
             };
             if !again || self.attempts >= ATTEMPTS || self.status != 0 || down.received() > 0 {
                 return Err(error);
@@ -194,9 +196,10 @@ impl<'a> Story<'a> {
         if response.status == 101 {
             return self.switch(down, &mut up, request, response).await;
         }
-        if !upload.is_done() {
+        if !upload.is_done() || !down.is_ended() {
             // The answer came before the request was whole: neither side can tell where a next one would begin.
             down.close_after();
+            up.persistent = false;
         }
         self.relay(down, &mut up, &mut upload, request, response).await?;
         self.finish(down, up, &upload, settings);
@@ -204,7 +207,7 @@ impl<'a> Story<'a> {
     }
 
     /// Step 5, connect: from the pool, or anew. A second attempt always connects anew.
-    async fn connect(&mut self, settings: &UpstreamSettings, down: &impl Downstream) -> Result<H1, Error> {
+    async fn connect(&mut self, settings: &UpstreamSettings, down: &mut impl Downstream) -> Result<H1, Error> {
         let Exchange { worker, .. } = self.exchange;
         let Some(in_flight) = &self.endpoint else { return Err(Kind::Internal.into()) };
         let endpoint = &in_flight.endpoint;
@@ -217,10 +220,19 @@ impl<'a> Story<'a> {
             }
             None => {
                 let began = Instant::now();
-                let opened = connect(endpoint, settings.plan.timeouts.connect).await;
+                let (wait, clock) = (settings.plan.timeouts.connect, &worker.clock);
+                let opened = connect(endpoint, wait.min(clock.until(self.total_by))).await;
                 self.connect += began.elapsed();
+                // The client was not asked for its body meanwhile.
+                down.excuse(Clock::ticks(began.elapsed()));
+                if opened.is_err() && clock.now() >= self.total_by {
+                    return Err(Kind::TotalTimeout.into());
+                }
                 opened.map_err(|kind| {
-                    endpoint.unreachable(Instant::now());
+                    // That we have no descriptor left says nothing of the endpoint.
+                    if kind != Kind::Exhausted {
+                        endpoint.unreachable(Instant::now());
+                    }
                     Error { kind, retry: Retry::Always }
                 })?
             }
@@ -269,11 +281,20 @@ impl<'a> Story<'a> {
         let clock = &self.exchange.worker.clock;
         let wait = self.route.and_then(|route| route.plan.timeouts.head).unwrap_or(settings.plan.timeouts.head);
         let to_head = request.method() == "HEAD";
-        let (mut head_by, mut interim, mut broken) = (NEVER, 0, None);
+        let (mut head_by, mut interim, mut broken) = (NEVER, 0u32, None);
+        // A client that waits to be told to go on is not late with its body; the endpoint is with its answer.
+        let mut waiting = request.options.expect_continue.then(|| clock.now());
         let outcome = poll_fn(|cx| {
             down.alarm().clear();
             if let Err(kind) = self.check_total(down) {
                 return Poll::Ready(Err(kind));
+            }
+            if let Some(since) = waiting {
+                down.excuse(clock.now().saturating_sub(since));
+                waiting = (interim == 0 && down.received() == 0).then(|| clock.now());
+                if waiting.is_none() {
+                    head_by = NEVER;
+                }
             }
             if !upload.is_done() {
                 match upload.poll(cx, clock, down, up) {
@@ -287,16 +308,19 @@ impl<'a> Story<'a> {
                 }
             }
             loop {
+                // No further interim response before the client took the last.
+                match down.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(kind)) => return Poll::Ready(Err(kind)),
+                    Poll::Pending => break,
+                }
                 match up.poll_response(cx, response, &settings.limits, to_head) {
                     Poll::Ready(Ok(Some(()))) if response.is_interim() => {
                         interim += 1;
-                        if interim > settings.plan.limits.interim {
+                        if interim > u32::from(settings.plan.limits.interim) {
                             return Poll::Ready(Err(Kind::ResponseTooLarge));
                         }
                         down.interim(response);
-                        if let Poll::Ready(Err(kind)) = down.poll_flush(cx) {
-                            return Poll::Ready(Err(kind));
-                        }
                     }
                     Poll::Ready(Ok(Some(()))) => return Poll::Ready(Ok(())),
                     Poll::Ready(Ok(None)) => return Poll::Ready(Err(broken.unwrap_or(Kind::UpstreamClosed))),
@@ -304,7 +328,7 @@ impl<'a> Story<'a> {
                     Poll::Pending => break,
                 }
             }
-            if upload.is_done() {
+            if upload.is_done() || waiting.is_some() {
                 if head_by == NEVER {
                     head_by = clock.after(wait);
                 }
@@ -339,7 +363,7 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         self.filter_response(request, response);
         up.expect_body(response.length, None, 0);
-        if self.exchange.worker.is_draining() {
+        if is_closing(self.exchange.worker, self.exchange.origin) {
             down.close_after();
         }
         down.respond(response, true);
@@ -384,10 +408,9 @@ impl<'a> Story<'a> {
         down.become_tunnel(idle);
         crate::codec::Tunnel::become_tunnel(up, idle);
         let tunnels = &self.exchange.origin.listener.counters.of(self.exchange.worker.index).tunnels;
-        tunnels.add(1);
+        let _open = tunnels.raise();
         let alarm = Rc::clone(down.alarm());
         let end = tunnel(&alarm, down, up).await;
-        tunnels.subtract(1);
         // That one side ends a tunnel is how tunnels end.
         if end == Kind::TunnelIdle { Err(end.into()) } else { Ok(()) }
     }

@@ -5,7 +5,7 @@ use crate::snapshot::SharedListener;
 use crate::stream::Stream;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Connections that wait to be accepted, per socket. The system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -108,8 +108,13 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit these: no call per connection.
     socket.set_tcp_nodelay(true)?;
-    socket.set_keepalive(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
     Ok(socket)
+}
+
+/// A peer that vanished without a word is noticed within 30 s (safety.md 169).
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3)
 }
 
 fn open_unix(path: &Path, workers: usize) -> io::Result<Bound> {
@@ -178,9 +183,22 @@ impl Acceptor {
 
     /// Take in who waits already, without waiting for more.
     pub(crate) fn accept_waiting(&self) {
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        while let Poll::Ready(Ok((stream, peer))) = self.poll_accept(&mut cx) {
-            self.begin(stream, peer);
+        // The system is asked itself: the event loop may not have looked yet.
+        let socket = match &self.listening {
+            Listening::Tcp(listener) => SockRef::from(listener),
+            Listening::Unix(listener) => SockRef::from(listener),
+        };
+        while let Ok((accepted, peer)) = socket.accept() {
+            if accepted.set_nonblocking(true).is_err() {
+                continue;
+            }
+            let stream = match &self.listening {
+                Listening::Tcp(_) => TcpStream::from_std(accepted.into()).map(Stream::Tcp),
+                Listening::Unix(_) => UnixStream::from_std(accepted.into()).map(Stream::Unix),
+            };
+            if let Ok(stream) = stream {
+                self.begin(stream, peer.as_socket());
+            }
         }
     }
 

@@ -46,7 +46,8 @@ pub(crate) async fn refuse(
         let _ = send(down, &head, &body).await;
     }
     let bytes_out = down.written().saturating_sub(before);
-    local.snapshot.unrouted.counters.of(worker.index).observe(kind.status(), down.wire.bytes_in, bytes_out);
+    let bytes_in = request.raw_length() as u64;
+    local.snapshot.unrouted.counters.of(worker.index).observe(kind.status(), bytes_in, bytes_out);
     if let Some(log) = &local.snapshot.plan.access_log {
         let refusal = access_log::Refusal { origin, kind, id: &id, bytes_out };
         access_log::add_refused(log.format, &refusal, &mut worker.records.borrow_mut());

@@ -1,9 +1,12 @@
 //! A byte stream to a client or an endpoint, whatever it runs over.
 
+use socket2::SockRef;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// One socket.
@@ -58,8 +61,31 @@ impl Stream {
         }
     }
 
-    /// Whether something came since the last read, as far as the event loop knows: no system call.
+    /// Whether something came since the last read, as far as the event loop knows: no system call. Not a poll: a task that has
+    /// used up its turn is told "not ready" whatever came, and a poisoned connection would look quiet.
     pub(crate) fn is_disturbed(&self) -> bool {
-        self.poll_readable(&mut Context::from_waker(Waker::noop())).is_ready()
+        match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+        }
+    }
+
+    /// Whether there are bytes to read. Asks the system, for the rare case that the event loop has not looked yet.
+    pub(crate) fn has_bytes(&self) -> bool {
+        let mut one = [MaybeUninit::uninit(); 1];
+        let peeked = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut one),
+            Stream::Unix(stream) => SockRef::from(stream).peek(&mut one),
+        };
+        peeked.is_ok_and(|count| count > 0)
+    }
+
+    /// Let the end be a reset: what was sent cannot be taken for the whole.
+    pub(crate) fn break_off(&self) {
+        // Where the option is refused, the end is an ordinary one.
+        let _ = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
+            Stream::Unix(_) => Ok(()),
+        };
     }
 }

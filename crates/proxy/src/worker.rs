@@ -1,7 +1,7 @@
 //! One worker: a thread, its connections, its pools, its counters. What happens here stays here.
 
 use crate::buffers::Buffers;
-use crate::clock::{Clock, TICK};
+use crate::clock::{Clock, TICK, Tick};
 use crate::listen::{self, Socket};
 use crate::observe::access_log::{LogSink, RecordBatch};
 use crate::observe::events::Events;
@@ -20,6 +20,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+/// How long the configuration before the running one is remembered.
+const REMEMBERED: Duration = Duration::from_secs(1);
 /// How often pools are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -63,6 +65,9 @@ pub(crate) struct Worker {
     /// Connections that keep their burst while they wait for a next request.
     pub(crate) lingering: Cell<usize>,
     local: RefCell<Option<Rc<Local>>>,
+    /// What `local` was before: a listener that is gone answers what it had been asked.
+    previous: RefCell<Option<Rc<Local>>>,
+    sweep_at: Cell<Tick>,
     endpoints: RefCell<AHashMap<u64, Rc<LocalEndpoint>>>,
     dice: Cell<u64>,
 }
@@ -77,6 +82,8 @@ impl Worker {
             records: RefCell::default(),
             lingering: Cell::new(0),
             local: RefCell::default(),
+            previous: RefCell::default(),
+            sweep_at: Cell::default(),
             endpoints: RefCell::default(),
             dice: Cell::new(seed()),
         })
@@ -100,8 +107,20 @@ impl Worker {
         }
         let snapshot = self.shared.snapshot.load_full()?;
         let local = Rc::new(self.localise(snapshot, version));
-        *self.local.borrow_mut() = Some(Rc::clone(&local));
+        let previous = self.local.borrow_mut().replace(Rc::clone(&local));
+        *self.previous.borrow_mut() = previous;
         Some(local)
+    }
+
+    /// The configuration to serve a listener by, and whether that is for the last time: the listener is gone from the running
+    /// one.
+    pub(crate) fn local_of(&self, listener: u64) -> Option<(Rc<Local>, bool)> {
+        let local = self.local()?;
+        if local.snapshot.listener(listener).is_some() {
+            return Some((local, false));
+        }
+        let previous = self.previous.borrow().clone()?;
+        previous.snapshot.listener(listener).is_some().then_some((previous, true))
     }
 
     /// A random number (SplitMix64): for balance, splits and request ids, not for secrets.
@@ -151,10 +170,23 @@ impl Worker {
         Local { version, snapshot, upstreams }
     }
 
+    /// Let go of the configuration before this one, once the requests that came under it were seen.
+    fn forget_previous_soon(self: &Rc<Self>) {
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let version = worker.local().map(|local| local.version);
+            tokio::time::sleep(REMEMBERED).await;
+            if worker.local().map(|local| local.version) == version {
+                *worker.previous.borrow_mut() = None;
+            }
+        });
+    }
+
     fn sweep(&self) {
         self.clock.sweep(Instant::now());
         self.shared.log.flush(&mut self.records.borrow_mut(), self.counters());
-        if self.clock.now().is_multiple_of(Clock::ticks(SWEEP)) {
+        if self.clock.now() >= self.sweep_at.get() {
+            self.sweep_at.set(self.clock.after(SWEEP));
             self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(&self.clock));
         }
     }
@@ -211,6 +243,7 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
             Command::Notice => {
                 worker.local();
                 worker.clock.wake_all();
+                worker.forget_previous_soon();
             }
             Command::Stop => return,
         }

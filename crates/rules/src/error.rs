@@ -139,6 +139,8 @@ kinds! {
     ResponseTooLarge "response_too_large" 502 Upstream,
     /// `101` that nobody asked for.
     BadUpgrade "bad_upgrade" 502 Upstream,
+    /// No descriptor or memory is left for a connection.
+    Exhausted "exhausted" 503 Proxy,
     /// The whole exchange took longer than the route allows.
     TotalTimeout "total_timeout" 504 Proxy,
     /// A filter left a path that is none.

@@ -73,6 +73,8 @@ pub(crate) trait Downstream: Tunnel {
     fn interim(&mut self, head: &ResponseHead);
     /// Close behind this exchange.
     fn close_after(&mut self);
+    /// Close now, so that the client cannot take what it got of the response for the whole (safety.md 85).
+    fn abort(&mut self);
     /// Ready only when the client is gone for good; a client that only stopped sending is still there.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }

@@ -60,6 +60,7 @@ impl<'a> Story<'a> {
         if !trusted {
             request.strip_identity();
         }
+        request.strip_listed();
         let mut story = Story {
             exchange,
             began: Instant::now(),
@@ -109,6 +110,7 @@ impl<'a> Story<'a> {
 
     /// Step 3 on the way back, response filters.
     pub(super) fn filter_response(&self, request: &RequestHead, response: &mut ResponseHead) {
+        response.strip_listed();
         if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
             route.filters.on_response(request, &mut response.fields);
         }

@@ -10,13 +10,17 @@ use penstock_plan::{AccessLog, LogFormat, LogTarget};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// A batch of this size is handed over at once, a smaller one with the next tick.
 const BATCH: usize = 32 * 1024;
 /// Batches that wait for the writer; more are dropped.
 const QUEUE: usize = 256;
+/// How long a stop waits for the writer, and how often it looks.
+const STOP: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The records of one worker that are not yet handed over.
 #[derive(Default)]
@@ -31,16 +35,24 @@ pub(crate) struct RecordBatch {
 /// Where workers hand over their batches.
 pub(crate) struct LogSink {
     queue: SyncSender<Message>,
+    wish: Arc<Mutex<Wish>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 enum Message {
     Records(Vec<u8>),
-    /// Write here from now on; `None`: nowhere.
-    Open(Option<Target>),
-    /// Open the file anew.
-    Reopen,
+    /// Look at the wish.
+    Look,
     Stop,
+}
+
+/// What the writer is to do before it writes on. Beside the queue, because nobody may wait for a writer that cannot write.
+#[derive(Default)]
+struct Wish {
+    /// Write here from now on; `Some(None)`: nowhere.
+    target: Option<Option<Target>>,
+    /// Open the file anew.
+    reopen: bool,
 }
 
 /// Where records go.
@@ -52,8 +64,11 @@ pub(crate) enum Target {
 impl LogSink {
     pub(crate) fn start() -> io::Result<LogSink> {
         let (queue, messages) = sync_channel(QUEUE);
-        let writer = std::thread::Builder::new().name("penstock-log".into()).spawn(move || write(messages))?;
-        Ok(LogSink { queue, writer: Mutex::new(Some(writer)) })
+        let wish = Arc::new(Mutex::new(Wish::default()));
+        let wished = Arc::clone(&wish);
+        let writer =
+            std::thread::Builder::new().name("penstock-log".into()).spawn(move || write(&messages, &wished))?;
+        Ok(LogSink { queue, wish, writer: Mutex::new(Some(writer)) })
     }
 
     /// Hand over what a worker has gathered.
@@ -78,20 +93,29 @@ impl LogSink {
 
     /// Write to this target from now on.
     pub(crate) fn redirect(&self, target: Option<Target>) {
-        let _ = self.queue.send(Message::Open(target));
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner).target = Some(target);
+        // With a full queue the writer looks before its next record.
+        let _ = self.queue.try_send(Message::Look);
     }
 
     pub(crate) fn reopen(&self) {
-        let _ = self.queue.send(Message::Reopen);
+        self.wish.lock().unwrap_or_else(PoisonError::into_inner).reopen = true;
+        let _ = self.queue.try_send(Message::Look);
     }
 
-    /// Write what was handed over and end.
+    /// Write what was handed over and end; a writer that waits for somebody who does not read is left behind.
     pub(crate) fn stop(&self) {
-        let _ = self.queue.send(Message::Stop);
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            let _ = writer.join();
+        let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let until = Instant::now() + STOP;
+        let mut told = false;
+        while !writer.is_finished() {
+            if Instant::now() >= until {
+                return;
+            }
+            told = told || self.queue.try_send(Message::Stop).is_ok();
+            std::thread::sleep(LOOK);
         }
+        let _ = writer.join();
     }
 }
 
@@ -114,9 +138,19 @@ fn append(path: &str) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-fn write(messages: Receiver<Message>) {
+fn write(messages: &Receiver<Message>, wish: &Mutex<Wish>) {
     let mut target: Option<Target> = None;
     for message in messages {
+        let wished = std::mem::take(&mut *wish.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(next) = wished.target {
+            target = next;
+        }
+        if wished.reopen
+            && let Some(Target::File(path, file)) = &mut target
+            && let Ok(anew) = append(path)
+        {
+            *file = anew;
+        }
         match message {
             // A full disk loses records, never requests; there is nowhere to say so but the counters of the disk.
             Message::Records(text) => {
@@ -126,14 +160,7 @@ fn write(messages: Receiver<Message>) {
                     None => Ok(()),
                 };
             }
-            Message::Open(next) => target = next,
-            Message::Reopen => {
-                if let Some(Target::File(path, file)) = &mut target
-                    && let Ok(anew) = append(path)
-                {
-                    *file = anew;
-                }
-            }
+            Message::Look => {}
             Message::Stop => return,
         }
     }

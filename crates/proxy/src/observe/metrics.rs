@@ -16,12 +16,27 @@ impl Counter {
         self.0.store(self.0.load(Relaxed).wrapping_sub(count), Relaxed);
     }
 
+    /// Count one more until what is returned is dropped.
+    pub(crate) fn raise(&self) -> Raised<'_> {
+        self.add(1);
+        Raised(self)
+    }
+
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// One that is counted while it lives, however it ends.
+pub(crate) struct Raised<'a>(&'a Counter);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.subtract(1);
     }
 }
 

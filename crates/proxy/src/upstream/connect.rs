@@ -1,8 +1,10 @@
 //! A connection to an endpoint: from the pool, or a new one.
 
 use super::endpoint::{LocalEndpoint, Place};
+use crate::listen::keepalive;
 use crate::stream::Stream;
 use penstock_rules::error::Kind;
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use tokio::time::timeout;
 /// Open a connection, trying each address of a name once, within `wait` in all.
 ///
 /// # Errors
-/// `Unresolved`, `ConnectTimeout`, `ConnectRefused` or `ConnectFailed`.
+/// `Unresolved`, `ConnectTimeout`, `ConnectRefused`, `ConnectFailed` or `Exhausted`.
 pub(crate) async fn connect(endpoint: &LocalEndpoint, wait: Duration) -> Result<Stream, Kind> {
     endpoint.counters().connects.add(1);
     match &endpoint.shared.place {
@@ -33,6 +35,7 @@ pub(crate) async fn connect_any(addresses: &[SocketAddr], wait: Duration) -> Res
             Ok(stream) => {
                 // Small writes go out at once; a socket that refuses the option still works.
                 let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive());
                 return Ok(Stream::Tcp(stream));
             }
             Err(kind) => failure = kind,
@@ -45,6 +48,9 @@ async fn within<T>(wait: Duration, connecting: impl Future<Output = io::Result<T
     match timeout(wait, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(match error.kind() {
+            _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+                Kind::Exhausted
+            }
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Kind::ConnectRefused,
             io::ErrorKind::TimedOut => Kind::ConnectTimeout,
             _ => Kind::ConnectFailed,

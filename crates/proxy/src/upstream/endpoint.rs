@@ -163,6 +163,8 @@ impl LocalEndpoint {
 
     /// Close all unused connections.
     pub(crate) fn clear(&self) {
+        // An exchange under way on an older snapshot may still give one back.
+        self.most_idle.set(0);
         self.pool.borrow_mut().clear();
         self.counters().idle.set(0);
     }

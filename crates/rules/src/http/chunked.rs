@@ -78,12 +78,12 @@ impl Decoder {
             self.state = self.next(byte)?;
             self.overhead += 1;
             at += 1;
+            if self.overhead > OVERHEAD_FREE + self.data.saturating_mul(OVERHEAD_RATIO) {
+                return Err(Kind::BadChunk);
+            }
             if self.state == State::Done {
                 return Ok(Step { skip: at, data: 0, done: true });
             }
-        }
-        if self.overhead > OVERHEAD_FREE + self.data.saturating_mul(OVERHEAD_RATIO) {
-            return Err(Kind::BadChunk);
         }
         Ok(Step { skip: at, data: 0, done: false })
     }

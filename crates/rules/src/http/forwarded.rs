@@ -35,7 +35,7 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
         return Some(address.to_canonical());
     }
     if let Some(inside) = text.strip_prefix('[') {
-        return inside.split_once(']')?.0.parse::<IpAddr>().ok();
+        return inside.split_once(']')?.0.parse::<IpAddr>().ok().map(|address| address.to_canonical());
     }
     text.rsplit_once(':')?.0.parse::<std::net::Ipv4Addr>().ok().map(IpAddr::V4)
 }

@@ -1,6 +1,6 @@
 //! Fields that are for one hop only (RFC 9110 §7.6.1), and what they say.
 
-use super::{Fields, Known, Version};
+use super::{Field, Fields, Known, Version};
 use crate::error::Kind;
 
 /// What a head says about its own connection, read once.
@@ -27,12 +27,15 @@ impl Options {
     /// `BadConnection` where `Connection` names a field that frames or routes the message (safety.md R6), `BadExpect`.
     pub fn of_request(version: Version, fields: &Fields) -> Result<Options, Kind> {
         let mut options = Options { keep_alive: version == Version::Http11, ..Options::default() };
-        let (mut upgrade, mut protocol, mut expects) = (false, false, 0);
+        let (mut upgrade, mut protocols, mut h2c, mut expects) = (false, 0, false, 0);
         for field in fields.iter() {
             match field.known {
                 Known::Connection => upgrade |= options.read_connection(field.value, true)?,
                 // RFC 7540's upgrade from HTTP/1.1 is gone (RFC 9113 §3.1) and was a way past proxies: never offered on.
-                Known::Upgrade => protocol = !tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"h2c")),
+                Known::Upgrade => {
+                    protocols += 1;
+                    h2c |= tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"h2c"));
+                }
                 Known::Te => {
                     options.te_trailers |= tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"trailers"))
                 }
@@ -46,7 +49,7 @@ impl Options {
                 _ => {}
             }
         }
-        options.upgrade = upgrade && protocol && version == Version::Http11;
+        options.upgrade = upgrade && protocols == 1 && !h2c && version == Version::Http11;
         // RFC 9110 §10.1.1: a 1.0 client cannot be told to go on.
         options.expect_continue &= version == Version::Http11;
         Ok(options)
@@ -110,9 +113,17 @@ pub(super) fn is_hop_by_hop(known: Known) -> bool {
     )
 }
 
+/// Drop the fields that `Connection` names. Those for one hop stay: they are left out when the head is written, and read before.
+pub(super) fn strip_listed(fields: &mut Fields) {
+    let listed = |field: &Field<'_>| !is_hop_by_hop(field.known) && is_listed(fields, field.name, field.known);
+    let mut dropped: Vec<bool> = fields.iter().map(|field| listed(&field)).collect();
+    dropped.reverse();
+    fields.retain(|_| !dropped.pop().unwrap_or_default());
+}
+
 /// Whether `Connection` names this field, and may: what identifies, authenticates or routes cannot be stripped on a client's
 /// word (safety.md R6, 135).
-pub(super) fn is_listed(fields: &Fields, name: &[u8], known: Known) -> bool {
+fn is_listed(fields: &Fields, name: &[u8], known: Known) -> bool {
     let protected = matches!(
         known,
         Known::Host

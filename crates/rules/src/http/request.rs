@@ -2,7 +2,7 @@
 
 use super::fields::Range;
 use super::framing::{self, Length};
-use super::{Fields, HeadLimits, Known, Options, Version, host, uri};
+use super::{Fields, HeadLimits, Known, Options, Version, hop, host, uri};
 use crate::error::Kind;
 use std::mem::MaybeUninit;
 use std::str;
@@ -146,6 +146,13 @@ impl RequestHead {
         };
         if self.fields.iter().any(|field| claims(field.known)) {
             self.fields.retain(|field| !claims(field.known));
+        }
+    }
+
+    /// Drop the fields that `Connection` names, before any filter adds its own of the same name (safety.md R6).
+    pub fn strip_listed(&mut self) {
+        if std::mem::take(&mut self.options.listed) {
+            hop::strip_listed(&mut self.fields);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::fields::Range;
 use super::framing::{self, Length};
 use super::request::trim;
-use super::{Fields, HeadLimits, Options, Version};
+use super::{Fields, HeadLimits, Options, Version, hop};
 use crate::error::Kind;
 use std::mem::MaybeUninit;
 
@@ -100,6 +100,13 @@ impl ResponseHead {
         self.declared = None;
         self.options = Options { keep_alive: true, ..Options::default() };
         self.reason = Range::default();
+    }
+
+    /// Drop the fields that `Connection` names, before any filter adds its own of the same name (safety.md R6).
+    pub fn strip_listed(&mut self) {
+        if std::mem::take(&mut self.options.listed) {
+            hop::strip_listed(&mut self.fields);
+        }
     }
 
     /// The origin's reason phrase; may be empty.

@@ -82,9 +82,15 @@ fn unescape(path: &[u8], to: &mut Vec<u8>) -> Result<(), Kind> {
             return Err(Kind::BadUri);
         };
         rest = rest.get(2..).unwrap_or_default();
+        let next = match rest {
+            [b'%', high, low, ..] => hex(high).zip(hex(low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
         match high << 4 | low {
-            // NUL ends strings, a backslash is a slash to some, C0 and C1 begin overlong forms of ASCII (safety.md 131).
-            0 | b'\\' | 0xc0 | 0xc1 => return Err(Kind::BadUri),
+            // NUL ends strings, a backslash is a slash to some; the others begin overlong forms of ASCII (safety.md 131).
+            0 | b'\\' | 0xc0 | 0xc1 | 0xf8.. => return Err(Kind::BadUri),
+            0xe0 if matches!(next, Some(0x80..=0x9f)) => return Err(Kind::BadUri),
+            0xf0 if matches!(next, Some(0x80..=0x8f)) => return Err(Kind::BadUri),
             byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') => to.push(byte),
             _ => to.extend_from_slice(&[b'%', HEX[usize::from(high)], HEX[usize::from(low)]]),
         }
@@ -112,6 +118,7 @@ fn resolve(path: &[u8]) -> Result<Vec<u8>, Kind> {
             }
             // `..;x` is a parent segment to servlet containers and a name to everybody else.
             [b'.', b';', ..] | [b'.', b'.', b';', ..] => return Err(Kind::BadUri),
+            segment if climbs(segment) => return Err(Kind::BadUri),
             segment => {
                 out.push(b'/');
                 out.extend_from_slice(segment);
@@ -126,6 +133,20 @@ fn resolve(path: &[u8]) -> Result<Vec<u8>, Kind> {
         out.push(b'/');
     }
     Ok(out)
+}
+
+/// Whether a reader that decodes `%2F` before it resolves dot segments would leave this segment downwards.
+fn climbs(mut segment: &[u8]) -> bool {
+    let dots = |part: &[u8]| matches!(part, b"." | b".." | [b'.', b';', ..] | [b'.', b'.', b';', ..]);
+    while let Some(at) = memchr::memmem::find(segment, b"%2F") {
+        let (part, behind) = segment.split_at(at);
+        let behind = behind.get(3..).unwrap_or_default();
+        if dots(part) || dots(behind) {
+            return true;
+        }
+        segment = behind;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -165,6 +186,13 @@ mod tests {
             ("/a%5c..", "!"),
             ("/a\\b", "!"),
             ("/%c0%ae", "!"),
+            ("/%e0%80%af", "!"),
+            ("/%f0%80%80%af", "!"),
+            ("/%e2%82%ac", "/%E2%82%AC"),
+            ("/x/..%2fadmin", "!"),
+            ("/x%2f..%2fadmin", "!"),
+            ("/x%2f..", "!"),
+            ("/group%2f..project", "/group%2F..project"),
             ("/a%", "!"),
             ("/a%4", "!"),
             ("/a%zz", "!"),

@@ -1,6 +1,6 @@
 //! Heads written anew from their parsed form (safety.md R1): what we add comes after what is for one hop was taken out (R6).
 
-use super::hop::{is_hop_by_hop, is_listed};
+use super::hop::is_hop_by_hop;
 use super::{Known, RequestHead, ResponseHead};
 
 /// How a written body is framed.
@@ -65,8 +65,7 @@ pub fn write_request(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<
             Known::XForwardedFor => true,
             known => is_hop_by_hop(known),
         };
-        let listed = || head.options.listed && is_listed(&head.fields, field.name, field.known);
-        if !(drop || listed()) {
+        if !drop {
             put(to, &[field.name, b": ", field.value, b"\r\n"]);
         }
     }
@@ -122,8 +121,7 @@ pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u
             Known::ContentLength => true,
             known => is_hop_by_hop(known),
         };
-        let listed = || head.options.listed && is_listed(&head.fields, field.name, field.known);
-        if !(drop || listed()) {
+        if !drop {
             put(to, &[field.name, b": ", field.value, b"\r\n"]);
         }
     }
@@ -272,6 +270,7 @@ mod tests {
         if !trusted {
             head.strip_identity();
         }
+        head.strip_listed();
         let identity = Identity::new("192.0.2.1", "http", Some(80));
         let lines = RequestLines {
             host: HostLine::Keep("fallback"),

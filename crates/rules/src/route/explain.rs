@@ -62,6 +62,10 @@ pub fn explain(
         return Ok(answer);
     }
     let entry = Entry::new(listener, request, peer, &head);
+    if !entry.trusted {
+        head.strip_identity();
+    }
+    head.strip_listed();
     let route = {
         let view = entry.view(&head);
         let found = table.find(&view, index);

@@ -71,12 +71,16 @@ pub(crate) struct H1 {
     source: Source,
     sink: Sink,
     write_by: Tick,
+    /// Bytes that were written when `write_by` was set.
+    write_mark: u64,
     /// The client's version, and whether it asked for HEAD.
     peer: Version,
     to_head: bool,
     /// Whether the connection goes on behind this message.
     pub(crate) persistent: bool,
     half_closed: bool,
+    /// The response was cut: there is nothing to hang up politely for.
+    pub(crate) aborted: bool,
     /// The peer said `TE: trailers` (RFC 9110 §6.5.1); no origin does.
     takes_trailers: bool,
     /// Where in all that was ever written the response head begins.
@@ -104,10 +108,12 @@ impl H1 {
             source,
             sink: Sink::default(),
             write_by: NEVER,
+            write_mark: 0,
             peer: Version::Http11,
             to_head: false,
             persistent: true,
             half_closed: false,
+            aborted: false,
             takes_trailers: false,
             head_at: None,
         }
@@ -120,6 +126,8 @@ impl H1 {
         head: &mut RequestHead,
         limits: &HeadLimits,
     ) -> Poll<Result<Option<()>, Kind>> {
+        // What the request before said holds no longer, not even for a refusal.
+        (self.peer, self.to_head) = (Version::Http11, false);
         let Some((start, end)) = ready!(self.poll_head(cx, limits))? else { return Poll::Ready(Ok(None)) };
         let bytes = self.wire.input().get(start..end).unwrap_or_default();
         let parsed = head.parse(bytes, limits);
@@ -160,16 +168,18 @@ impl H1 {
         loop {
             let input = self.wire.input();
             if !input.is_empty() {
-                match self.scan.advance(input)? {
+                // What lies beyond the limit is not looked at, so that the verdict does not depend on how much came at once.
+                let most = limits.bytes + if input.starts_with(b"\r\n") { 2 } else { 0 };
+                match self.scan.advance(input.get(..most).unwrap_or(input))? {
                     Scanned::Head { start, end } if end - start <= limits.bytes => {
                         return Poll::Ready(Ok(Some((start, end))));
                     }
                     Scanned::Head { .. } => return Poll::Ready(Err(Kind::HeadTooLarge)),
-                    Scanned::Partial => self.judge_partial(limits)?,
+                    Scanned::Partial => self.judge_partial(limits, most)?,
                 }
             }
             let had = self.wire.input().len();
-            match ready!(self.wire.poll_fill(cx, limits.bytes + 1, false)) {
+            match ready!(self.wire.poll_fill(cx, limits.bytes + 3, false)) {
                 Ok(0) if had == 0 => return Poll::Ready(Ok(None)),
                 Ok(0) => return Poll::Ready(Err(Kind::ClientClosed)),
                 Ok(_) => {}
@@ -183,14 +193,14 @@ impl H1 {
     }
 
     /// Refuse early what can only become wrong: no later byte changes it.
-    fn judge_partial(&self, limits: &HeadLimits) -> Result<(), Kind> {
+    fn judge_partial(&self, limits: &HeadLimits, most: usize) -> Result<(), Kind> {
         let input = self.wire.input();
         let first = input.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
         // A start line begins with a token (RFC 9110 §5.6.2); a TLS record or a binary protocol does not.
         if first.is_some_and(|byte| !byte.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~".contains(byte)) {
             return Err(Kind::BadHead);
         }
-        if input.len() > limits.bytes { Err(self.too_large(limits)) } else { Ok(()) }
+        if input.len() > most { Err(self.too_large(limits)) } else { Ok(()) }
     }
 
     fn too_large(&self, limits: &HeadLimits) -> Kind {
@@ -224,8 +234,13 @@ impl H1 {
 
     /// A body framed like this goes out next.
     pub(crate) fn begin_body(&mut self, framing: BodyFraming) {
-        self.sink =
-            Sink { chunked: framing == BodyFraming::Chunked, silent: framing == BodyFraming::None, owed: 0, sent: 0 };
+        self.sink = Sink {
+            chunked: framing == BodyFraming::Chunked,
+            silent: framing == BodyFraming::None,
+            ends_with_connection: framing == BodyFraming::UntilClose,
+            owed: 0,
+            sent: 0,
+        };
         self.write_by = NEVER;
     }
 
@@ -302,6 +317,14 @@ impl Downstream for H1 {
 
     fn close_after(&mut self) {
         self.persistent = false;
+    }
+
+    fn abort(&mut self) {
+        self.persistent = false;
+        self.aborted = true;
+        if self.sink.ends_with_connection {
+            self.wire.stream().break_off();
+        }
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -18,6 +18,8 @@ pub(super) struct Sink {
     pub(super) chunked: bool,
     /// A body that may not be sent (HEAD, 204, 304).
     pub(super) silent: bool,
+    /// Nothing but the end of the connection ends it.
+    pub(super) ends_with_connection: bool,
     /// Bytes of the open chunk that are still to be written.
     pub(super) owed: usize,
     pub(super) sent: u64,
@@ -93,7 +95,8 @@ impl H1 {
     /// While nothing can be written: check patience.
     fn wait_for_room<T>(&mut self) -> Poll<Result<T, Kind>> {
         let clock = self.alarm.clock();
-        if self.write_by == NEVER {
+        if self.write_by == NEVER || self.write_mark != self.wire.bytes_out {
+            self.write_mark = self.wire.bytes_out;
             self.write_by = clock.after(self.waits.write);
         }
         if clock.now() >= self.write_by {

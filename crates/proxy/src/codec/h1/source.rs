@@ -39,12 +39,12 @@ pub(super) enum Coding {
 }
 
 impl Source {
-    fn is_too_slow(&self, now: Tick) -> bool {
+    fn is_too_slow(&self, now: Tick, just_came: u64) -> bool {
         let ticks = now.saturating_sub(self.since);
         let millis = u128::from(ticks) * TICK.as_millis();
         self.rate > 0
             && millis > RATE_GRACE.as_millis()
-            && u128::from(self.received) * 1000 < u128::from(self.rate) * millis
+            && u128::from(self.received + just_came) * 1000 < u128::from(self.rate) * millis
     }
 }
 
@@ -59,7 +59,7 @@ impl H1 {
         match self.wire.poll_fill(cx, LARGE, bulk) {
             Poll::Ready(Ok(count)) => {
                 self.source.read_by = clock.after(self.waits.body);
-                if self.source.is_too_slow(clock.now()) {
+                if self.source.is_too_slow(clock.now(), count as u64) {
                     return Poll::Ready(Err(Kind::BodyTooSlow));
                 }
                 Poll::Ready(Ok(count))
