@@ -201,6 +201,10 @@ impl<'a> Story<'a> {
             down.close_after();
             up.persistent = false;
         }
+        if request.options.expect_continue && !self.continued && response.status >= 400 {
+            // The endpoint did not ask for the body: what it gets of it, it may take for a request.
+            up.persistent = false;
+        }
         self.relay(down, &mut up, &mut upload, request, response).await?;
         self.finish(down, up, &upload, settings);
         Ok(())
@@ -320,6 +324,7 @@ impl<'a> Story<'a> {
                         if interim > u32::from(settings.plan.limits.interim) {
                             return Poll::Ready(Err(Kind::ResponseTooLarge));
                         }
+                        self.continued |= response.status == 100;
                         down.interim(response);
                     }
                     Poll::Ready(Ok(Some(()))) => return Poll::Ready(Ok(())),

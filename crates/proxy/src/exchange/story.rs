@@ -31,6 +31,8 @@ pub(crate) struct Story<'a> {
     pub(crate) status: u16,
     pub(crate) error: Option<Kind>,
     pub(crate) upgraded: bool,
+    /// The endpoint asked for the body that the client offered.
+    pub(super) continued: bool,
     /// Bytes written before, then those of this exchange.
     pub(crate) bytes_out: u64,
     /// Those of them that are content.
@@ -77,6 +79,7 @@ impl<'a> Story<'a> {
             status: 0,
             error: None,
             upgraded: false,
+            continued: false,
             bytes_out: down.written(),
             body_out: 0,
             total_by: NEVER,
