@@ -284,7 +284,7 @@ impl<'a> Story<'a> {
         let Some(settings) = self.upstream else { return Err(Kind::Internal.into()) };
         let clock = &self.exchange.worker.clock;
         let wait = self.route.and_then(|route| route.plan.timeouts.head).unwrap_or(settings.plan.timeouts.head);
-        let to_head = request.method() == "HEAD";
+        let to_head = request.is_head();
         let (mut head_by, mut interim, mut broken) = (NEVER, 0u32, None);
         // A client that waits to be told to go on is not late with its body; the endpoint is with its answer.
         let mut waiting = request.options.expect_continue.then(|| clock.now());

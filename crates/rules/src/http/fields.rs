@@ -92,13 +92,10 @@ impl Known {
             return Known::Other;
         }
         let (from, to) = (usize::from(STARTS[name.len()]), usize::from(STARTS[name.len() + 1]));
-        let first = name.first().map(u8::to_ascii_lowercase);
-        for (text, known) in NAMES.get(from..to).unwrap_or_default() {
-            if first == text.as_bytes().first().copied() && name.eq_ignore_ascii_case(text.as_bytes()) {
-                return *known;
-            }
-        }
-        Known::Other
+        // No token character but a letter becomes another of these names' characters by this bit.
+        let same = |text: &str| name.iter().zip(text.as_bytes()).all(|(have, want)| have | 0x20 == *want);
+        let found = NAMES.get(from..to).unwrap_or_default().iter().find(|(text, _)| same(text));
+        found.map_or(Known::Other, |(_, known)| *known)
     }
 }
 

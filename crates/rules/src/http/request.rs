@@ -173,7 +173,28 @@ impl RequestHead {
 
     /// Whether the method is known to be safe to send twice (RFC 9110 §9.2.2).
     pub fn is_idempotent(&self) -> bool {
-        matches!(self.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
+        matches!(self.method_bytes(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
+    }
+
+    pub(super) fn method_bytes(&self) -> &[u8] {
+        self.method.of(&self.fields.bytes)
+    }
+
+    pub(super) fn host_bytes(&self) -> &[u8] {
+        self.host.of(&self.fields.bytes)
+    }
+
+    pub(super) fn path_bytes(&self) -> &[u8] {
+        self.path.of(&self.fields.bytes)
+    }
+
+    pub(super) fn query_bytes(&self) -> Option<&[u8]> {
+        self.query.map(|range| range.of(&self.fields.bytes))
+    }
+
+    /// Whether only the head of the answer is asked for.
+    pub fn is_head(&self) -> bool {
+        self.method_bytes() == b"HEAD"
     }
 
     fn text(&self, range: Range) -> &str {

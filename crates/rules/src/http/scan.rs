@@ -1,9 +1,9 @@
 //! Finding the end of a head as its bytes come in, without reading a byte twice.
 
 use crate::error::Kind;
-use memchr::memchr2_iter;
+use memchr::memchr_iter;
 
-/// Looks for the blank line that ends a head. Line ends are judged as they come, so that a verdict never depends on how the
+/// Looks for the blank line that ends a head; a lone CR in a whole head is left to the parser. Line ends are judged as they come, so that a verdict never depends on how the
 /// bytes were split (safety.md R12) and a slow sender cannot make us parse again and again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadScan {
@@ -33,36 +33,28 @@ impl HeadScan {
     /// Look at `bytes`, which begin where they began on the last call and may have grown.
     ///
     /// # Errors
-    /// `BadHead` for a CR or LF that is alone, and for more than one empty line before the start line.
+    /// `BadHead` for an LF that is alone, a CR that is alone in a head that is not whole, and for more than one empty line before the start line.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<Scanned, Kind> {
-        let mut skip = self.seen;
-        for offset in memchr2_iter(b'\r', b'\n', bytes.get(self.seen..).unwrap_or_default()) {
+        for offset in memchr_iter(b'\n', bytes.get(self.seen..).unwrap_or_default()) {
             let at = self.seen + offset;
-            if at < skip {
-                continue;
+            if at == self.line || bytes.get(at - 1) != Some(&b'\r') {
+                return Err(Kind::BadHead);
             }
-            match (bytes.get(at), bytes.get(at + 1)) {
-                (Some(b'\r'), Some(b'\n')) => {}
-                (Some(b'\r'), None) => {
-                    self.seen = at;
-                    return Ok(Scanned::Partial);
-                }
-                _ => return Err(Kind::BadHead),
-            }
-            let (empty, next) = (at == self.line, at + 2);
-            skip = next;
+            let (empty, next) = (at - 1 == self.line, at + 1);
             self.line = next;
             if !empty {
                 self.lines += 1;
             } else if self.lines > 0 {
-                let start = if bytes.first() == Some(&b'\r') { 2 } else { 0 };
+                let start = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
                 return Ok(Scanned::Head { start, end: next });
-            } else if at > 0 {
+            } else if self.line > 2 {
                 return Err(Kind::BadHead);
             }
         }
+        let unseen = bytes.get(self.seen.saturating_sub(1)..).unwrap_or_default();
         self.seen = bytes.len();
-        Ok(Scanned::Partial)
+        // In a whole head the parser finds it, with the same verdict; what is not whole might never become so.
+        if has_lone_cr(unseen) { Err(Kind::BadHead) } else { Ok(Scanned::Partial) }
     }
 
     /// Whether the start line is whole.
@@ -71,13 +63,26 @@ impl HeadScan {
     }
 }
 
+/// Whether there is a CR without its LF. The last byte may yet get one.
+fn has_lone_cr(bytes: &[u8]) -> bool {
+    memchr_iter(b'\r', bytes).any(|at| bytes.get(at + 1).is_some_and(|&next| next != b'\n'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Scan, then what a parser says of a lone CR.
+    fn judge(scan: &mut HeadScan, bytes: &[u8]) -> Result<Scanned, Kind> {
+        match scan.advance(bytes)? {
+            Scanned::Head { start, end } if has_lone_cr(&bytes[start..end]) => Err(Kind::BadHead),
+            scanned => Ok(scanned),
+        }
+    }
+
     fn whole(bytes: &[u8]) -> Result<Scanned, Kind> {
-        HeadScan::default().advance(bytes)
+        judge(&mut HeadScan::default(), bytes)
     }
 
     #[test]
@@ -96,15 +101,15 @@ mod tests {
             let bytes = text.as_bytes();
             let cut = cut.min(bytes.len());
             let mut scan = HeadScan::default();
-            let mut verdict = scan.advance(&bytes[..cut]);
+            let mut verdict = judge(&mut scan, &bytes[..cut]);
             if verdict == Ok(Scanned::Partial) {
-                verdict = scan.advance(bytes);
+                verdict = judge(&mut scan, bytes);
             }
             prop_assert_eq!(verdict, whole(bytes));
             let mut scan = HeadScan::default();
             let mut verdict = Ok(Scanned::Partial);
             for end in 0..=bytes.len() {
-                verdict = scan.advance(&bytes[..end]);
+                verdict = judge(&mut scan, &bytes[..end]);
                 if verdict != Ok(Scanned::Partial) {
                     break;
                 }

@@ -45,13 +45,13 @@ pub struct RequestLines<'a> {
 /// Append `head` as an HTTP/1.1 request.
 pub fn write_request(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>) {
     to.reserve(head.fields.bytes.len() + lines.identity.lines.len() + 128);
-    put(to, &[head.method().as_bytes(), b" ", head.path().as_bytes()]);
-    if let Some(query) = head.query() {
-        put(to, &[b"?", query.as_bytes()]);
+    put(to, &[head.method_bytes(), b" ", head.path_bytes()]);
+    if let Some(query) = head.query_bytes() {
+        put(to, &[b"?", query]);
     }
     put(to, &[b" HTTP/1.1\r\nhost: "]);
     match lines.host {
-        HostLine::Keep(_) if !head.host().is_empty() => {
+        HostLine::Keep(_) if !head.host_bytes().is_empty() => {
             write_authority(head, to);
         }
         HostLine::Keep(host) | HostLine::Set(host) => put(to, &[host.as_bytes()]),
@@ -182,7 +182,7 @@ fn write_identity(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>
     } else {
         put(to, &[&identity.lines]);
     }
-    if !known(Known::XForwardedHost) && !head.host().is_empty() {
+    if !known(Known::XForwardedHost) && !head.host_bytes().is_empty() {
         put(to, &[b"x-forwarded-host: "]);
         write_authority(head, to);
         put(to, &[b"\r\n"]);
@@ -191,7 +191,7 @@ fn write_identity(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>
 }
 
 fn write_authority(head: &RequestHead, to: &mut Vec<u8>) {
-    put(to, &[head.host().as_bytes()]);
+    put(to, &[head.host_bytes()]);
     if let Some(port) = head.port() {
         put(to, &[b":", itoa::Buffer::new().format(port).as_bytes()]);
     }

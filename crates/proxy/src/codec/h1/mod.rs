@@ -135,7 +135,7 @@ impl H1 {
         self.wire.consume(end);
         parsed?;
         self.peer = head.version;
-        self.to_head = head.method() == "HEAD";
+        self.to_head = head.is_head();
         self.takes_trailers = head.options.te_trailers;
         self.persistent = head.options.keep_alive;
         Poll::Ready(Ok(Some(())))
