@@ -99,6 +99,23 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Whether the field says who the client is, or how it came here: believed only from trusted proxies (safety.md 134).
+    pub fn is_identity(self) -> bool {
+        matches!(
+            self,
+            Known::Forwarded
+                | Known::XForwardedFor
+                | Known::XForwardedHost
+                | Known::XForwardedPort
+                | Known::XForwardedPrefix
+                | Known::XForwardedProto
+                | Known::XRealIp
+                | Known::XRequestId
+        )
+    }
+}
+
 /// One field as seen in [`Fields`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {

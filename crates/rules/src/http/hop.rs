@@ -124,22 +124,9 @@ pub(super) fn strip_listed(fields: &mut Fields) {
 /// Whether `Connection` names this field, and may: what identifies, authenticates or routes cannot be stripped on a client's
 /// word (safety.md R6, 135).
 fn is_listed(fields: &Fields, name: &[u8], known: Known) -> bool {
-    let protected = matches!(
-        known,
-        Known::Host
-            | Known::ContentLength
-            | Known::TransferEncoding
-            | Known::Cookie
-            | Known::Via
-            | Known::Forwarded
-            | Known::XForwardedFor
-            | Known::XForwardedHost
-            | Known::XForwardedPort
-            | Known::XForwardedPrefix
-            | Known::XForwardedProto
-            | Known::XRealIp
-            | Known::XRequestId
-    ) || name.eq_ignore_ascii_case(b"authorization");
+    let routes =
+        matches!(known, Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Cookie | Known::Via);
+    let protected = routes || known.is_identity() || name.eq_ignore_ascii_case(b"authorization");
     !protected
         && fields.all_known(Known::Connection).any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case(name)))
 }

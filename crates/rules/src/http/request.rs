@@ -131,21 +131,8 @@ impl RequestHead {
 
     /// Forget what a client that is not believed says of itself (safety.md 134).
     pub fn strip_identity(&mut self) {
-        let claims = |known: Known| {
-            matches!(
-                known,
-                Known::Forwarded
-                    | Known::XForwardedFor
-                    | Known::XForwardedHost
-                    | Known::XForwardedPort
-                    | Known::XForwardedPrefix
-                    | Known::XForwardedProto
-                    | Known::XRealIp
-                    | Known::XRequestId
-            )
-        };
-        if self.fields.iter().any(|field| claims(field.known)) {
-            self.fields.retain(|field| !claims(field.known));
+        if self.fields.iter().any(|field| field.known.is_identity()) {
+            self.fields.retain(|field| !field.known.is_identity());
         }
     }
 
