@@ -122,5 +122,6 @@ def test_closing_leaves_nothing(admin: AdminListener, controller: Controller, co
     controller.reload()
     get(admin.address, "/status")
     admin.close()
-    assert set(os.listdir("/proc/self/fd")) == before
+    # What earlier tests left to be collected may go meanwhile; nothing may come.
+    assert set(os.listdir("/proc/self/fd")) <= before
     assert not [thread for thread in threading.enumerate() if thread.name == "penstock-admin"]

@@ -134,7 +134,9 @@ def test_closing_leaves_nothing(place: Path) -> None:
     ask(place, {"command": "x"})
     opened.close()
     assert not place.exists()
-    assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    # What earlier tests left to be collected may go meanwhile; nothing may come.
+    assert set(os.listdir("/proc/self/fd")) <= before[0]
+    assert threading.active_count() <= before[1]
 
 
 def test_nobody_there_is_said_plainly(place: Path) -> None:
