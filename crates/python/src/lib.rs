@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use serde_json::json;
 use std::time::Duration;
 
-/// Of the data plane alone; Python keeps its own. It measures better than the system's on connection churn.
+/// Of the data plane alone; Python keeps its own.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
