@@ -56,8 +56,8 @@ bench: build ## Measure side by side with the peers that are installed (make deb
 	$(CARGO) build --quiet --release --locked -p penstock-bench
 	$(BIN)/python -m bench $(ARGS)
 
-safety: build ## Run the catalogue of attacks and faults as far as it is built
-	$(BIN)/python -m pytest tests/wire $(ARGS)
+safety: build ## Run the catalogue of attacks and faults and print its table
+	$(BIN)/python -m pytest --safety $(ARGS)
 
 wheel: $(VENV)/.installed ## Build the abi3 wheel and try it in an empty environment
 	$(BIN)/maturin build --quiet --release --out dist
