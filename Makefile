@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CARGO ?= cargo
 ARGS ?=
+ROWS ?= P1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-rust test-python lint fmt bench safety wheel debian clean
+.PHONY: help build run test test-rust test-python lint fmt bench compare safety wheel debian clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +56,11 @@ fmt: $(VENV)/.installed ## Format both languages
 bench: build ## Measure side by side with the peers that are installed (make debian)
 	$(CARGO) build --quiet --release --locked -p penstock-bench
 	$(BIN)/python -m bench $(ARGS)
+
+compare: build ## Measure this tree beside BASE=REVISION, ROWS=P1,P14 (ARGS="--calls --instructions")
+	@test -n "$(BASE)" || { echo 'make compare BASE=REVISION'; exit 2; }
+	$(CARGO) build --quiet --release --locked -p penstock-bench
+	$(BIN)/python -m bench.compare $(BASE) --rows $(ROWS) $(ARGS)
 
 safety: build ## Run the catalogue of attacks and faults and print its table
 	$(BIN)/python -m pytest --safety $(ARGS)

@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> int:
         readme.rewrite(ROOT / "README.md", options.out / "latest.json")
         return 0
     try:
-        _build()
+        build_programs()
         results = _measure(_settings(options), options.rows)
     except BenchError as error:
         say(f"bench: {error}")
@@ -61,7 +61,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return replace(settings, **chosen)
 
 
-def _build() -> None:
+def build_programs() -> None:
     """Builds the bench's own programs; one that is up to date costs nothing."""
     try:
         subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "penstock-bench"], cwd=ROOT, check=True)

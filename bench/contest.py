@@ -1,4 +1,4 @@
-"""CPU time per request of several contenders, interleaved: A B C, A B C. The heart of the rows that wrk drives."""
+"""CPU time per request of several contenders, interleaved: A B C, C B A. The heart of the rows that wrk drives."""
 
 import http.client
 import sys
@@ -50,7 +50,8 @@ def contest(stand: Stand, result: Result, contenders: list[Contender]) -> Result
     with ExitStack() as running:
         line = _line_up(stand, result, contenders, running)
         for round_ in range(stand.settings.rounds):
-            for contender, figure, peer in list(line):
+            # There and back: whatever drifts within a round meets nobody always first.
+            for contender, figure, peer in line[:: -1 if round_ % 2 else 1]:
                 say(f"{result.row} round {round_ + 1}/{stand.settings.rounds}: {figure.label}")
                 try:
                     _sample(stand, contender, figure, peer)

@@ -1,6 +1,7 @@
 """What a row brings home: samples, medians, ratios and verdicts. Pure, and the whole of what the JSON holds."""
 
 from dataclasses import asdict, dataclass, field
+from math import comb
 from statistics import median
 from typing import Any
 
@@ -110,8 +111,30 @@ def ratio(ours: Figure | None, theirs: Figure | None) -> float | None:
     """
     if ours is None or theirs is None:
         return None
-    pairs = [mine / other for mine, other in zip(ours.samples, theirs.samples, strict=False) if other > 0]
-    return median(pairs) if pairs else None
+    each = ratios(ours, theirs)
+    return median(each) if each else None
+
+
+def ratios(ours: Figure, theirs: Figure) -> list[float]:
+    """The ratio of each round."""
+    return [mine / other for mine, other in zip(ours.samples, theirs.samples, strict=False) if other > 0]
+
+
+def interval(samples: list[float]) -> tuple[float, float, float]:
+    """The median, and between what it lies with 95 % confidence.
+
+    From the order of the samples alone: each lies above the true median or below it like a coin, whatever its
+    distribution. Few samples cannot tell, then it is all of them.
+    """
+    ordered = sorted(samples)
+    total = 2 ** len(ordered)
+    below = cut = 0
+    for place in range(len(ordered) // 2):
+        below += comb(len(ordered), place)
+        if below * 40 > total:
+            break
+        cut = place
+    return median(ordered), ordered[cut], ordered[-1 - cut]
 
 
 def better(*figures: Figure | None) -> Figure | None:

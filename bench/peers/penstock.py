@@ -5,6 +5,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from bench.builds import Build
 from bench.peers.base import POOL, Peer, Scenario
 
 # Every tenth route asks for a host, so that both kinds of tests are on the way to the last one.
@@ -16,7 +17,15 @@ class Penstock(Peer):
 
     name = "penstock"
 
+    def __init__(self, build: Build | None = None, under: tuple[str, ...] = ()) -> None:
+        """`build`: another than the installed one. `under`: the command that runs it, with its arguments."""
+        self.name = build.name if build else Penstock.name
+        self._build = build
+        self._under = under
+
     def absent(self) -> str | None:
+        if self._build:
+            return None
         try:
             found = importlib.util.find_spec("penstock._native")
         except ModuleNotFoundError:
@@ -32,7 +41,8 @@ class Penstock(Peer):
     def prepare(self, folder: Path, port: int, origin: int, scenario: Scenario) -> list[str]:
         target = folder / "penstock.toml"
         target.write_text(self.configuration(folder, port, origin, scenario))
-        return [sys.executable, "-m", "penstock", "run", "-c", str(target)]
+        path = [f"PYTHONPATH={self._build.path}"] if self._build else []
+        return ["env", *path, *self._under, sys.executable, "-m", "penstock", "run", "-c", str(target)]
 
     def configuration(self, folder: Path, port: int, origin: int, scenario: Scenario) -> str:
         """The file for a scenario, also for a later reload."""

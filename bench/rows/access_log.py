@@ -27,11 +27,11 @@ def access_log(stand: Stand) -> Result:
         result,
         [
             Contender(Penstock(), variant="no log"),
-            _logging(stand, Penstock()),
-            _logging(stand, Nginx()),
+            logging(stand, Penstock()),
+            logging(stand, Nginx()),
             # nginx's default writes each record by itself; collecting them is what its users turn on for speed.
-            _logging(stand, Nginx("buffer=64k flush=1s"), BUFFERED),
-            _logging(stand, HAProxy()),
+            logging(stand, Nginx("buffer=64k flush=1s"), BUFFERED),
+            logging(stand, HAProxy()),
         ],
     )
     ours = result.find("penstock")
@@ -42,7 +42,9 @@ def access_log(stand: Stand) -> Result:
     return result
 
 
-def _logging(stand: Stand, peer: Peer, variant: str = "") -> Contender:
+def logging(stand: Stand, peer: Peer, variant: str = "") -> Contender:
+    """A peer that keeps a record, counted after each load."""
+
     def after(running: Running, requests: int) -> None:
         _count(running.access_log, requests, stand.settings.connections)
 

@@ -3,7 +3,7 @@
 from bench import check
 from bench.contest import Contender, contest
 from bench.figures import Result
-from bench.peers import ALL, HAProxy, Nginx, Penstock, Scenario
+from bench.peers import ALL, HAProxy, Nginx, Peer, Penstock, Scenario
 from bench.peers.penstock import prefix_of
 from bench.stand import Running, Stand
 
@@ -25,7 +25,7 @@ def many_routes(stand: Stand) -> Result:
     """P2: the last of many routes matches, headers are edited, endpoints are probed; against its own P1."""
     result = Result("P2", "The same with many routes, header edits and health checks")
     contenders = [Contender(Penstock(), variant="1 route")]
-    contenders += [_late_route(count) for count in MANY]
+    contenders += [late_route(Penstock(), count) for count in MANY]
     contest(stand, result, contenders)
     base = result.find("penstock", "1 route")
     for count in MANY:
@@ -41,7 +41,7 @@ def churn(stand: Stand) -> Result:
         result,
         [
             # The null relay is no limit here: it opens a connection to the origin for each of the client's.
-            Contender(peer, headers=("Connection: close",), right=lambda running: check.churn(running.port))
+            churning(peer)
             for peer in (Penstock(), Nginx(), HAProxy())
         ],
     )
@@ -51,7 +51,13 @@ def churn(stand: Stand) -> Result:
     return result
 
 
-def _late_route(count: int) -> Contender:
+def churning(peer: Peer) -> Contender:
+    """Every request on a connection of its own."""
+    return Contender(peer, headers=("Connection: close",), right=lambda running: check.churn(running.port))
+
+
+def late_route(peer: Peer, count: int) -> Contender:
+    """The last of many routes, with edits and probes."""
     path = prefix_of(count - 1) + "/item"
 
     def right(running: Running) -> None:
@@ -59,7 +65,7 @@ def _late_route(count: int) -> Contender:
         check.edits(running.port, path)
 
     scenario = Scenario(routes=count, edits=True, health_check=True)
-    return Contender(Penstock(), scenario, _routes(count), path, right=right)
+    return Contender(peer, scenario, _routes(count), path, right=right)
 
 
 def _routes(count: int) -> str:

@@ -1,5 +1,5 @@
 import pytest
-from bench.figures import Figure, Result, Verdict, better, ratio
+from bench.figures import Figure, Result, Verdict, better, interval, ratio
 
 
 def figure(peer: str, *samples: float, variant: str = "") -> Figure:
@@ -57,3 +57,14 @@ def test_a_result_finds_only_what_was_measured():
     assert result.find("b", "v") is not None
     result.compare(None, result.find("b", "v"), "b", 1.0)
     assert result.as_json()["verdicts"] == [{"what": "to b", "value": None, "limit": 1.0, "unit": "×", "met": None}]
+
+
+def test_the_interval_of_a_median_is_found_by_counting():
+    # The tables of the sign test: of 15 samples, the 4th and the 12th.
+    assert interval([15, *range(1, 15)]) == (8, 4, 12)
+    assert interval([float(number) for number in range(1, 21)]) == (10.5, 6, 15)
+
+
+def test_few_samples_tell_nothing_but_themselves():
+    assert interval([3, 1, 2]) == (2, 1, 3)
+    assert interval([7]) == (7, 7, 7)

@@ -1,0 +1,86 @@
+"""What a request makes a proxy do, counted and not timed: system calls (`strace`) and instructions (`callgrind`).
+
+Neither depends on the machine's neighbours. Both slow the proxy down, which then finds more to do at each wake-up: good
+for comparing two builds, not for a figure of its own.
+"""
+
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from bench import wrk
+from bench.contest import Contender
+from bench.launch import BenchError, Program, wait_until
+from bench.stand import Running, Stand
+
+SECONDS = 3
+PATIENCE = 30.0
+# Collecting begins when it is asked for: the start of Python is not of interest.
+CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out")
+
+
+def missing(program: str) -> str | None:
+    """Why nothing can be counted with a program, or nothing."""
+    return None if shutil.which(program) else f"{program} is not installed (Debian: apt install {program})"
+
+
+def system_calls(stand: Stand, contender: Contender) -> dict[str, float]:
+    """System calls of a request by name; what is rarer than one in a hundred requests is left out."""
+    with stand.serving(contender.peer, contender.scenario) as running:
+        contender.right(running)
+        _drive(stand, contender, running, 1)
+        report = running.folder / "strace"
+        command = ["strace", "-f", "-c", "-U", "calls,name", "-o", str(report), "-p", str(running.program.pid)]
+        tracer = Program(command, stand.client_core, running.folder, "tracer")
+        try:
+            wait_until(lambda: "attached" in tracer.log.read_text(), PATIENCE, f"strace attaches ({tracer.log})")
+            requests = _drive(stand, contender, running, SECONDS)
+        finally:
+            # It lets go of the proxy and prints its table.
+            tracer.popen.send_signal(signal.SIGINT)
+            tracer.popen.wait(PATIENCE)
+        counts = calls_in(report.read_text())
+    return {name: count / requests for name, count in counts.most_common() if count * 100 >= requests}
+
+
+def instructions(stand: Stand, contender: Contender) -> float:
+    """Instructions in user space of a request, from callgrind."""
+    with stand.serving(contender.peer, contender.scenario) as running:
+        contender.right(running)
+        _control(running, "--instr=on")
+        _drive(stand, contender, running, 1)
+        _control(running, "--zero")
+        requests = _drive(stand, contender, running, SECONDS)
+        _control(running, "--dump")
+        dump = running.folder / "callgrind.out.1"
+        wait_until(lambda: dump.exists() and "totals:" in dump.read_text(), PATIENCE, "callgrind writes its counts")
+        return instructions_in(dump) / requests
+
+
+def calls_in(report: str) -> Counter[str]:
+    """The counts of a table of `strace -c -U calls,name`."""
+    rows = re.findall(r"^\s*(\d+) ([a-z_]\w*)$", report, re.MULTILINE)
+    return Counter({name: int(count) for count, name in rows if name != "total"})
+
+
+def instructions_in(dump: Path) -> int:
+    """The sum at the end of a dump of callgrind."""
+    found = re.search(r"^totals: (\d+)$", dump.read_text(), re.MULTILINE)
+    if not found:
+        raise BenchError(f"{dump} holds no sum")
+    return int(found[1])
+
+
+def _drive(stand: Stand, contender: Contender, running: Running, seconds: int) -> int:
+    url = running.url + contender.path
+    return wrk.drive(url, stand.settings.connections, seconds, contender.headers).requests
+
+
+def _control(running: Running, order: str) -> None:
+    command = ["callgrind_control", order, str(running.program.pid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    if done.returncode or "Error" in done.stdout:
+        raise BenchError(f"callgrind_control {order}: {(done.stdout + done.stderr).strip()[-200:]}")
