@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +41,7 @@ class Program:
         `ControlError` if another process runs it.
         """
         controller = self.service.controller
+        _raise_descriptor_limit()
         commands = ControlSocket(self.control, Commands(controller, self.lifecycle)) if self.control else None
         watch = None
         try:
@@ -62,6 +65,13 @@ class Program:
 
     def _reload(self) -> None:
         self.lifecycle.order(Order.RELOAD)
+
+
+def _raise_descriptor_limit() -> None:
+    """Use what the system grants: the soft limit is low for programs that use select(2), which nothing here does."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def run(path: str | Path, *, watch: bool = False, control: str | Path | None = None) -> None:

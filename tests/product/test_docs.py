@@ -148,6 +148,19 @@ def test_every_metric_is_documented() -> None:
     assert documented == exposed
 
 
+def test_every_reason_of_a_refusal_is_documented() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("## Refusals")[2].partition("\n## ")[0]
+    documented = {
+        word
+        for row in re.findall(r"^\| (`.+?) \| \d{3} \|", text, re.MULTILINE)
+        for word in re.findall(r"`(\w+)`", row)
+    }
+    with penstock.Proxy(
+        {"listeners": {"web": {"bind": "127.0.0.1:0"}}, "routes": [{"respond": {"body": "x"}}]}
+    ) as proxy:
+        assert documented == set(proxy.stats().rejected)
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):

@@ -74,6 +74,8 @@ pub struct ListenerLimits {
     pub body_rate: u32,
     /// Open connections; one more is refused. `null`: no limit but the system's.
     pub connections: Option<u32>,
+    /// Open connections of one client address (IPv6: of one /64); one more is refused. `null`: no limit.
+    pub connections_per_client: Option<u32>,
     /// Requests on one connection, after which it is closed. `null`: no limit.
     pub requests: Option<u32>,
 }

@@ -19,17 +19,38 @@ pub(crate) struct Clock {
     began: Instant,
     now: Cell<Tick>,
     waits: RefCell<Vec<Wait>>,
+    /// Tasks that were told to make room and did not yet.
+    shedding: Cell<usize>,
     free: RefCell<Vec<usize>>,
 }
 
 struct Wait {
     until: Tick,
     waker: Option<Waker>,
+    rest: Rest,
 }
+
+/// Whether a task could be done without.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    Busy,
+    /// Nothing is under way on it since then.
+    Idle(Tick),
+    /// It was told to make room.
+    Shed,
+}
+
+const UNUSED: Wait = Wait { until: NEVER, waker: None, rest: Rest::Busy };
 
 impl Clock {
     pub(crate) fn new() -> Rc<Clock> {
-        Rc::new(Clock { began: Instant::now(), now: Cell::new(0), waits: RefCell::default(), free: RefCell::default() })
+        Rc::new(Clock {
+            began: Instant::now(),
+            now: Cell::new(0),
+            waits: RefCell::default(),
+            shedding: Cell::new(0),
+            free: RefCell::default(),
+        })
     }
 
     /// The current tick, at most one behind.
@@ -77,9 +98,36 @@ impl Clock {
         }
     }
 
+    /// Tell up to `count` idle tasks to end, those that are idle longest; how many were told.
+    pub(crate) fn shed(&self, count: usize) -> usize {
+        let mut waits = self.waits.borrow_mut();
+        let idle = waits.iter().enumerate().filter_map(|(place, wait)| match wait.rest {
+            Rest::Idle(since) if since <= self.now() => Some((since, place)),
+            _ => None,
+        });
+        let mut idle: Vec<(Tick, usize)> = idle.collect();
+        if idle.len() > count {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        for (_, place) in &idle {
+            if let Some(wait) = waits.get_mut(*place) {
+                wait.rest = Rest::Shed;
+                wait.waker.iter().for_each(Waker::wake_by_ref);
+            }
+        }
+        self.shedding.set(self.shedding.get() + idle.len());
+        idle.len()
+    }
+
+    /// How many were told so and did not end yet.
+    pub(crate) fn shedding(&self) -> usize {
+        self.shedding.get()
+    }
+
     /// A place to wait in, for one task.
     pub(crate) fn alarm(self: &Rc<Self>) -> Alarm {
-        let wait = Wait { until: NEVER, waker: None };
+        let wait = UNUSED;
         let mut waits = self.waits.borrow_mut();
         let place = match self.free.borrow_mut().pop() {
             Some(place) => {
@@ -123,6 +171,28 @@ impl Alarm {
         self.with(|wait| wait.until = NEVER);
     }
 
+    /// Nothing is under way since `since`: it may be told to make room.
+    pub(crate) fn rest(&self, since: Tick) {
+        self.with(|wait| {
+            if wait.rest == Rest::Busy {
+                wait.rest = Rest::Idle(since);
+            }
+        });
+    }
+
+    /// Whether it was told to make room.
+    pub(crate) fn is_shed(&self) -> bool {
+        self.clock.waits.borrow().get(self.place).is_some_and(|wait| wait.rest == Rest::Shed)
+    }
+
+    /// Something is under way again, or the end has come.
+    pub(crate) fn work(&self) {
+        if self.is_shed() {
+            self.clock.shedding.set(self.clock.shedding.get().saturating_sub(1));
+        }
+        self.with(|wait| wait.rest = Rest::Busy);
+    }
+
     fn with(&self, change: impl FnOnce(&mut Wait)) {
         if let Some(wait) = self.clock.waits.borrow_mut().get_mut(self.place) {
             change(wait);
@@ -132,7 +202,8 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.with(|wait| *wait = Wait { until: NEVER, waker: None });
+        self.work();
+        self.with(|wait| *wait = UNUSED);
         self.clock.free.borrow_mut().push(self.place);
     }
 }
@@ -172,5 +243,23 @@ mod tests {
         assert_eq!(fired(9000), 1);
         drop(alarm);
         assert_eq!(clock.alarm().place, 0);
+    }
+
+    #[test]
+    fn whoever_is_idle_longest_makes_room() {
+        let clock = Clock::new();
+        let alarms: Vec<Alarm> = (0..5).map(|_| clock.alarm()).collect();
+        for (alarm, since) in alarms.iter().zip([3, 1, 9, 2]) {
+            alarm.rest(since);
+        }
+        clock.now.set(5);
+        // The third is not idle yet, the fifth has work.
+        assert_eq!((clock.shed(2), clock.shedding()), (2, 2));
+        assert_eq!(alarms.iter().map(Alarm::is_shed).collect::<Vec<_>>(), [false, true, false, true, false]);
+        assert_eq!((clock.shed(9), clock.shed(9)), (1, 0));
+        alarms[1].work();
+        assert_eq!((clock.shedding(), alarms[1].is_shed()), (2, false));
+        drop(alarms);
+        assert_eq!(clock.shedding(), 0);
     }
 }

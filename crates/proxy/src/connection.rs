@@ -3,6 +3,7 @@
 //! While it waits, a connection is a small task without buffers. What it needs to serve requests (a burst) is made when the
 //! first byte comes, and given up when no further request follows soon.
 
+use crate::admit::Place;
 use crate::clock::{Alarm, NEVER, Tick};
 use crate::codec::Outgoing;
 use crate::codec::h1::{CLIENT, H1, Waits};
@@ -21,13 +22,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// How long a connection keeps its burst while it waits for a next request, and how many of a worker may at once.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGERING: usize = 512;
+/// A connection that never spoke is idle only after so long.
+const QUIET: Duration = Duration::from_secs(1);
 /// What a client may still send of a body that nobody wants, and how long that may take (safety.md R4).
 const UNWANTED: usize = 64 * 1024;
 const UNWANTED_WAIT: Duration = Duration::from_secs(1);
@@ -49,7 +51,8 @@ enum Rest {
 /// Serve a connection until it closes.
 pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
     let peer = accepted.peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    let origin = Open { origin: Origin { peer, port: accepted.port, listener: accepted.listener }, worker: &worker };
+    let place: Place = accepted.place;
+    let origin = Origin { peer, port: accepted.port, listener: Arc::clone(&place.listener) };
     let alarm = Rc::new(worker.clock.alarm());
     poll_fn(|cx| {
         alarm.register(cx);
@@ -59,10 +62,10 @@ pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
     let mut stream = accepted.stream;
     let mut served = 0;
     loop {
-        if !wait_for_request(&worker, &origin.origin, &stream, &alarm, served == 0).await {
+        if !wait_for_request(&worker, &origin, &stream, &alarm, served == 0).await {
             return;
         }
-        let burst = Box::pin(burst(&worker, &origin.origin, stream, Rc::clone(&alarm), &mut served));
+        let burst = Box::pin(burst(&worker, &origin, stream, Rc::clone(&alarm), &mut served));
         match Guarded(burst).await {
             Ok(Rest::Quiet(quiet)) => stream = quiet,
             Ok(Rest::Closed) => return,
@@ -75,24 +78,10 @@ pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Open<'a> {
-    origin: Origin,
-    worker: &'a Worker,
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.worker.counters().connections.subtract(1);
-        self.origin.listener.open.fetch_sub(1, Relaxed);
-        self.origin.listener.counters.of(self.worker.index).open.subtract(1);
-    }
-}
-
 /// Wait until there is something to read; false: close.
 async fn wait_for_request(worker: &Rc<Worker>, origin: &Origin, stream: &Stream, alarm: &Alarm, first: bool) -> bool {
     let mut until = NEVER;
-    poll_fn(|cx| {
+    let ready = poll_fn(|cx| {
         if stream.poll_readable(cx).is_ready() {
             return Poll::Ready(true);
         }
@@ -100,10 +89,15 @@ async fn wait_for_request(worker: &Rc<Worker>, origin: &Origin, stream: &Stream,
             // A client that connects and says nothing has the time of a head, not of a kept connection.
             let Some(wait) = idle_wait(worker, origin, first) else { return Poll::Ready(false) };
             until = worker.clock.after(wait);
+            // One that just came may be about to speak.
+            alarm.rest(if first { worker.clock.after(QUIET) } else { worker.clock.now() });
         }
-        if is_closing(worker, origin) {
+        let shed = alarm.is_shed();
+        if shed || is_closing(worker, origin) {
             // A request that is here already was sent before anybody could know: it is answered (safety.md 156).
-            return Poll::Ready(stream.has_bytes());
+            let ready = stream.has_bytes();
+            worker.counters().shed_connections.add(u64::from(shed && !ready));
+            return Poll::Ready(ready);
         }
         if worker.clock.now() >= until {
             return Poll::Ready(false);
@@ -112,7 +106,9 @@ async fn wait_for_request(worker: &Rc<Worker>, origin: &Origin, stream: &Stream,
         alarm.lower(until);
         Poll::Pending
     })
-    .await
+    .await;
+    alarm.work();
+    ready
 }
 
 fn idle_wait(worker: &Worker, origin: &Origin, first: bool) -> Option<Duration> {

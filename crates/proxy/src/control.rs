@@ -1,5 +1,6 @@
 //! The control thread: names and probes, whatever is not part of a request.
 
+use crate::guard;
 use crate::snapshot::Snapshot;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::upstream::{probe, resolve};
@@ -40,6 +41,7 @@ pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command
 async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut resolver: Option<Arc<TokioResolver>> = None;
     let mut followed = Followed::new();
+    tokio::task::spawn_local(guard::run(Arc::clone(&shared)));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Resolve(endpoints, answer) => {

@@ -7,7 +7,7 @@ use crate::observe::metrics::Sharded;
 use crate::snapshot::{Registry, SharedListener, Snapshot};
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::{Command, Shared};
-use crate::{control, stats, worker};
+use crate::{control, descriptors, stats, worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_plan::Plan;
 use penstock_rules::fault::Fault;
@@ -219,6 +219,7 @@ impl Running {
             snapshot: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            connections_each: AtomicU64::new(u64::MAX),
             counters: Sharded::new(workers),
             events: Events::default(),
             log: LogSink::start()?,
@@ -251,6 +252,11 @@ impl Running {
             opened.values().for_each(|bound| remove_socket_file(&bound.address));
         })?;
         warnings.extend(self.resolve(&snapshot));
+
+        if self.generation == 0 {
+            let each = descriptors::connections_each(self.workers.len());
+            self.shared.connections_each.store(each, Ordering::Relaxed);
+        }
 
         // Nothing fails from here on.
         let snapshot = Arc::new(snapshot);

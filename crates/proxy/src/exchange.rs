@@ -168,7 +168,7 @@ impl<'a> Story<'a> {
             if !again || self.attempts >= ATTEMPTS || self.status != 0 || down.received() > 0 {
                 return Err(error);
             }
-            if !self.reused {
+            if !self.reused && error.kind != Kind::Exhausted {
                 tried |= 1u64.checked_shl(u32::try_from(endpoint).unwrap_or(64)).unwrap_or(0);
             }
             last = error;
@@ -234,7 +234,9 @@ impl<'a> Story<'a> {
                 }
                 opened.map_err(|kind| {
                     // That we have no descriptor left says nothing of the endpoint.
-                    if kind != Kind::Exhausted {
+                    if kind == Kind::Exhausted {
+                        worker.shed_pools();
+                    } else {
                         endpoint.unreachable(Instant::now());
                     }
                     Error { kind, retry: Retry::Always }

@@ -4,13 +4,16 @@
 //! the story of one request, `relay` moves bytes, and `respond` alone turns a failure into an answer.
 #![forbid(unsafe_code)]
 
+mod admit;
 mod buffers;
 mod clock;
 mod codec;
 mod connection;
 mod control;
+mod descriptors;
 mod engine;
 mod exchange;
+mod guard;
 mod listen;
 mod observe;
 mod relay;

@@ -1,17 +1,19 @@
 //! Listening sockets: opened by the control side, accepted from by the workers.
 
+use crate::admit::{self, Place};
 use crate::connection;
+use crate::respond;
 use crate::snapshot::SharedListener;
 use crate::stream::Stream;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
+use penstock_rules::error::Kind;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -154,7 +156,7 @@ pub(crate) struct Accepted {
     pub(crate) stream: Stream,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) port: Option<u16>,
-    pub(crate) listener: Arc<SharedListener>,
+    pub(crate) place: Place,
 }
 
 impl Acceptor {
@@ -174,7 +176,7 @@ impl Acceptor {
                 // The client was gone before we looked.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(_) => {
-                    self.owner.load().counters.of(self.worker.index).refused.add(1);
+                    admit::refused(&self.worker, &self.owner.load(), Kind::OutOfDescriptors);
                     tokio::time::sleep(EXHAUSTED).await;
                 }
             }
@@ -212,23 +214,12 @@ impl Acceptor {
     }
 
     fn begin(&self, stream: Stream, peer: Option<SocketAddr>) {
-        let listener = self.owner.load_full();
-        let limit = self
-            .worker
-            .local()
-            .and_then(|local| local.snapshot.listener(listener.id)?.1.plan.limits.connections)
-            .map_or(u64::MAX, u64::from);
-        let counters = listener.counters.of(self.worker.index);
-        if listener.open.fetch_add(1, Relaxed) >= limit {
-            listener.open.fetch_sub(1, Relaxed);
-            counters.refused.add(1);
-            self.worker.counters().fail(penstock_rules::error::Kind::TooManyConnections);
-            return;
+        match admit::admit(&self.worker, self.owner.load_full(), peer.map(|peer| peer.ip())) {
+            Ok(place) => {
+                let accepted = Accepted { stream, peer, port: self.port, place };
+                tokio::task::spawn_local(connection::run(Rc::clone(&self.worker), accepted));
+            }
+            Err(kind) => respond::turn_away(&self.worker, &stream, kind),
         }
-        counters.accepted.add(1);
-        counters.open.add(1);
-        self.worker.counters().connections.add(1);
-        let accepted = Accepted { stream, peer, port: self.port, listener };
-        tokio::task::spawn_local(connection::run(Rc::clone(&self.worker), accepted));
     }
 }

@@ -5,9 +5,12 @@ use crate::codec::h1::H1;
 use crate::connection::Origin;
 use crate::exchange::Story;
 use crate::observe::access_log;
+use crate::stream::Stream;
 use crate::worker::{Local, Worker};
 use penstock_rules::error::Kind;
-use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, reason_phrase};
+use penstock_rules::http::{
+    BodyFraming, Known, Length, Persistence, RequestHead, ResponseHead, ResponseLines, reason_phrase, write_response,
+};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::ready;
@@ -55,13 +58,31 @@ pub(crate) async fn refuse(
     }
 }
 
+/// Tell somebody who was not taken in, as far as that needs no waiting; the connection is closed behind it.
+pub(crate) fn turn_away(worker: &Worker, stream: &Stream, kind: Kind) {
+    let (mut head, body) = page(kind, &worker.request_id(), false);
+    let length = body.len() as u64;
+    (head.length, head.declared) = (Length::Bytes(length), Some(length));
+    let mut answer = Vec::new();
+    let lines = ResponseLines { framing: BodyFraming::Bytes(length), persistence: Persistence::Close, via: false };
+    write_response(&head, &lines, &mut answer);
+    answer.extend_from_slice(&body);
+    stream.say_last(&answer);
+}
+
 /// The page for a failure: its status and the id to ask for, in text or JSON.
 fn page(kind: Kind, id: &[u8], json: bool) -> (ResponseHead, Vec<u8>) {
     let status = kind.status();
     let mut head = ResponseHead::default();
     head.compose(status);
     match kind {
-        Kind::NoEndpoint | Kind::Unresolved | Kind::TooManyConnections | Kind::Draining => {
+        Kind::NoEndpoint
+        | Kind::Unresolved
+        | Kind::TooManyConnections
+        | Kind::TooManyPerClient
+        | Kind::OutOfDescriptors
+        | Kind::Exhausted
+        | Kind::Draining => {
             head.fields.push("retry-after", RETRY_AFTER);
         }
         Kind::MethodNotAllowed => head.fields.push("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),

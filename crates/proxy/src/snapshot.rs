@@ -1,5 +1,6 @@
 //! The running configuration: one immutable value, built whole before it is swapped in.
 
+use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded};
 use crate::upstream::endpoint::Endpoint;
 use ahash::AHashMap;
@@ -42,6 +43,7 @@ pub(crate) struct SharedListener {
     pub(crate) counters: Sharded<ListenerCounters>,
     /// Open connections of all workers; touched once a connection, for the limit.
     pub(crate) open: AtomicU64,
+    pub(crate) clients: Clients,
 }
 
 /// An upstream under one plan.
@@ -153,6 +155,7 @@ impl Registry {
                 name: plan.name.clone(),
                 counters: Sharded::new(self.workers),
                 open: AtomicU64::new(0),
+                clients: Clients::default(),
             })
         });
         let limits = HeadLimits {

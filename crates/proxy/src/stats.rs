@@ -22,6 +22,7 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
     let snapshot = shared.snapshot.load_full();
     let Some(snapshot) = snapshot else { return "{}".into() };
     let draining = shared.draining.load(Relaxed);
+    let most = shared.connections_each.load(Relaxed);
     let counters = &shared.counters;
     let buckets: Vec<u64> = (0..=BOUNDS.len())
         .map(|bucket| counters.sum(|counters| counters.latency.get(bucket).map_or(0, Counter::get)))
@@ -42,6 +43,11 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
         },
         "rejected": by_kind(shared, true),
         "failures": by_kind(shared, false),
+        "connections_limit": most.checked_mul(workers as u64).filter(|_| most != u64::MAX),
+        "shed": {
+            "idle_connections": counters.sum(|counters| counters.shed_connections.get()),
+            "pooled_connections": counters.sum(|counters| counters.shed_pooled.get()),
+        },
         "panics": counters.sum(|counters| counters.panics.get()),
         "access_log": {
             "records": counters.sum(|counters| counters.records.get()),
@@ -65,7 +71,7 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             "addresses": addresses,
             "connections": listener.shared.open.load(Relaxed),
             "accepted": counters.sum(|counters| counters.accepted.get()),
-            "refused": counters.sum(|counters| counters.refused.get()),
+            "refused": counters.sum(|counters| counters.refused.iter().map(Counter::get).sum()),
             "tunnels": counters.sum(|counters| counters.tunnels.get()),
             "state": if draining { "draining" } else { "open" },
         })

@@ -3,6 +3,7 @@
 use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -78,6 +79,16 @@ impl Stream {
             Stream::Unix(stream) => SockRef::from(stream).peek(&mut one),
         };
         peeked.is_ok_and(|count| count > 0)
+    }
+
+    /// Write what goes at once, and say that nothing more will come. Asks the system: the event loop does not know the socket yet.
+    pub(crate) fn say_last(&self, bytes: &[u8]) {
+        let socket = match self {
+            Stream::Tcp(stream) => SockRef::from(stream),
+            Stream::Unix(stream) => SockRef::from(stream),
+        };
+        // Whether the peer still hears it is its own affair.
+        let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
     }
 
     /// Let the end be a reset: what was sent cannot be taken for the whole.

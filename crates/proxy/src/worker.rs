@@ -11,6 +11,7 @@ use crate::upstream::endpoint::{LocalEndpoint, LocalUpstream};
 use ahash::AHashMap;
 use arc_swap::ArcSwapOption;
 use penstock_rules::balance::Balancer;
+use penstock_rules::limit;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     /// Version of `snapshot`: what a worker looks at before each exchange.
     pub(crate) version: AtomicU64,
     pub(crate) draining: AtomicBool,
+    /// Client connections that each worker has descriptors for.
+    pub(crate) connections_each: AtomicU64,
     pub(crate) counters: Sharded<WorkerCounters>,
     pub(crate) events: Events,
     pub(crate) log: LogSink,
@@ -147,12 +150,15 @@ impl Worker {
     fn localise(&self, snapshot: Arc<Snapshot>, version: u64) -> Local {
         let mut known = self.endpoints.borrow_mut();
         let mut kept = AHashMap::with_capacity(known.len());
+        let endpoints = snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+        let pooled = limit::pooled_each(self.shared.connections_each.load(Ordering::Relaxed), endpoints);
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
             let endpoints = upstream.endpoints.iter().map(|endpoint| {
                 let local = known
                     .get(&endpoint.id)
                     .cloned()
                     .unwrap_or_else(|| LocalEndpoint::new(Arc::clone(endpoint), self.index));
+                local.most_pooled.set(pooled);
                 local.most_idle.set(usize::from(upstream.plan.limits.idle_connections));
                 kept.insert(endpoint.id, Rc::clone(&local));
                 local
@@ -180,6 +186,12 @@ impl Worker {
                 *worker.previous.borrow_mut() = None;
             }
         });
+    }
+
+    /// Close all unused connections to endpoints.
+    pub(crate) fn shed_pools(&self) {
+        let shed: usize = self.endpoints.borrow().values().map(|endpoint| endpoint.shed()).sum();
+        self.counters().shed_pooled.add(shed as u64);
     }
 
     fn sweep(&self) {

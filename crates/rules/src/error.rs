@@ -111,6 +111,10 @@ kinds! {
     ClientClosed "client_closed" 499 Downstream,
     /// Too many connections at once.
     TooManyConnections "too_many_connections" 503 Downstream,
+    /// Too many connections at once from one client.
+    TooManyPerClient "too_many_per_client" 503 Downstream,
+    /// More connections than there are descriptors for.
+    OutOfDescriptors "out_of_descriptors" 503 Downstream,
     /// Nothing matched.
     NoRoute "no_route" 404 Proxy,
     /// No endpoint may take the request.

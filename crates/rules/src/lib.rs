@@ -10,5 +10,6 @@ pub mod fault;
 pub mod filter;
 pub mod health;
 pub mod http;
+pub mod limit;
 pub mod network;
 pub mod route;

@@ -84,6 +84,11 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
         yield _single("open_fds", "gauge", "Open file descriptors of the process.", descriptors)
     if memory := _resident_bytes():
         yield _single("resident_memory_bytes", "gauge", "Resident memory of the process.", memory)
+    if stats.connections_limit is not None:
+        meaning = "Client connections that there are descriptors for."
+        yield _single("connections_limit", "gauge", meaning, stats.connections_limit)
+    shed = [({"what": what}, count) for what, count in stats.shed.items()]
+    yield Family("shed_total", "counter", "Connections closed to make room for others.").text(shed)
     yield _single("panics_total", "counter", "Connections ended by a fault of ours.", stats.panics)
     yield _single("access_log_records_total", "counter", "Access records written.", stats.access_log.records)
     yield _single(
@@ -113,8 +118,8 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
         "request_duration_seconds", "histogram", "From the first byte of a request to the last of its response."
     )
     yield duration.histogram(stats.latency)
-    rejected = [({"cause": cause}, count) for cause, count in stats.rejected.items()]
-    yield Family("rejected_total", "counter", "Requests that we refused, by cause.").text(rejected)
+    rejected = [({"reason": reason}, count) for reason, count in stats.rejected.items()]
+    yield Family("rejected_total", "counter", "Requests and connections refused, by reason.").text(rejected)
 
 
 def _of_upstreams(stats: Stats) -> Iterator[str]:

@@ -182,6 +182,8 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "latency": {"bounds_us": [1000, 10000], "counts": [0, 0, 0], "sum_us": 0},
         "rejected": {},
         "failures": {},
+        "connections_limit": None,
+        "shed": {"idle_connections": 0, "pooled_connections": 0},
         "panics": 0,
         "access_log": {"records": 0, "dropped": 0},
         "events_dropped": 0,

@@ -118,6 +118,10 @@ class Stats:
     """Requests that we answered with an error of the client's making, by cause."""
     failures: dict[str, int]
     """Attempts at an endpoint that failed, by cause."""
+    connections_limit: int | None
+    """Client connections that there are descriptors for; `None` where the system sets no limit."""
+    shed: dict[str, int]
+    """What was closed to make room, by what it was."""
     panics: int
     access_log: AccessLogStats
     events_dropped: int

@@ -31,7 +31,7 @@ def test_every_line_is_of_the_exposition_format(controller: Controller, engine: 
             series = found[1] + (found[2] or "")
             assert series not in seen, f"twice: {series}"
             seen.add(series)
-    assert 'penstock_rejected_total{cause="bad_head"} 2' in text
+    assert 'penstock_rejected_total{reason="bad_head"} 2' in text
     assert 'penstock_endpoint_up{upstream="shop",endpoint="127.0.0.1:9001"} 1' in text
     assert 'penstock_reloads_total{outcome="applied"} 1' in text
 

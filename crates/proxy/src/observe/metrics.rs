@@ -1,5 +1,6 @@
 //! Counters. Each worker writes its own, on cache lines of its own; they are summed when somebody asks.
 
+use crate::admit::REASONS;
 use penstock_rules::error::Kind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -87,6 +88,9 @@ pub(crate) struct WorkerCounters {
     pub(crate) records: Counter,
     pub(crate) records_dropped: Counter,
     pub(crate) connections: Counter,
+    /// Idle connections that were closed to make room, and unused ones to endpoints.
+    pub(crate) shed_connections: Counter,
+    pub(crate) shed_pooled: Counter,
 }
 
 impl Default for WorkerCounters {
@@ -99,6 +103,8 @@ impl Default for WorkerCounters {
             records: Counter::default(),
             records_dropped: Counter::default(),
             connections: Counter::default(),
+            shed_connections: Counter::default(),
+            shed_pooled: Counter::default(),
         }
     }
 }
@@ -143,7 +149,8 @@ impl RouteCounters {
 pub(crate) struct ListenerCounters {
     pub(crate) open: Counter,
     pub(crate) accepted: Counter,
-    pub(crate) refused: Counter,
+    /// By [`REASONS`].
+    pub(crate) refused: [Counter; REASONS.len()],
     pub(crate) tunnels: Counter,
 }
 

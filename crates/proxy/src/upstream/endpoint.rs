@@ -103,8 +103,9 @@ pub(crate) struct LocalEndpoint {
     latency: Latency,
     avoidance: Avoidance,
     next_address: Cell<usize>,
-    /// Unused connections that are kept.
+    /// Unused connections that are kept, and those that there are descriptors for.
     pub(crate) most_idle: Cell<usize>,
+    pub(crate) most_pooled: Cell<usize>,
 }
 
 impl LocalEndpoint {
@@ -118,6 +119,7 @@ impl LocalEndpoint {
             avoidance: Avoidance::default(),
             next_address: Cell::new(0),
             most_idle: Cell::new(0),
+            most_pooled: Cell::new(0),
         })
     }
 
@@ -142,7 +144,7 @@ impl LocalEndpoint {
     /// Keep a connection for the next request, for up to `wait`.
     pub(crate) fn give_back(&self, stream: Stream, clock: &Clock, wait: Duration) {
         let mut pool = self.pool.borrow_mut();
-        if pool.len() < WAVE && self.most_idle.get() > 0 {
+        if pool.len() < WAVE.min(self.most_pooled.get()) && self.most_idle.get() > 0 {
             pool.push(Idle { stream, since: clock.now(), until: clock.after(wait) });
         }
         self.counters().idle.set(pool.len() as u64);
@@ -161,7 +163,13 @@ impl LocalEndpoint {
         }
     }
 
-    /// Close all unused connections.
+    /// Close all unused connections, to make room; how many there were.
+    pub(crate) fn shed(&self) -> usize {
+        self.counters().idle.set(0);
+        self.pool.borrow_mut().drain(..).count()
+    }
+
+    /// Close all unused connections, and keep no more.
     pub(crate) fn clear(&self) {
         // An exchange under way on an older snapshot may still give one back.
         self.most_idle.set(0);

@@ -43,6 +43,9 @@ class ListenerLimits(Model):
     """Bytes a second that a request body must reach once it has taken 10 s. 0 switches it off. Default 500."""
     connections: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
     """Open connections; one more is refused. Default: no limit but the system's."""
+    connections_per_client: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
+    """Open connections of one client address (of one /64 with IPv6); one more is refused. Those of `trusted_proxies`
+    are not counted. Default: no limit."""
     requests: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
     """Requests on one connection, after which it is closed. Default: no limit."""
 

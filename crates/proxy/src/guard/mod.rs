@@ -1,0 +1,22 @@
+//! What the control thread watches on behalf of all workers, so that no request spends time on it.
+
+mod refusals;
+
+use crate::clock::TICK;
+use crate::worker::Shared;
+use refusals::Refusals;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Watch until the task is ended.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut refusals = Refusals::default();
+    let mut looks = interval(TICK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        looks.tick().await;
+        let now = Instant::now();
+        refusals.look(&shared, now);
+    }
+}

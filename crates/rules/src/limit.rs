@@ -1,0 +1,56 @@
+//! Limits as arithmetic: who counts as one client, and how many connections a number of descriptors carries.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The part of an address that stands for one client: all of an IPv4 address, the network of an IPv6 one, because whoever has
+/// an IPv6 address has the other 2^64 of its network as well.
+pub fn client_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+/// Descriptors kept free for what is no client's: the admin listener, the control socket, probes, names, logs, a reload.
+const RESERVED: u64 = 48;
+
+/// Client connections of one worker that fit into `descriptors`, of which `open` are in use before the first client comes.
+///
+/// Each is given two and a half: its own, one to an endpoint, and half of one for the pools. At least one.
+pub fn connections_each(descriptors: u64, open: u64, workers: u64) -> u64 {
+    let left = descriptors.saturating_sub(open).saturating_sub(RESERVED);
+    (left.saturating_mul(2) / 5 / workers.max(1)).max(1)
+}
+
+/// Unused connections that a worker may keep to one of `endpoints`, if it may have so many client connections.
+pub fn pooled_each(connections: u64, endpoints: usize) -> usize {
+    let pooled = usize::try_from(connections / 2).unwrap_or(usize::MAX);
+    (pooled / endpoints.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_one_client() {
+        let client = |text: &str| client_of(text.parse().unwrap()).to_string();
+        assert_eq!(client("192.0.2.7"), "192.0.2.7");
+        assert_eq!(client("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(client("2001:db8:0:1:aaaa::1"), "2001:db8:0:1::");
+        assert_eq!(client("2001:db8:0:1:ffff:ffff:ffff:ffff"), client("2001:db8:0:1::1"));
+        assert_ne!(client("2001:db8:0:1::1"), client("2001:db8:0:2::1"));
+    }
+
+    #[test]
+    fn connections_endpoints_pools_and_reserve_fit_into_the_descriptors() {
+        for (descriptors, open, workers) in [(256, 30, 2), (1024, 30, 1), (20_000, 100, 16), (1 << 20, 400, 64)] {
+            let connections = connections_each(descriptors, open, workers);
+            let pooled = pooled_each(connections, 3) as u64 * 3;
+            assert!(workers * (2 * connections + pooled) + open + RESERVED <= descriptors, "{descriptors}");
+            assert!(connections * workers >= (descriptors - open - RESERVED) * 2 / 5 - workers, "{descriptors}");
+        }
+        assert_eq!(connections_each(64, 60, 2), 1);
+        assert_eq!(pooled_each(u64::MAX, 1), usize::try_from(u64::MAX / 2).unwrap_or(usize::MAX));
+    }
+}
