@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from tests.load.origin import EchoOrigins
 from tests.wire.peers import Refusal
 
 import penstock
+from penstock.config.model.upstream import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +66,12 @@ def test_a_split_follows_its_shares(addresses: dict[str, str]) -> None:
     assert set(seen) == {"a", "b"}
 
 
-@pytest.mark.parametrize("balance", ["p2c", "round_robin"])
+def test_the_first_takes_all(addresses: dict[str, str]) -> None:
+    upstream = {"endpoints": list(addresses.values()), "balance": "first"}
+    assert _count({"upstreams": {"u": upstream}, "routes": [{"upstream": "u"}]}, 50) == {"a": 50}
+
+
+@pytest.mark.parametrize("balance", [name for name in get_args(Policy) if name != "first"])
 def test_no_request_fails_while_one_endpoint_refuses(addresses: dict[str, str], balance: str) -> None:
     refusal = Refusal()
     upstream = {"endpoints": [addresses["a"], refusal.address, addresses["b"]], "balance": balance}

@@ -44,6 +44,14 @@ pub enum Balance {
     P2c,
     /// Smooth weighted round robin.
     RoundRobin,
+    /// The fewest in-flight requests for its weight.
+    LeastRequests,
+    /// The least of all by (in-flight + 1) × peak-EWMA latency.
+    PeakEwma,
+    /// Any, by weight.
+    Random,
+    /// The first in the order written that may take requests.
+    First,
 }
 
 /// Which `Host` an endpoint is sent.

@@ -5,7 +5,6 @@ use crate::observe::metrics::{BOUNDS, Counter, RouteCounters, Sharded};
 use crate::snapshot::{SharedRoute, Snapshot, UpstreamSettings};
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::Shared;
-use penstock_plan::Balance;
 use penstock_rules::error::{Kind, Side};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -99,10 +98,7 @@ fn routes(snapshot: &Snapshot) -> Vec<Value> {
 fn upstream(settings: &UpstreamSettings) -> Value {
     let endpoints = settings.endpoints.iter().zip(&settings.plan.endpoints);
     let endpoints: Vec<Value> = endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan.weight)).collect();
-    let balance = match settings.plan.balance {
-        Balance::P2c => "p2c",
-        Balance::RoundRobin => "round_robin",
-    };
+    let balance = penstock_rules::balance::name(settings.plan.balance);
     json!({ "name": settings.plan.name, "balance": balance, "endpoints": endpoints })
 }
 

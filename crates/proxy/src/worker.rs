@@ -163,7 +163,7 @@ impl Worker {
                 kept.insert(endpoint.id, Rc::clone(&local));
                 local
             });
-            let weights: Vec<u16> = upstream.plan.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+            let weights: Vec<u32> = upstream.plan.endpoints.iter().map(|endpoint| endpoint.weight.into()).collect();
             LocalUpstream { balancer: Balancer::build(upstream.plan.balance, &weights), endpoints: endpoints.collect() }
         });
         let upstreams = upstreams.collect();

@@ -47,7 +47,7 @@ _LATER_KEYS = frozenset(
 )
 _LATER_VALUES = {
     "protocol": ("tcp", "udp", "forward"),
-    "balance": ("random", "least_requests", "peak_ewma", "ring_hash", "maglev", "hash"),
+    "balance": ("ring_hash", "maglev", "hash"),
 }
 _KINDS = {
     "string_type": "a text in quotes",

@@ -3,17 +3,30 @@
 //! One file per policy. A [`Balancer`] belongs to one worker and one upstream; what it has to know of the endpoints it asks a
 //! [`Loads`] for, which the runtime implements over its own counters. Randomness and time are parameters.
 
+mod first;
 mod latency;
+mod least_requests;
+mod lottery;
 mod p2c;
+mod peak_ewma;
+mod random;
 mod round_robin;
 #[cfg(test)]
 mod simulation;
+mod turns;
 
 pub use latency::Latency;
 
+use least_requests::LeastRequests;
 use p2c::P2c;
+use peak_ewma::PeakEwma;
+use penstock_plan::Balance;
+use random::Random;
 use round_robin::RoundRobin;
 use std::time::Instant;
+
+/// Latencies within this factor say nothing: the peaks of equal endpoints differ by as much.
+const ALIKE: f32 = 2.0;
 
 /// What a policy may ask about the endpoints of an upstream, by their index in the plan.
 pub trait Loads {
@@ -34,7 +47,7 @@ pub trait Loads {
 /// A balance policy with the state that it keeps for one worker and one upstream.
 #[derive(Debug)]
 pub struct Balancer {
-    weights: Box<[u16]>,
+    weights: Box<[u32]>,
     policy: Policy,
 }
 
@@ -42,14 +55,34 @@ pub struct Balancer {
 enum Policy {
     P2c(P2c),
     RoundRobin(RoundRobin),
+    LeastRequests(LeastRequests),
+    PeakEwma(PeakEwma),
+    Random(Random),
+    First,
+}
+
+/// The name of a policy, as it is configured.
+pub fn name(balance: Balance) -> &'static str {
+    match balance {
+        Balance::P2c => "p2c",
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastRequests => "least_requests",
+        Balance::PeakEwma => "peak_ewma",
+        Balance::Random => "random",
+        Balance::First => "first",
+    }
 }
 
 impl Balancer {
     /// A balancer over as many endpoints as there are weights. Weight 0 takes no request.
-    pub fn build(balance: penstock_plan::Balance, weights: &[u16]) -> Balancer {
+    pub fn build(balance: Balance, weights: &[u32]) -> Balancer {
         let policy = match balance {
-            penstock_plan::Balance::P2c => Policy::P2c(P2c::new(weights)),
-            penstock_plan::Balance::RoundRobin => Policy::RoundRobin(RoundRobin::new(weights)),
+            Balance::P2c => Policy::P2c(P2c::new(weights)),
+            Balance::RoundRobin => Policy::RoundRobin(RoundRobin::new(weights)),
+            Balance::LeastRequests => Policy::LeastRequests(LeastRequests::new(weights)),
+            Balance::PeakEwma => Policy::PeakEwma(PeakEwma::new(weights)),
+            Balance::Random => Policy::Random(Random::new(weights)),
+            Balance::First => Policy::First,
         };
         Balancer { weights: weights.into(), policy }
     }
@@ -80,6 +113,10 @@ impl Balancer {
         match &self.policy {
             Policy::P2c(policy) => policy.pick(open, loads, random, now),
             Policy::RoundRobin(policy) => policy.pick(open),
+            Policy::LeastRequests(policy) => policy.pick(open, loads),
+            Policy::PeakEwma(policy) => policy.pick(open, loads, now),
+            Policy::Random(policy) => policy.pick(open, random),
+            Policy::First => first::pick(open, self.weights.len()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 /// picks of a heavy one lie spread between the others' (nginx, 2012).
 #[derive(Debug)]
 pub(super) struct RoundRobin {
-    weights: Box<[u16]>,
+    weights: Box<[u32]>,
     /// Equal weights need no credit, only a place in the circle.
     equal: bool,
     next: Cell<usize>,
@@ -15,7 +15,7 @@ pub(super) struct RoundRobin {
 }
 
 impl RoundRobin {
-    pub(super) fn new(weights: &[u16]) -> RoundRobin {
+    pub(super) fn new(weights: &[u32]) -> RoundRobin {
         RoundRobin {
             weights: weights.into(),
             equal: weights.windows(2).all(|pair| pair.first() == pair.last()),
@@ -57,7 +57,7 @@ impl RoundRobin {
 mod tests {
     use super::*;
 
-    fn picks(weights: &[u16], count: usize) -> Vec<usize> {
+    fn picks(weights: &[u32], count: usize) -> Vec<usize> {
         let policy = RoundRobin::new(weights);
         (0..count).filter_map(|_| policy.pick(&|_| true)).collect()
     }

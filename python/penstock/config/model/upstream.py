@@ -7,6 +7,9 @@ from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
 
+Policy = Literal["p2c", "round_robin", "least_requests", "peak_ewma", "random", "first"]
+"""A balance policy that needs no more than its name."""
+
 
 class Endpoint(Model):
     """One member of an upstream. In a file, a bare address stands for an endpoint of weight 1."""
@@ -72,9 +75,10 @@ class Upstream(Model):
         Field(min_length=1),
     ]
     """The members, at least one: addresses, or tables with `address` and `weight`."""
-    balance: Literal["p2c", "round_robin"] = "p2c"
-    """How an endpoint is chosen: "p2c" (the better of two picked at random, by load and latency) or "round_robin"
-    (in turn, by weight). Default "p2c"."""
+    balance: Policy = "p2c"
+    """How an endpoint is chosen: "p2c" (the better of two picked at random, by load and latency), "round_robin" (in
+    turn, by weight), "least_requests" (the fewest under way for its weight), "peak_ewma" (the best of all by load and
+    latency), "random" (any, by weight) or "first" (the first that may take requests). Default "p2c"."""
     host: str = "keep"
     """Which Host the endpoint is sent: "keep" (the client's), "upstream" (the endpoint's address) or a name such as
     "shop.internal". Default "keep"."""
