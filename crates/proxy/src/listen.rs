@@ -20,6 +20,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Connections that wait to be accepted, per socket. The system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// A peer that acknowledges nothing for so long is gone.
+const VANISHED: Duration = Duration::from_secs(30);
 /// How long a worker that has no descriptor left waits before it accepts again.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
@@ -110,13 +112,16 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
     socket.set_nonblocking(true)?;
     // Accepted sockets inherit these: no call per connection.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive())?;
+    watch_peer(&SockRef::from(&socket))?;
     Ok(socket)
 }
 
-/// A peer that vanished without a word is noticed within 30 s (safety.md 169).
-pub(crate) fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5)).with_retries(3)
+/// Notice within 30 s a peer that vanished without a word, whether it owes us anything or not (safety.md 169): while nothing is under
+/// way the keep-alive asks, and while something is, the system waits no longer for it to be acknowledged.
+pub(crate) fn watch_peer(socket: &SockRef<'_>) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(VANISHED / 2).with_interval(VANISHED / 6).with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(VANISHED))
 }
 
 fn open_unix(path: &Path, workers: usize) -> io::Result<Bound> {

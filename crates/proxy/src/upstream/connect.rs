@@ -1,7 +1,7 @@
 //! A connection to an endpoint: from the pool, or a new one.
 
 use super::endpoint::{LocalEndpoint, Place};
-use crate::listen::keepalive;
+use crate::listen::watch_peer;
 use crate::stream::Stream;
 use penstock_rules::error::Kind;
 use socket2::SockRef;
@@ -35,7 +35,7 @@ pub(crate) async fn connect_any(addresses: &[SocketAddr], wait: Duration) -> Res
             Ok(stream) => {
                 // Small writes go out at once; a socket that refuses the option still works.
                 let _ = stream.set_nodelay(true);
-                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive());
+                let _ = watch_peer(&SockRef::from(&stream));
                 return Ok(Stream::Tcp(stream));
             }
             Err(kind) => failure = kind,
