@@ -142,12 +142,14 @@ impl<'a> Story<'a> {
         let settings = local.snapshot.upstreams.get(at).ok_or(Kind::Internal)?;
         let upstream = local.upstreams.get(at).ok_or(Kind::Internal)?;
         self.upstream = Some(settings);
+        upstream.budget.request(self.began);
         let mut tried = 0;
         let mut last = Error::from(Kind::NoEndpoint);
         let mut repeated = false;
         loop {
             let Some(endpoint) = self.pick(upstream, tried) else { return Err(last) };
             self.attempts += 1;
+            settings.shared.counters.of(self.exchange.worker.index).retries.add(u64::from(self.attempts > 1));
             let error = match self.attempt(down, request, response, settings).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
@@ -168,11 +170,30 @@ impl<'a> Story<'a> {
             if !again || self.attempts >= ATTEMPTS || self.status != 0 || down.received() > 0 {
                 return Err(error);
             }
+            if !self.is_free(error) {
+                self.charge(settings, upstream, error)?;
+            }
             if !self.reused && error.kind != Kind::Exhausted {
                 tried |= 1u64.checked_shl(u32::try_from(endpoint).unwrap_or(64)).unwrap_or(0);
             }
             last = error;
         }
+    }
+
+    /// Whether one more attempt asks no more of the endpoints: the last met a connection that the endpoint had closed, of which there
+    /// are no more than requests that went well before; or it had no descriptor to begin with.
+    fn is_free(&self, error: Error) -> bool {
+        error.kind == Kind::Exhausted || (self.reused && error.retry == Retry::Idempotent)
+    }
+
+    /// Charge one more attempt to the budget, or end with the failure of the last.
+    fn charge(&self, settings: &UpstreamSettings, upstream: &LocalUpstream, error: Error) -> Result<(), Error> {
+        let counters = settings.shared.counters.of(self.exchange.worker.index);
+        if !upstream.budget.try_again(Instant::now()) {
+            counters.retries_refused.add(1);
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Step 4, pick.

@@ -1,7 +1,7 @@
 //! The running configuration: one immutable value, built whole before it is swapped in.
 
 use crate::admit::Clients;
-use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded};
+use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::upstream::endpoint::Endpoint;
 use ahash::AHashMap;
 use penstock_plan::{Action, Plan, Respond, Upstream};
@@ -46,8 +46,17 @@ pub(crate) struct SharedListener {
     pub(crate) clients: Clients,
 }
 
+/// What outlives a reload of an upstream.
+#[derive(Debug)]
+pub(crate) struct SharedUpstream {
+    /// The key of what workers keep for it.
+    pub(crate) id: u64,
+    pub(crate) counters: Sharded<UpstreamCounters>,
+}
+
 /// An upstream under one plan.
 pub(crate) struct UpstreamSettings {
+    pub(crate) shared: Arc<SharedUpstream>,
     pub(crate) plan: Upstream,
     pub(crate) limits: HeadLimits,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
@@ -82,6 +91,7 @@ pub(crate) struct Registry {
     workers: usize,
     next_id: AtomicU64,
     listeners: HashMap<String, Arc<SharedListener>>,
+    upstreams: HashMap<String, Arc<SharedUpstream>>,
     endpoints: HashMap<(String, String), Arc<Endpoint>>,
     routes: HashMap<String, Arc<SharedRoute>>,
     unrouted: Arc<SharedRoute>,
@@ -94,6 +104,7 @@ impl Registry {
             workers,
             next_id: AtomicU64::new(1),
             listeners: HashMap::new(),
+            upstreams: HashMap::new(),
             endpoints: HashMap::new(),
             routes: HashMap::new(),
             unrouted,
@@ -125,6 +136,11 @@ impl Registry {
             .listeners
             .iter()
             .map(|listener| (listener.shared.name.clone(), Arc::clone(&listener.shared)))
+            .collect();
+        self.upstreams = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| (upstream.plan.name.clone(), Arc::clone(&upstream.shared)))
             .collect();
         self.endpoints = snapshot
             .upstreams
@@ -181,7 +197,12 @@ impl Registry {
             made.map(Arc::new)
         });
         let limits = HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
-        UpstreamSettings { endpoints: endpoints.collect(), limits, plan: plan.clone() }
+        let shared = self
+            .upstreams
+            .get(&plan.name)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(SharedUpstream { id: self.id(), counters: Sharded::new(self.workers) }));
+        UpstreamSettings { shared, endpoints: endpoints.collect(), limits, plan: plan.clone() }
     }
 
     fn route(&self, at: usize, plan: &penstock_plan::Route, faults: &mut Vec<Fault>) -> Route {
@@ -204,6 +225,14 @@ impl Registry {
                 Arc::new(SharedRoute { name: plan.name.clone(), counters: Sharded::new(self.workers) })
             });
         Route { shared, filters, answer, shares, plan: plan.clone() }
+    }
+}
+
+impl UpstreamSettings {
+    /// Whether all endpoints are down: then all are used, because a probe that fails everywhere is a broken probe
+    /// (safety.md 167).
+    pub(crate) fn is_all_down(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.is_down())
     }
 }
 

@@ -99,7 +99,15 @@ fn upstream(settings: &UpstreamSettings) -> Value {
     let endpoints = settings.endpoints.iter().zip(&settings.plan.endpoints);
     let endpoints: Vec<Value> = endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan.weight)).collect();
     let balance = penstock_rules::balance::name(settings.plan.balance);
-    json!({ "name": settings.plan.name, "balance": balance, "endpoints": endpoints })
+    let counters = &settings.shared.counters;
+    json!({
+        "name": settings.plan.name,
+        "balance": balance,
+        "all_down": settings.is_all_down(),
+        "retries": counters.sum(|counters| counters.retries.get()),
+        "retries_refused": counters.sum(|counters| counters.retries_refused.get()),
+        "endpoints": endpoints,
+    })
 }
 
 fn endpoint(endpoint: &Endpoint, weight: u16) -> Value {

@@ -12,6 +12,7 @@ use ahash::AHashMap;
 use arc_swap::ArcSwapOption;
 use penstock_rules::balance::Balancer;
 use penstock_rules::limit;
+use penstock_rules::retry::RetryBudget;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -72,6 +73,8 @@ pub(crate) struct Worker {
     previous: RefCell<Option<Rc<Local>>>,
     sweep_at: Cell<Tick>,
     endpoints: RefCell<AHashMap<u64, Rc<LocalEndpoint>>>,
+    /// What may be tried again at each upstream.
+    budgets: RefCell<AHashMap<u64, Rc<RetryBudget>>>,
     dice: Cell<u64>,
 }
 
@@ -88,6 +91,7 @@ impl Worker {
             previous: RefCell::default(),
             sweep_at: Cell::default(),
             endpoints: RefCell::default(),
+            budgets: RefCell::default(),
             dice: Cell::new(seed()),
         })
     }
@@ -148,6 +152,8 @@ impl Worker {
 
     /// Pools and what was seen of endpoints live on for those that the new snapshot still names.
     fn localise(&self, snapshot: Arc<Snapshot>, version: u64) -> Local {
+        let (mut budgets, now) = (self.budgets.take(), Instant::now());
+        let mut spent = AHashMap::with_capacity(budgets.len());
         let mut known = self.endpoints.borrow_mut();
         let mut kept = AHashMap::with_capacity(known.len());
         let endpoints = snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
@@ -164,7 +170,15 @@ impl Worker {
                 local
             });
             let weights: Vec<u32> = upstream.plan.endpoints.iter().map(|endpoint| endpoint.weight.into()).collect();
-            LocalUpstream { balancer: Balancer::build(upstream.plan.balance, &weights), endpoints: endpoints.collect() }
+            let id = upstream.shared.id;
+            // What was spent stays spent: a reload is no way around the budget.
+            let budget = budgets.remove(&id).unwrap_or_else(|| Rc::new(RetryBudget::new(now)));
+            spent.insert(id, Rc::clone(&budget));
+            LocalUpstream {
+                balancer: Balancer::build(upstream.plan.balance, &weights),
+                budget,
+                endpoints: endpoints.collect(),
+            }
         });
         let upstreams = upstreams.collect();
         for (id, endpoint) in known.iter() {
@@ -173,6 +187,7 @@ impl Worker {
             }
         }
         *known = kept;
+        *self.budgets.borrow_mut() = spent;
         Local { version, snapshot, upstreams }
     }
 

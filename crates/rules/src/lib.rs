@@ -12,4 +12,5 @@ pub mod health;
 pub mod http;
 pub mod limit;
 pub mod network;
+pub mod retry;
 pub mod route;

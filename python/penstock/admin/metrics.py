@@ -141,6 +141,16 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
     yield endpoints("reused_total", "counter", "Requests sent over a connection that was open.", "reused")
     yield endpoints("idle_connections", "gauge", "Unused open connections.", "idle")
     yield endpoints("latency_seconds", "gauge", "Moving average of the latency.", "latency_us", 1e-6)
+
+    def upstreams(name: str, kind: str, meaning: str, field: str) -> str:
+        rows = [({"upstream": one.name}, getattr(one, field)) for one in stats.upstreams]
+        return Family(f"upstream_{name}", kind, meaning).text(rows)
+
+    yield upstreams("all_down", "gauge", "1 while every endpoint fails its probes and all are asked.", "all_down")
+    yield upstreams("retries_total", "counter", "Attempts beyond a request's first.", "retries")
+    yield upstreams(
+        "retries_refused_total", "counter", "Attempts that the retry budget did not allow.", "retries_refused"
+    )
     failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
     yield Family("upstream_failures_total", "counter", "Attempts at an endpoint that failed, by cause.").text(failures)
 

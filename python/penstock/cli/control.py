@@ -110,6 +110,8 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
     )
     for upstream in answer["upstreams"]:
         lines.append(f"upstream {upstream['name']} ({upstream['balance']})")
+        if upstream["all_down"]:
+            lines.append(click.style("  every endpoint fails its probes: requests go to all of them", fg="red"))
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
     return lines
 

@@ -175,6 +175,9 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
             {
                 "name": row["name"],
                 "balance": "p2c",
+                "all_down": False,
+                "retries": 0,
+                "retries_refused": 0,
                 "endpoints": [{**endpoint, **state, **counters} for endpoint in row["endpoints"]],
             }
             for row in plan["upstreams"]

@@ -81,6 +81,12 @@ class UpstreamStats:
 
     name: str
     balance: str
+    all_down: bool
+    """Every endpoint fails its probes, so all of them are asked."""
+    retries: int
+    """Attempts beyond the first."""
+    retries_refused: int
+    """Attempts that the retry budget did not allow."""
     endpoints: tuple[EndpointStats, ...]
 
 

@@ -154,6 +154,14 @@ pub(crate) struct ListenerCounters {
     pub(crate) tunnels: Counter,
 }
 
+/// What is counted of an upstream.
+#[derive(Debug, Default)]
+pub(crate) struct UpstreamCounters {
+    pub(crate) retries: Counter,
+    /// Retries that the budget did not allow.
+    pub(crate) retries_refused: Counter,
+}
+
 /// What is counted of an endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointCounters {

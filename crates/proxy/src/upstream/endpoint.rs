@@ -6,6 +6,7 @@ use crate::stream::Stream;
 use arc_swap::ArcSwap;
 use penstock_rules::balance::{Balancer, Latency, Loads};
 use penstock_rules::health::Avoidance;
+use penstock_rules::retry::RetryBudget;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -225,6 +226,7 @@ impl Drop for InFlight {
 /// An upstream as one worker uses it.
 pub(crate) struct LocalUpstream {
     pub(crate) balancer: Balancer,
+    pub(crate) budget: Rc<RetryBudget>,
     pub(crate) endpoints: Vec<Rc<LocalEndpoint>>,
 }
 
@@ -262,6 +264,7 @@ impl LocalUpstream {
     pub(crate) fn pick(&self, tried: u64, random: u64, now: Instant) -> Option<usize> {
         let mut remaining = Remaining { endpoints: &self.endpoints, tried, all_down: false, now };
         self.balancer.pick(&remaining, random, now).or_else(|| {
+            // As `UpstreamSettings::is_all_down`, which says so to people.
             remaining.all_down = self.endpoints.iter().all(|endpoint| endpoint.shared.is_down());
             if remaining.all_down { self.balancer.pick(&remaining, random, now) } else { None }
         })

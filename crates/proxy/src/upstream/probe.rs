@@ -45,12 +45,30 @@ pub(crate) async fn follow(upstream: String, endpoint: Arc<Endpoint>, check: Hea
             let message = format!("{upstream}/{} is {word}: {}", endpoint.address, change.reason);
             let fields = [("upstream", json!(upstream)), ("endpoint", json!(endpoint.address)), ("state", json!(word))];
             shared.events.add(level, "health", message, &fields);
+            tell_of_all(&upstream, down, &shared);
         } else if !known && health.state() == State::Up && outcome.is_success() {
             endpoint.set_health(false, outcome.to_string());
         }
         known = true;
         wait = schedule.next(random());
     }
+}
+
+/// Say when this change left an upstream without an endpoint that is up, or ended that.
+fn tell_of_all(upstream: &str, down: bool, shared: &Shared) {
+    let snapshot = shared.snapshot.load();
+    let Some(settings) = snapshot.as_ref().and_then(|plan| plan.upstreams.iter().find(|one| one.plan.name == upstream))
+    else {
+        return;
+    };
+    let up = settings.endpoints.iter().filter(|endpoint| !endpoint.is_down()).count();
+    let (level, state, message) = match (down, up) {
+        (true, 0) => (Level::Error, "all_down", "every endpoint fails its probes: requests go to all of them"),
+        (false, 1) => (Level::Info, "some_up", "an endpoint passes its probes again: requests go to it"),
+        _ => return,
+    };
+    let fields = [("upstream", json!(upstream)), ("state", json!(state))];
+    shared.events.add(level, "health", format!("{upstream}: {message}"), &fields);
 }
 
 /// One probe.
