@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from penstock.config.model import (
         AccessLog,
         Admin,
+        Compress,
         Config,
         Cors,
         Endpoint,
@@ -49,6 +50,7 @@ __all__ = [
     "AccessLog",
     "Admin",
     "Applied",
+    "Compress",
     "Config",
     "ConfigError",
     "ControlError",

@@ -33,6 +33,8 @@ pub enum Filter {
     RemoveQuery(Vec<String>),
     /// Cross-origin resource sharing.
     Cors(Cors),
+    /// Responses in a content coding that the client takes.
+    Compress(Compress),
 }
 
 /// One prefix for another.
@@ -71,4 +73,28 @@ pub struct Cors {
     pub credentials: bool,
     /// `Access-Control-Max-Age` in seconds.
     pub max_age: u32,
+}
+
+/// Content codings put on responses (RFC 9110 §8.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Compress {
+    /// The codings on offer, best first.
+    pub codings: Vec<Coding>,
+    /// Bodies known to be shorter stay as they are.
+    pub least: u64,
+    /// Media types that are compressed, lower case; `"text/*"` stands for all of a kind.
+    pub types: Vec<String>,
+}
+
+/// A content coding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Coding {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 7932.
+    Br,
+    /// RFC 8878.
+    Zstd,
 }

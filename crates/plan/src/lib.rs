@@ -13,7 +13,7 @@ mod predicate;
 mod route;
 mod upstream;
 
-pub use filter::{Cors, Filter, PrefixChange, Rewrite};
+pub use filter::{Coding, Compress, Cors, Filter, PrefixChange, Rewrite};
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};

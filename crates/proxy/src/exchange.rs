@@ -23,6 +23,7 @@ use penstock_rules::http::{
     write_request,
 };
 use penstock_rules::route::View;
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -391,6 +392,7 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         self.filter_response(request, response);
         up.expect_body(response.length, None, 0);
+        let mut coder = self.coder(request, response)?;
         if is_closing(self.exchange.worker, self.exchange.origin) {
             down.close_after();
         }
@@ -411,7 +413,11 @@ impl<'a> Story<'a> {
                 down.close_after();
                 up.persistent = false;
             }
-            download.poll(cx, clock, up, down).map_err(|failure| failure.kind())
+            let moved = match &mut coder {
+                None => download.poll(cx, clock, up, down),
+                Some(coder) => download.poll(cx, clock, &mut coder.over(up), down),
+            };
+            moved.map_err(|failure| failure.kind())
         })
         .await
         .map_err(Error::from)
@@ -466,8 +472,12 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         response.clone_from(&answer.head);
         self.filter_response(request, response);
+        let mut body = Cow::Borrowed(answer.body.as_slice());
+        if let Some(mut coder) = self.coder(request, response)? {
+            body = Cow::Owned(coder.whole(&body).ok_or(Kind::Exhausted)?);
+        }
         self.status = response.status;
-        respond::send(down, response, &answer.body).await.map_err(Error::from)
+        respond::send(down, response, &body).await.map_err(Error::from)
     }
 
     async fn answer_fields(

@@ -13,6 +13,7 @@ mod control;
 mod descriptors;
 mod engine;
 mod exchange;
+mod filter;
 mod guard;
 mod listen;
 mod observe;

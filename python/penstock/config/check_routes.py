@@ -12,7 +12,7 @@ from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
     from penstock.config.memory import Memory
-    from penstock.config.model import Config, Cors, Filter, Respond, Route
+    from penstock.config.model import Compress, Config, Cors, Filter, Respond, Route
 
 Report = Callable[[KeyPath, "str | None"], None]
 """Takes a key and what is wrong with it; nothing wrong is nothing to report."""
@@ -185,6 +185,17 @@ def _cors(key: KeyPath, cors: Cors, fault: Report) -> None:
             fault((*key, name, index), texts.wrong_token(token, what))
 
 
+def _compress(key: KeyPath, compress: Compress, fault: Report) -> None:
+    if (twice := texts.repeated(compress.codings)) is not None:
+        fault((*key, "codings"), f'"{twice}" is given twice')
+    if not compress.types:
+        fault((*key, "types"), 'is empty; give media types, as "text/*" or "application/json"')
+    for index, media in enumerate(compress.types):
+        kind, _, name = media.partition("/")
+        wrong = texts.wrong_token(kind) or (None if name == "*" else texts.wrong_token(name))
+        fault((*key, "types", index), wrong and f'"{media}" is no media type; write it as "text/*" or "text/html"')
+
+
 _FILTERS: dict[str, Callable[[KeyPath, Any, Report], None]] = {
     "set_request_header": _fields(request=True),
     "add_request_header": _fields(request=True),
@@ -199,6 +210,7 @@ _FILTERS: dict[str, Callable[[KeyPath, Any, Report], None]] = {
     "set_query": _query,
     "remove_query": _query,
     "cors": _cors,
+    "compress": _compress,
 }
 
 

@@ -185,6 +185,11 @@ _FILTERS: dict[str, Callable[[Any], Any]] = {
     "set_query": lambda parameters: [[name, value] for name, value in parameters.items()],
     "remove_query": list,
     "cors": _cors,
+    "compress": lambda compress: {
+        "codings": list(compress.codings),
+        "least": compress.least,
+        "types": [media.lower() for media in compress.types],
+    },
 }
 
 

@@ -26,7 +26,6 @@ _LATER_KEYS = frozenset(
         "alpn",
         "auth",
         "cache",
-        "compress",
         "forward",
         "hash",
         "max_connections",

@@ -30,6 +30,7 @@ filters = [
   { set_response_header = { a = "b" } }, { add_response_header = { a = "b" } }, { remove_response_header = ["a"] },
   { strip_prefix = "/a" }, { add_prefix = "/a" }, { replace_prefix = { from = "/a", to = "/b" } },
   { rewrite_path = { regex = "a", to = "b" } }, { set_query = { a = "b" } }, { remove_query = ["a"] }, { cors = {} },
+  { compress = {} },
 ]
 [[routes]]
 match = 'path.glob("/*") or port > 1 or path.endswith(("a", "b")) or method in ["GET"] or path.startswith("/") or True'

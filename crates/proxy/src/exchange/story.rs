@@ -3,11 +3,12 @@
 use super::Exchange;
 use crate::clock::{NEVER, Tick};
 use crate::codec::Downstream;
+use crate::filter::compress::Coder;
 use crate::observe::access_log;
 use crate::snapshot::{Route, UpstreamSettings};
 use crate::upstream::endpoint::InFlight;
 use penstock_rules::error::Kind;
-use penstock_rules::http::{Known, RequestHead, ResponseHead, forwarded};
+use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, forwarded};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,15 @@ impl<'a> Story<'a> {
         response.strip_listed();
         if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
             route.filters.on_response(request, &mut response.fields);
+        }
+    }
+
+    /// The coder of the response's body, where a filter wants it coded; the head says so then.
+    pub(super) fn coder(&self, request: &RequestHead, response: &mut ResponseHead) -> Result<Option<Coder>, Kind> {
+        let Some(compress) = self.route.and_then(|route| route.filters.compress()) else { return Ok(None) };
+        match compress.on_response(request, response) {
+            Some(coding) if response.length != Length::None => Coder::new(coding).map(Some).ok_or(Kind::Exhausted),
+            _ => Ok(None),
         }
     }
 

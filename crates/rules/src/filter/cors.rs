@@ -3,7 +3,7 @@
 //! Preflights are answered here; actual responses get the fields that the plan says, in place of the endpoint's own. An origin
 //! that is not allowed gets none, and the browser keeps the answer from the page.
 
-use super::headers::{check_value, is_token};
+use super::headers::{check_value, is_token, vary};
 use super::{CorsAnswer, OnRequest, OnResponse};
 use crate::error::Kind;
 use crate::http::{Fields, Known, RequestHead};
@@ -120,16 +120,6 @@ impl OnResponse for Arc<Cors> {
 fn origin(fields: &Fields) -> Option<&[u8]> {
     let mut origins = fields.all_known(Known::Origin);
     origins.next().filter(|_| origins.next().is_none())
-}
-
-/// Add `name` to `Vary`, unless it says so or says `*` already.
-fn vary(fields: &mut Fields, name: &str) {
-    let says = |token: &[u8]| token == b"*" || token.eq_ignore_ascii_case(name.as_bytes());
-    let mut tokens = fields.all("vary").flat_map(|line| line.split(|&byte| byte == b','));
-    if !tokens.any(|token| says(token.trim_ascii())) {
-        drop(tokens);
-        fields.push("vary", name);
-    }
 }
 
 /// Whether a list of names may be repeated to the client as it is.

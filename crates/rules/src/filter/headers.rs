@@ -124,3 +124,13 @@ pub(super) fn check_value(value: &str) -> Result<(), String> {
 pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
+
+/// Add `name` to `Vary`, unless it says so or says `*` already.
+pub(super) fn vary(fields: &mut Fields, name: &str) {
+    let says = |token: &[u8]| token == b"*" || token.eq_ignore_ascii_case(name.as_bytes());
+    let mut tokens = fields.all("vary").flat_map(|line| line.split(|&byte| byte == b','));
+    if !tokens.any(|token| says(token.trim_ascii())) {
+        drop(tokens);
+        fields.push("vary", name);
+    }
+}

@@ -3,6 +3,7 @@
 //! One file per kind. What can be wrong with a filter is wrong when it is built; on a request only a rewrite can fail. A route
 //! without filters, or without filters on the response, pays for neither.
 
+mod compress;
 mod cors;
 mod headers;
 mod path;
@@ -11,6 +12,7 @@ mod query;
 use crate::error::Kind;
 use crate::fault::Fault;
 use crate::http::{Fields, RequestHead};
+pub use compress::Compress;
 use cors::Cors;
 use headers::{Add, Remove, Set};
 use path::{AddPrefix, ReplacePrefix, RewritePath};
@@ -24,6 +26,7 @@ use std::sync::Arc;
 pub struct Filters {
     request: Box<[Box<dyn OnRequest>]>,
     response: Box<[Box<dyn OnResponse>]>,
+    compress: Option<Compress>,
 }
 
 /// What a preflight is answered, in place of an endpoint: a status, fields, no body.
@@ -67,7 +70,7 @@ impl Filters {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Filters { request: list.request.into(), response: list.response.into() })
+        Ok(Filters { request: list.request.into(), response: list.response.into(), compress: list.compress })
     }
 
     /// Run the filters on a request; an answer, where a filter gives one and the request goes no further.
@@ -88,6 +91,13 @@ impl Filters {
     #[inline]
     pub fn has_response(&self) -> bool {
         !self.response.is_empty()
+    }
+
+    /// How the bodies of responses are coded. It comes behind all other filters, wherever it is written: they see the fields of
+    /// the endpoint's own representation.
+    #[inline]
+    pub fn compress(&self) -> Option<&Compress> {
+        self.compress.as_ref()
     }
 
     /// Run the filters on the response to `request`, as [`Self::on_request`] left it.
@@ -114,6 +124,7 @@ fn changes_origin(filter: &Filter) -> bool {
 struct List {
     request: Vec<Box<dyn OnRequest>>,
     response: Vec<Box<dyn OnResponse>>,
+    compress: Option<Compress>,
 }
 
 impl List {
@@ -137,6 +148,10 @@ impl List {
                 self.request(Arc::clone(&cors));
                 self.response(cors);
             }
+            Filter::Compress(_) if self.compress.is_some() => {
+                return Err("a route has one compress: a body is coded once".to_owned());
+            }
+            Filter::Compress(compress) => self.compress = Some(Compress::build(compress)?),
         }
         Ok(())
     }

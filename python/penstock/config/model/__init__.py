@@ -5,7 +5,7 @@ decided in `check.py`, so that every fault of a file is found in one go. Docstri
 that editors show."""
 
 from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
-from penstock.config.model.filter import Cors, Filter, ReplacePrefix, RewritePath
+from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
 from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
 from penstock.config.model.route import Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share
 from penstock.config.model.upstream import Endpoint, HealthCheck, Upstream, UpstreamLimits, UpstreamTimeouts
@@ -16,6 +16,7 @@ Split = tuple[Share, ...]
 __all__ = [
     "AccessLog",
     "Admin",
+    "Compress",
     "Config",
     "Cors",
     "Endpoint",

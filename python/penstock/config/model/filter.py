@@ -1,10 +1,10 @@
 """Filters: steps on a request and its response, run in the order written."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from penstock.config.model.base import Flag, Model, Whole, parse_duration
+from penstock.config.model.base import Flag, Model, Size, Whole, parse_duration
 
 
 class ReplacePrefix(Model):
@@ -51,6 +51,43 @@ class Cors(Model):
     """How long a browser may keep a preflight's answer: seconds, or a duration such as "10m". Default 600."""
 
 
+Coding = Literal["gzip", "br", "zstd"]
+"""A content coding."""
+
+COMPRESSED_TYPES = (
+    "text/*",
+    "application/json",
+    "application/javascript",
+    "application/xml",
+    "application/xhtml+xml",
+    "application/rss+xml",
+    "application/atom+xml",
+    "application/manifest+json",
+    "application/problem+json",
+    "application/ld+json",
+    "application/wasm",
+    "application/vnd.ms-fontobject",
+    "font/ttf",
+    "font/otf",
+    "image/svg+xml",
+    "image/bmp",
+)
+"""Media types that gain from a content coding."""
+
+
+class Compress(Model):
+    """Responses in a content coding that the client takes. What is coded already, a part, or marked `no-transform`
+    stays as it is."""
+
+    codings: Annotated[tuple[Coding, ...], Field(min_length=1)] = ("zstd", "br", "gzip")
+    """The codings on offer; of those that the client likes alike, the first is taken. Default zstd, br, gzip."""
+    least: Annotated[Size, Field(le=(1 << 63) - 1)] = 1 << 10
+    """Bodies known to be shorter stay as they are. Default "1KB"."""
+    types: tuple[str, ...] = COMPRESSED_TYPES
+    """Media types that are compressed; "text/*" stands for all of a kind. Default: text, JSON, JavaScript, XML, SVG,
+    WebAssembly and uncompressed fonts."""
+
+
 class Filter(Model):
     """One step. Exactly one key is given."""
 
@@ -82,6 +119,8 @@ class Filter(Model):
     """Names of query parameters to drop."""
     cors: Cors | None = None
     """Cross-origin resource sharing."""
+    compress: Compress | None = None
+    """Responses in a content coding (gzip, br, zstd) that the client takes: { } for the defaults."""
 
     def step(self) -> tuple[str, Any]:
         """The one key that is given, with its value. Raises `ValueError` unless there is exactly one."""
