@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod filter;
+mod health;
 mod listener;
 mod millis;
 mod predicate;
@@ -14,10 +15,11 @@ mod route;
 mod upstream;
 
 pub use filter::{Coding, Compress, Cors, Filter, PrefixChange, Rewrite};
+pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe, Start, TcpProbe};
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};
-pub use upstream::{Balance, Endpoint, HealthCheck, HostHeader, Upstream, UpstreamLimits, UpstreamTimeouts};
+pub use upstream::{Balance, Endpoint, HostHeader, Upstream, UpstreamLimits, UpstreamTimeouts};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! Named groups of endpoints.
 
-use crate::millis;
+use crate::{HealthCheck, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -104,24 +104,4 @@ pub struct UpstreamLimits {
     pub interim: u8,
     /// Unused connections kept per worker and endpoint.
     pub idle_connections: u16,
-}
-
-/// Active HTTP probes of every endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct HealthCheck {
-    /// Path of the probe; a status from 200 to 399 is a success.
-    pub path: String,
-    /// From one probe to the next (10 % jitter is added).
-    #[serde(with = "millis")]
-    #[schemars(with = "u64")]
-    pub interval: Duration,
-    /// A whole probe.
-    #[serde(with = "millis")]
-    #[schemars(with = "u64")]
-    pub timeout: Duration,
-    /// Failures in a row that take an endpoint down.
-    pub fall: u8,
-    /// Successes in a row that bring it up.
-    pub rise: u8,
 }

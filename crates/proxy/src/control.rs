@@ -3,7 +3,8 @@
 use crate::guard;
 use crate::snapshot::Snapshot;
 use crate::upstream::endpoint::{Endpoint, Place};
-use crate::upstream::{probe, resolve};
+use crate::upstream::probe::Probing;
+use crate::upstream::resolve;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
 use penstock_plan::HealthCheck;
@@ -110,13 +111,18 @@ fn follow(
                 let following = resolve::follow(Arc::clone(resolver), Arc::clone(endpoint), Arc::clone(shared));
                 tasks.push(tokio::task::spawn_local(following).abort_handle());
             }
-            match check {
-                Some(check) => {
-                    let name = upstream.plan.name.clone();
-                    let probing = probe::follow(name, Arc::clone(endpoint), check.clone(), Arc::clone(shared));
-                    tasks.push(tokio::task::spawn_local(probing).abort_handle());
+            match (check, &upstream.question) {
+                (Some(check), Some(question)) => {
+                    let probing = Probing {
+                        upstream: upstream.plan.name.clone(),
+                        endpoint: Arc::clone(endpoint),
+                        check: check.clone(),
+                        question: Arc::clone(question),
+                        shared: Arc::clone(shared),
+                    };
+                    tasks.push(tokio::task::spawn_local(probing.follow()).abort_handle());
                 }
-                None => endpoint.set_health(false, "not probed".into()),
+                _ => endpoint.forget_probes(),
             }
             now.insert(endpoint.id, (check.clone(), tasks));
         }

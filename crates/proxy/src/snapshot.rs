@@ -4,9 +4,10 @@ use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::upstream::endpoint::Endpoint;
 use ahash::AHashMap;
-use penstock_plan::{Action, Plan, Respond, Upstream};
+use penstock_plan::{Action, Plan, Respond, Start, Upstream};
 use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
+use penstock_rules::health::Question;
 use penstock_rules::http::{HeadLimits, ResponseHead};
 use penstock_rules::network::Network;
 use penstock_rules::route::Table;
@@ -60,6 +61,8 @@ pub(crate) struct UpstreamSettings {
     pub(crate) plan: Upstream,
     pub(crate) limits: HeadLimits,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// What probes ask.
+    pub(crate) question: Option<Arc<Question>>,
 }
 
 /// A route under one plan.
@@ -183,12 +186,13 @@ impl Registry {
     }
 
     fn upstream(&self, at: usize, plan: &Upstream, faults: &mut Vec<Fault>) -> UpstreamSettings {
+        let start = plan.health_check.as_ref().map_or(Start::Up, |check| check.start);
         let endpoints = plan.endpoints.iter().enumerate().filter_map(|(entry, endpoint)| {
             let key = (plan.name.clone(), endpoint.address.clone());
             if let Some(known) = self.endpoints.get(&key) {
                 return Some(Arc::clone(known));
             }
-            let made = Endpoint::new(self.id(), &endpoint.address, self.workers);
+            let made = Endpoint::new(self.id(), &endpoint.address, self.workers, start);
             if made.is_none() {
                 let path = format!("upstreams[{at}].endpoints[{entry}]");
                 let message = format!("{:?} is neither \"host:port\" nor \"unix:/path\"", endpoint.address);
@@ -196,13 +200,21 @@ impl Registry {
             }
             made.map(Arc::new)
         });
+        let endpoints = endpoints.collect();
+        let question = plan.health_check.as_ref().and_then(|check| match Question::build(&check.probe) {
+            Ok(question) => Some(Arc::new(question)),
+            Err((key, message)) => {
+                faults.push(Fault::new(format!("upstreams[{at}].health_check.{key}"), message));
+                None
+            }
+        });
         let limits = HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
         let shared = self
             .upstreams
             .get(&plan.name)
             .cloned()
             .unwrap_or_else(|| Arc::new(SharedUpstream { id: self.id(), counters: Sharded::new(self.workers) }));
-        UpstreamSettings { shared, endpoints: endpoints.collect(), limits, plan: plan.clone() }
+        UpstreamSettings { shared, endpoints, question, limits, plan: plan.clone() }
     }
 
     fn route(&self, at: usize, plan: &penstock_plan::Route, faults: &mut Vec<Fault>) -> Route {
@@ -232,7 +244,7 @@ impl UpstreamSettings {
     /// Whether all endpoints are down: then all are used, because a probe that fails everywhere is a broken probe
     /// (safety.md 167).
     pub(crate) fn is_all_down(&self) -> bool {
-        self.endpoints.iter().all(|endpoint| endpoint.is_down())
+        self.endpoints.iter().all(|endpoint| endpoint.is_down()) && !self.endpoints.iter().all(|one| one.is_starting())
     }
 }
 

@@ -6,6 +6,7 @@ use crate::snapshot::{SharedRoute, Snapshot, UpstreamSettings};
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::Shared;
 use penstock_rules::error::{Kind, Side};
+use penstock_rules::health::State;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -97,7 +98,9 @@ fn routes(snapshot: &Snapshot) -> Vec<Value> {
 
 fn upstream(settings: &UpstreamSettings) -> Value {
     let endpoints = settings.endpoints.iter().zip(&settings.plan.endpoints);
-    let endpoints: Vec<Value> = endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan.weight)).collect();
+    let probed = settings.plan.health_check.is_some();
+    let endpoints: Vec<Value> =
+        endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan.weight, probed)).collect();
     let balance = penstock_rules::balance::name(settings.plan.balance);
     let counters = &settings.shared.counters;
     json!({
@@ -110,7 +113,7 @@ fn upstream(settings: &UpstreamSettings) -> Value {
     })
 }
 
-fn endpoint(endpoint: &Endpoint, weight: u16) -> Value {
+fn endpoint(endpoint: &Endpoint, weight: u16, probed: bool) -> Value {
     let counters = &endpoint.counters;
     let health = endpoint.health();
     let resolved: Vec<String> = match &endpoint.place {
@@ -120,9 +123,24 @@ fn endpoint(endpoint: &Endpoint, weight: u16) -> Value {
     json!({
         "address": endpoint.address,
         "weight": weight,
-        "state": if endpoint.is_down() { "down" } else { "up" },
-        "since": health.since.elapsed().as_secs_f64(),
-        "reason": health.reason,
+        "state": match health.state() {
+            State::Up => "up",
+            State::Down => "down",
+            State::Starting => "starting",
+        },
+        "since": health.since().elapsed().as_secs_f64(),
+        "reason": match health.reason() {
+            Some(reason) => reason.to_string(),
+            None if probed => "not yet probed".into(),
+            None => "not probed".into(),
+        },
+        "probe": health.last().map(|last| json!({
+            "ago": last.at.elapsed().as_secs_f64(),
+            "passed": last.outcome.is_success(),
+            "outcome": last.outcome.to_string(),
+            "took": last.took.as_secs_f64(),
+            "failures_in_a_row": health.failures(),
+        })),
         "in_flight": counters.sum(|counters| counters.in_flight.get()),
         "requests": counters.sum(|counters| counters.requests.get()),
         "failures": counters.sum(|counters| counters.failures.get()),

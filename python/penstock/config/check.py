@@ -2,7 +2,8 @@
 doubtful.
 
 A rule here looks at one configuration and nothing else: no name is resolved, no file opened, no socket bound. Rules
-of single texts are in `texts.py`, those of routes in `check_routes.py`."""
+of single texts are in `texts.py`, those of routes in `check_routes.py`, those of health checks in
+`check_health.py`."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from penstock.config import check_routes, texts
+from penstock.config.check_health import check_health
 from penstock.config.collector import uncollected
 from penstock.config.document import unknown
 from penstock.config.request import wrong_client
@@ -96,11 +98,7 @@ class _Check:
             self.warn((*key, "endpoints"), "every weight is 0, so no endpoint takes requests")
         if upstream.host not in ("keep", "upstream") and (wrong := texts.wrong_authority(upstream.host)):
             self.fault((*key, "host"), f'{wrong}; allowed: "keep", "upstream" or a host name')
-        if upstream.health_check is not None:
-            path = upstream.health_check.path
-            self.fault((*key, "health_check", "path"), texts.wrong_path(path.partition("?")[0], "the path of a probe"))
-            if wrong := texts.wrong_field_value(path.replace(" ", "\x00")):
-                self.fault((*key, "health_check", "path"), "the path of a probe has no spaces and control characters")
+        check_health(key, upstream, self.fault)
 
     def binds(self) -> None:
         """A place can be bound once, by one listener or the admin listener. Port 0 is another port each time."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from penstock.config.model import Config, Cors, Filter, Listener, Respond, Upstream
+    from penstock.config.model import Config, Cors, Filter, HealthCheck, Listener, Respond, Upstream, Words
 
 Plan = dict[str, Any]
 """A compiled configuration in the shape of `crates/plan`, or a part of one."""
@@ -74,7 +74,6 @@ def _listener(name: str, listener: Listener, folder: Path) -> Plan:
 
 
 def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
-    check = upstream.health_check
     return {
         "name": name,
         "endpoints": [
@@ -85,15 +84,45 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),
-        "health_check": check
-        and {
-            "path": check.path,
-            "interval": _milliseconds(check.interval),
-            "timeout": _milliseconds(check.timeout),
-            "fall": check.fall,
-            "rise": check.rise,
-        },
+        "health_check": upstream.health_check and _health_check(upstream.health_check, folder),
     }
+
+
+def _health_check(check: HealthCheck, folder: Path) -> Plan:
+    return {
+        "probe": _probe(check),
+        "address": check.address and resolve_address(check.address, folder),
+        "port": check.port,
+        "interval": _milliseconds(check.interval),
+        "timeout": _milliseconds(check.timeout),
+        "fall": check.fall,
+        "rise": check.rise,
+        "start": check.start,
+    }
+
+
+def _probe(check: HealthCheck) -> Plan:
+    if check.tcp:
+        return {"tcp": {"send": _bytes(check.send), "expect": _bytes(check.expect)}}
+    if check.grpc is not None:
+        return {"grpc": {"service": check.grpc, "host": check.host}}
+    body = check.body
+    return {
+        "http": {
+            "method": check.method,
+            "path": check.path,
+            "host": check.host,
+            "headers": _pairs(check.headers),
+            "statuses": check.status,
+            "body": body and ({"text": body.text} if body.regex is None else {"regex": body.regex}),
+        }
+    }
+
+
+def _bytes(words: Words | None) -> list[int]:
+    if words is None:
+        return []
+    return list(words.text.encode() if words.text is not None else bytes.fromhex(words.hex or ""))
 
 
 def _routes(config: Config, memory: Memory) -> Iterator[str]:

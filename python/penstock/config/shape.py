@@ -40,7 +40,6 @@ _LATER_KEYS = frozenset(
         "secrets",
         "slow_start",
         "sni",
-        "tcp",
         "tls",
     )
 )

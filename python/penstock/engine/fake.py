@@ -151,7 +151,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
 
 def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, Any]:
     counters = dict.fromkeys(("in_flight", "requests", "failures", "connects", "reused", "idle", "latency_us"), 0)
-    state = {"state": "up", "since": 0.0, "reason": "", "resolved": []}
+    state = {"state": "up", "since": 0.0, "reason": "", "probe": None, "resolved": []}
     route = {"requests": 0, "statuses": {}, "bytes_in": 0, "bytes_out": 0}
     return {
         "version": plan["version"],

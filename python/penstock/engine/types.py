@@ -56,14 +56,30 @@ class RouteStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeStats:
+    """The last probe of an endpoint."""
+
+    ago: float
+    """Seconds since it ended."""
+    passed: bool
+    outcome: str
+    took: float
+    failures_in_a_row: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointStats:
     """State and counters of one endpoint."""
 
     address: str
     weight: int
     state: str
+    """`"up"`, `"down"`, or `"starting"`: it has not passed the probe that it must pass first."""
     since: float | None
+    """Seconds since the state began."""
     reason: str | None
+    probe: ProbeStats | None
+    """`None` before the first."""
     in_flight: int
     requests: int
     failures: int

@@ -4,15 +4,16 @@ use crate::clock::{Clock, Tick};
 use crate::observe::metrics::{EndpointCounters, Sharded};
 use crate::stream::Stream;
 use arc_swap::ArcSwap;
+use penstock_plan::Start;
 use penstock_rules::balance::{Balancer, Latency, Loads};
-use penstock_rules::health::Avoidance;
+use penstock_rules::health::{Avoidance, Change, Health, Probed, State};
 use penstock_rules::retry::RetryBudget;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// An endpoint as all workers know it. Plans that name it again share it, so that health and counters outlive a reload.
@@ -24,7 +25,8 @@ pub(crate) struct Endpoint {
     pub(crate) address: String,
     pub(crate) place: Place,
     pub(crate) counters: Sharded<EndpointCounters>,
-    down: AtomicBool,
+    /// That of `health`, for workers: a [`State`] as a number.
+    state: AtomicU8,
     health: Mutex<Health>,
 }
 
@@ -39,16 +41,9 @@ pub(crate) enum Place {
     Unix(PathBuf),
 }
 
-/// Since when, and why.
-#[derive(Clone, Debug)]
-pub(crate) struct Health {
-    pub(crate) since: Instant,
-    pub(crate) reason: String,
-}
-
 impl Endpoint {
-    /// `address` is `host:port` or `unix:/path`; `None` if it is neither.
-    pub(crate) fn new(id: u64, address: &str, workers: usize) -> Option<Endpoint> {
+    /// `address` is `host:port` or `unix:/path`; `None` if it is neither. `start`: whether it waits for its first probe.
+    pub(crate) fn new(id: u64, address: &str, workers: usize, start: Start) -> Option<Endpoint> {
         let place = if let Some(path) = address.strip_prefix("unix:") {
             Place::Unix(path.into())
         } else if let Ok(address) = address.parse::<SocketAddr>() {
@@ -62,23 +57,69 @@ impl Endpoint {
             address: address.to_owned(),
             place,
             counters: Sharded::new(workers),
-            down: AtomicBool::new(false),
-            health: Mutex::new(Health { since: Instant::now(), reason: "not yet probed".into() }),
+            state: AtomicU8::new(number(Health::new(start, Instant::now()).state())),
+            health: Mutex::new(Health::new(start, Instant::now())),
         })
     }
 
+    /// Whether its probes, or that it has none behind it yet, keep requests from it.
     pub(crate) fn is_down(&self) -> bool {
-        self.down.load(Relaxed)
+        self.state.load(Relaxed) != UP
     }
 
-    /// Note a change of health.
-    pub(crate) fn set_health(&self, down: bool, reason: String) {
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health { since: Instant::now(), reason };
-        self.down.store(down, Relaxed);
+    /// Whether it waits for its first probe: then it takes no request even where all others are down.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.state.load(Relaxed) == STARTING
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        *self.locked()
+    }
+
+    /// Take in a probe; the change of state, if it makes one.
+    pub(crate) fn observe(&self, probed: Probed, fall: u8, rise: u8) -> Option<Change> {
+        self.with_health(|health| health.observe(probed, fall, rise))
+    }
+
+    /// Probes begin, or go on under another plan: what was found before still holds.
+    pub(crate) fn begin_probes(&self, start: Start) {
+        self.with_health(|health| {
+            if health.state() == State::Starting && start == Start::Up {
+                *health = Health::new(start, Instant::now());
+            }
+        });
+    }
+
+    /// Nobody probes it any more: it is not known to be down.
+    pub(crate) fn forget_probes(&self) {
+        self.with_health(|health| {
+            if health.last().is_some() || health.state() != State::Up {
+                *health = Health::new(Start::Up, Instant::now());
+            }
+        });
+    }
+
+    fn with_health<T>(&self, change: impl FnOnce(&mut Health) -> T) -> T {
+        let mut health = self.locked();
+        let changed = change(&mut health);
+        self.state.store(number(health.state()), Relaxed);
+        changed
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const UP: u8 = 0;
+const DOWN: u8 = 1;
+const STARTING: u8 = 2;
+
+fn number(state: State) -> u8 {
+    match state {
+        State::Up => UP,
+        State::Down => DOWN,
+        State::Starting => STARTING,
     }
 }
 
@@ -243,7 +284,10 @@ struct Remaining<'a> {
 impl Loads for Remaining<'_> {
     fn usable(&self, endpoint: usize) -> bool {
         let tried = endpoint < 64 && self.tried & (1 << endpoint) != 0;
-        !tried && (self.all_down || self.endpoints.get(endpoint).is_some_and(|endpoint| !endpoint.shared.is_down()))
+        let Some(LocalEndpoint { shared, .. }) = self.endpoints.get(endpoint).map(|endpoint| &**endpoint) else {
+            return false;
+        };
+        !tried && if self.all_down { !shared.is_starting() } else { !shared.is_down() }
     }
 
     fn avoided(&self, endpoint: usize) -> bool {

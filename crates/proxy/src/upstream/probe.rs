@@ -1,4 +1,6 @@
-//! Active probes: one request, one verdict. What follows from it is decided in `rules::health`.
+//! Active probes: one question, one verdict. What is asked and what follows from the answer is decided in `rules::health`.
+
+mod grpc;
 
 use super::connect::connect_any;
 use super::endpoint::{Endpoint, Place};
@@ -7,51 +9,126 @@ use crate::stream::Stream;
 use crate::worker::Shared;
 use penstock_plan::HealthCheck;
 use penstock_rules::error::Kind;
-use penstock_rules::health::{Health, Outcome, Schedule, State};
-use penstock_rules::http::{HeadLimits, HeadScan, ResponseHead, Scanned};
+use penstock_rules::health::{Change, Outcome, Probed, Question, Schedule, State};
 use serde_json::json;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
-use std::task::ready;
+use std::task::{Poll, ready};
 use std::time::Instant;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// A probe reads no more of an answer than its head.
-const HEAD: usize = 16 * 1024;
+/// Bytes that are read at once.
+const PIECE: usize = 8 * 1024;
 
-/// Probe `endpoint` for as long as this runs.
-pub(crate) async fn follow(upstream: String, endpoint: Arc<Endpoint>, check: HealthCheck, shared: Arc<Shared>) {
-    let schedule = Schedule::new(&check);
-    let mut health = Health::new(Instant::now());
-    if endpoint.is_down() {
-        // What an earlier plan's probes found still holds.
-        (0..check.fall.max(1)).for_each(|_| {
-            health.observe(Outcome::Timeout, check.fall, check.rise, Instant::now());
-        });
-    } else {
-        endpoint.set_health(false, "not yet probed".into());
-    }
-    let mut known = false;
-    let mut wait = schedule.first(random());
-    loop {
-        tokio::time::sleep(wait).await;
-        let outcome = probe(&endpoint, &check).await;
-        if let Some(change) = health.observe(outcome, check.fall, check.rise, Instant::now()) {
-            let down = change.state == State::Down;
-            endpoint.set_health(down, change.reason.to_string());
-            let (level, word) = if down { (Level::Warning, "down") } else { (Level::Info, "up") };
-            let message = format!("{upstream}/{} is {word}: {}", endpoint.address, change.reason);
-            let fields = [("upstream", json!(upstream)), ("endpoint", json!(endpoint.address)), ("state", json!(word))];
-            shared.events.add(level, "health", message, &fields);
-            tell_of_all(&upstream, down, &shared);
-        } else if !known && health.state() == State::Up && outcome.is_success() {
-            endpoint.set_health(false, outcome.to_string());
+/// What it takes to probe one endpoint.
+pub(crate) struct Probing {
+    pub(crate) upstream: String,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) check: HealthCheck,
+    pub(crate) question: Arc<Question>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Probing {
+    /// Probe for as long as this runs.
+    pub(crate) async fn follow(self) {
+        let schedule = Schedule::new(&self.check);
+        self.endpoint.begin_probes(self.check.start);
+        let mut wait = schedule.first(random());
+        for turn in 0.. {
+            tokio::time::sleep(wait).await;
+            let began = Instant::now();
+            let outcome = timeout(self.check.timeout, self.probe(turn)).await.unwrap_or(Outcome::Timeout);
+            let (at, took) = (Instant::now(), began.elapsed());
+            let probed = Probed { at, outcome, took };
+            if let Some(change) = self.endpoint.observe(probed, self.check.fall, self.check.rise) {
+                self.tell(change);
+            }
+            wait = schedule.next(random(), took);
         }
-        known = true;
-        wait = schedule.next(random());
     }
+
+    fn tell(&self, change: Change) {
+        let down = change.state != State::Up;
+        let (level, word) = if down { (Level::Warning, "down") } else { (Level::Info, "up") };
+        let (upstream, address) = (&self.upstream, &self.endpoint.address);
+        let message = format!("{upstream}/{address} is {word}: {}", change.reason);
+        let fields = [("upstream", json!(upstream)), ("endpoint", json!(address)), ("state", json!(word))];
+        self.shared.events.add(level, "health", message, &fields);
+        tell_of_all(upstream, down, &self.shared);
+    }
+
+    /// One probe. Each begins with the next address of a name, as requests do.
+    async fn probe(&self, turn: usize) -> Outcome {
+        let stream = match self.connect(turn).await {
+            Ok(stream) => stream,
+            Err(Kind::Unresolved) => return Outcome::Unresolved,
+            Err(Kind::ConnectRefused) => return Outcome::Refused,
+            Err(Kind::ConnectTimeout) => return Outcome::Timeout,
+            Err(_) => return Outcome::Unreachable,
+        };
+        let authority = self.authority();
+        match &*self.question {
+            Question::Http(question) => {
+                let mut answer = question.answer();
+                let said = talk(stream, &question.request(&authority), |bytes| answer.take(bytes)).await;
+                said.unwrap_or_else(|| answer.end())
+            }
+            Question::Tcp(question) => match question.answer() {
+                Some(mut answer) => {
+                    let said = talk(stream, question.request(), |bytes| answer.take(bytes)).await;
+                    said.unwrap_or_else(|| answer.end())
+                }
+                None => Outcome::Connected,
+            },
+            Question::Grpc(question) => match stream {
+                Stream::Tcp(stream) => grpc::ask(stream, question, &authority).await,
+                Stream::Unix(stream) => grpc::ask(stream, question, &authority).await,
+            },
+        }
+    }
+
+    async fn connect(&self, turn: usize) -> Result<Stream, Kind> {
+        let wait = self.check.timeout;
+        match (self.check.address.as_deref(), &self.endpoint.place) {
+            (Some(address), _) => match address.strip_prefix("unix:") {
+                Some(path) => connect_unix(Path::new(path)).await,
+                None => {
+                    let address: SocketAddr = address.parse().map_err(|_| Kind::Unresolved)?;
+                    connect_any(&[address], wait).await
+                }
+            },
+            (None, Place::Unix(path)) => connect_unix(path).await,
+            (None, Place::Tcp { addresses, .. }) => {
+                let mut addresses = addresses.load().to_vec();
+                if let Some(first) = turn.checked_rem(addresses.len()) {
+                    addresses.rotate_left(first);
+                }
+                if let Some(port) = self.check.port {
+                    addresses.iter_mut().for_each(|address| address.set_port(port));
+                }
+                connect_any(&addresses, wait).await
+            }
+        }
+    }
+
+    /// What is asked, as a host with a port.
+    fn authority(&self) -> String {
+        let asked = self.check.address.as_deref().unwrap_or(&self.endpoint.address);
+        match (asked.starts_with("unix:"), self.check.port, asked.rsplit_once(':')) {
+            (true, ..) => "localhost".into(),
+            (false, Some(port), Some((host, _))) => format!("{host}:{port}"),
+            _ => asked.into(),
+        }
+    }
+}
+
+async fn connect_unix(path: &Path) -> Result<Stream, Kind> {
+    UnixStream::connect(path).await.map(Stream::Unix).map_err(|_| Kind::ConnectRefused)
 }
 
 /// Say when this change left an upstream without an endpoint that is up, or ended that.
@@ -71,52 +148,26 @@ fn tell_of_all(upstream: &str, down: bool, shared: &Shared) {
     shared.events.add(level, "health", format!("{upstream}: {message}"), &fields);
 }
 
-/// One probe.
-async fn probe(endpoint: &Endpoint, check: &HealthCheck) -> Outcome {
-    timeout(check.timeout, ask(endpoint, check)).await.unwrap_or(Outcome::Timeout)
-}
-
-async fn ask(endpoint: &Endpoint, check: &HealthCheck) -> Outcome {
-    let opened = match &endpoint.place {
-        Place::Tcp { addresses, .. } => connect_any(&addresses.load(), check.timeout).await,
-        Place::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix).map_err(|_| Kind::ConnectRefused),
-    };
-    let mut stream = match opened {
-        Ok(stream) => stream,
-        Err(Kind::Unresolved) => return Outcome::Unresolved,
-        Err(Kind::ConnectRefused) => return Outcome::Refused,
-        Err(Kind::ConnectTimeout) => return Outcome::Timeout,
-        Err(_) => return Outcome::Unreachable,
-    };
-    let host = if endpoint.address.starts_with("unix:") { "localhost" } else { &endpoint.address };
-    let request = format!(
-        "GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: penstock-probe\r\nconnection: close\r\n\r\n",
-        check.path
-    );
-    talk(&mut stream, request.as_bytes()).await.unwrap_or(Outcome::BadResponse)
-}
-
-async fn talk(stream: &mut Stream, request: &[u8]) -> Option<Outcome> {
+/// Send `request`, and give what comes back to `take` until it says how the probe ended; `None` if the endpoint closed before, or
+/// did not take the request.
+async fn talk(mut stream: Stream, request: &[u8], mut take: impl FnMut(&[u8]) -> Option<Outcome>) -> Option<Outcome> {
     let mut sent = 0;
     poll_fn(|cx| {
         while let Some(rest) = request.get(sent..).filter(|rest| !rest.is_empty()) {
             sent += ready!(stream.poll_write(cx, rest))?;
         }
-        std::task::Poll::Ready(std::io::Result::Ok(()))
+        Poll::Ready(std::io::Result::Ok(()))
     })
     .await
     .ok()?;
-    let (mut input, mut filled, mut scan) = (vec![0; HEAD], 0, HeadScan::default());
+    let mut piece = [0; PIECE];
     loop {
-        let count = poll_fn(|cx| stream.poll_read(cx, input.get_mut(filled..).unwrap_or_default())).await.ok()?;
+        let count = poll_fn(|cx| stream.poll_read(cx, &mut piece)).await.ok()?;
         if count == 0 {
             return None;
         }
-        filled += count;
-        if let Scanned::Head { start, end } = scan.advance(input.get(..filled)?).ok()? {
-            let mut head = ResponseHead::default();
-            head.parse(input.get(start..end)?, &HeadLimits { bytes: HEAD, fields: 200, uri: 0 }, false).ok()?;
-            return Some(Outcome::Status(head.status));
+        if let Some(outcome) = take(piece.get(..count)?) {
+            return Some(outcome);
         }
     }
 }

@@ -1,53 +1,18 @@
 //! What probes say about an endpoint.
 
-use penstock_plan::HealthCheck;
-use std::fmt;
+use super::Outcome;
+use penstock_plan::{HealthCheck, Start};
 use std::time::{Duration, Instant};
 
 /// Whether an endpoint may take requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It may. Every endpoint starts so: what was never probed is not known to be down.
+    /// It may. What was never probed is not known to be down.
     Up,
-    /// It may not.
+    /// It may not, unless all are down.
     Down,
-}
-
-/// How one probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// With a response of this status.
-    Status(u16),
-    /// The endpoint's name has no address.
-    Unresolved,
-    /// The connection was refused.
-    Refused,
-    /// No connection for another reason.
-    Unreachable,
-    /// Not within the timeout.
-    Timeout,
-    /// The endpoint closed, or sent what is no response.
-    BadResponse,
-}
-
-impl Outcome {
-    /// Whether it speaks for the endpoint: a status from 200 to 399.
-    pub fn is_success(self) -> bool {
-        matches!(self, Outcome::Status(200..=399))
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Outcome::Status(status) => write!(to, "probe answered {status}"),
-            Outcome::Unresolved => to.write_str("name has no address"),
-            Outcome::Refused => to.write_str("connection refused"),
-            Outcome::Unreachable => to.write_str("no connection"),
-            Outcome::Timeout => to.write_str("no answer in time"),
-            Outcome::BadResponse => to.write_str("no valid response"),
-        }
-    }
+    /// It never passed a probe and must, before its first request ([`Start::Down`]).
+    Starting,
 }
 
 /// The state of one endpoint, moved by the outcomes of its probes.
@@ -58,6 +23,8 @@ impl fmt::Display for Outcome {
 /// | up | failure | down, if it is the `fall`-th in a row |
 /// | down | failure | the successes so far are forgotten |
 /// | down | success | up, if it is the `rise`-th in a row |
+/// | starting | success | up |
+/// | starting | failure | nothing: it has nothing to lose yet |
 #[derive(Clone, Copy, Debug)]
 pub struct Health {
     state: State,
@@ -66,6 +33,19 @@ pub struct Health {
     against: u8,
     /// What brought the state about; `None` if nothing did yet.
     reason: Option<Outcome>,
+    last: Option<Probed>,
+    failures: u32,
+}
+
+/// The last probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// When it ended.
+    pub at: Instant,
+    /// How.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// A change of state, to be told.
@@ -78,26 +58,37 @@ pub struct Change {
 }
 
 impl Health {
-    /// Up since `now`, not probed yet.
-    pub fn new(now: Instant) -> Health {
-        Health { state: State::Up, since: now, against: 0, reason: None }
+    /// Not probed yet.
+    pub fn new(start: Start, now: Instant) -> Health {
+        let state = match start {
+            Start::Up => State::Up,
+            Start::Down => State::Starting,
+        };
+        Health { state, since: now, against: 0, reason: None, last: None, failures: 0 }
     }
 
-    /// Take in the outcome of a probe; the change of state, if it makes one. `fall` and `rise` of 0 count as 1.
-    pub fn observe(&mut self, outcome: Outcome, fall: u8, rise: u8, now: Instant) -> Option<Change> {
+    /// Take in a probe; the change of state, if it makes one. `fall` and `rise` of 0 count as 1.
+    pub fn observe(&mut self, probed: Probed, fall: u8, rise: u8) -> Option<Change> {
+        let Probed { outcome, at, .. } = probed;
+        self.last = Some(probed);
+        self.failures = if outcome.is_success() { 0 } else { self.failures.saturating_add(1) };
         let (needed, other) = match self.state {
             State::Up => (fall, State::Down),
             State::Down => (rise, State::Up),
+            State::Starting => (1, State::Up),
         };
-        if outcome.is_success() == (self.state == State::Up) {
+        if outcome.is_success() != (other == State::Up) {
             self.against = 0;
+            if self.reason.is_none() && self.state == State::Up {
+                self.reason = Some(outcome);
+            }
             return None;
         }
         self.against = self.against.saturating_add(1);
         if self.against < needed {
             return None;
         }
-        *self = Health { state: other, since: now, against: 0, reason: Some(outcome) };
+        (self.state, self.since, self.against, self.reason) = (other, at, 0, Some(outcome));
         Some(Change { state: other, reason: outcome })
     }
 
@@ -115,6 +106,16 @@ impl Health {
     pub fn reason(&self) -> Option<Outcome> {
         self.reason
     }
+
+    /// The last probe; `None` before the first.
+    pub fn last(&self) -> Option<Probed> {
+        self.last
+    }
+
+    /// Failures since the last success.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
 }
 
 /// When to probe.
@@ -122,6 +123,9 @@ impl Health {
 pub struct Schedule {
     interval: Duration,
 }
+
+/// Part of the interval that a probe may come early or late.
+const JITTER: f64 = 0.1;
 
 impl Schedule {
     /// The schedule that a health check asks for.
@@ -135,13 +139,13 @@ impl Schedule {
         self.interval.mul_f64(fraction(random) * JITTER)
     }
 
-    /// How long to wait from the end of one probe to the next: the interval and up to 10 % more.
-    pub fn next(&self, random: u64) -> Duration {
-        self.interval.saturating_add(self.first(random))
+    /// How long to wait after a probe that took so long: from the beginning of one to that of the next it is the interval, give
+    /// or take 10 %; behind one that took longer, a tenth of it.
+    pub fn next(&self, random: u64, took: Duration) -> Duration {
+        let period = self.interval.mul_f64(1.0 + (2.0 * fraction(random) - 1.0) * JITTER);
+        period.saturating_sub(took).max(self.interval.mul_f64(JITTER))
     }
 }
-
-const JITTER: f64 = 0.1;
 
 /// In 0 to 1.
 fn fraction(random: u64) -> f64 {
@@ -152,43 +156,69 @@ fn fraction(random: u64) -> f64 {
 mod tests {
     use super::*;
 
+    fn probed(outcome: Outcome, at: Instant) -> Probed {
+        Probed { at, outcome, took: Duration::from_millis(1) }
+    }
+
     #[test]
     fn fall_and_rise_count_in_a_row() {
-        use Outcome::{Refused, Status, Timeout};
+        use Outcome::{Answered, Refused, Status, Timeout};
         let start = Instant::now();
-        let mut health = Health::new(start);
+        let mut health = Health::new(Start::Up, start);
         let down = Some(Change { state: State::Down, reason: Timeout });
-        let up = Some(Change { state: State::Up, reason: Status(204) });
+        let up = Some(Change { state: State::Up, reason: Answered(204) });
         let steps = [
             (Refused, None),
             (Refused, None),
-            (Status(200), None),
+            (Answered(200), None),
             (Refused, None),
             (Status(500), None),
             (Timeout, down),
             (Timeout, None),
-            (Status(399), None),
+            (Answered(399), None),
             (Status(400), None),
-            (Status(200), None),
-            (Status(204), up),
-            (Status(200), None),
+            (Answered(200), None),
+            (Answered(204), up),
+            (Answered(200), None),
         ];
+        let mut failures = Vec::new();
         for (second, (outcome, expected)) in steps.into_iter().enumerate() {
             let now = start + Duration::from_secs(second as u64);
-            assert_eq!(health.observe(outcome, 3, 2, now), expected, "step {second}");
+            assert_eq!(health.observe(probed(outcome, now), 3, 2), expected, "step {second}");
+            failures.push(health.failures());
         }
+        assert_eq!(failures, [1, 2, 0, 1, 2, 3, 4, 0, 1, 0, 0, 0]);
         assert_eq!((health.state(), health.since()), (State::Up, start + Duration::from_secs(10)));
         assert_eq!(health.reason().map(|reason| reason.to_string()).as_deref(), Some("probe answered 204"));
+        assert_eq!(health.last().map(|last| last.outcome), Some(Answered(200)));
+    }
+
+    #[test]
+    fn what_starts_down_comes_up_with_its_first_success_alone() {
+        let now = Instant::now();
+        let mut health = Health::new(Start::Down, now);
+        for _ in 0..5 {
+            assert_eq!(health.observe(probed(Outcome::Refused, now), 3, 2), None);
+            assert_eq!(health.state(), State::Starting);
+        }
+        let up = Some(Change { state: State::Up, reason: Outcome::Connected });
+        assert_eq!(health.observe(probed(Outcome::Connected, now), 3, 2), up);
+        for expected in [None, None, Some(State::Down)] {
+            let change = health.observe(probed(Outcome::Timeout, now), 3, 2);
+            assert_eq!(change.map(|change| change.state), expected);
+        }
     }
 
     #[test]
     fn jitter_stays_within_a_tenth() {
         let schedule = Schedule { interval: Duration::from_secs(5) };
+        let took = Duration::from_millis(100);
         for random in [0, 1, u64::MAX / 2, u64::MAX] {
             assert!(schedule.first(random) <= Duration::from_millis(500));
-            let next = schedule.next(random);
-            assert!(next >= Duration::from_secs(5) && next <= Duration::from_millis(5500), "{next:?}");
+            let period = schedule.next(random, took) + took;
+            assert!(period >= Duration::from_millis(4500) && period <= Duration::from_millis(5500), "{period:?}");
         }
-        assert_ne!(schedule.next(1 << 60), schedule.next(1 << 62));
+        assert_ne!(schedule.next(1 << 60, took), schedule.next(1 << 62, took));
+        assert_eq!(schedule.next(0, Duration::from_secs(60)), Duration::from_millis(500));
     }
 }

@@ -6,9 +6,10 @@ that editors show."""
 
 from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
 from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
+from penstock.config.model.health import BodyTest, HealthCheck, Words
 from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
 from penstock.config.model.route import Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share
-from penstock.config.model.upstream import Endpoint, HealthCheck, Upstream, UpstreamLimits, UpstreamTimeouts
+from penstock.config.model.upstream import Endpoint, Upstream, UpstreamLimits, UpstreamTimeouts
 
 # Spoken of as one thing in the documentation: a split is a list of shares.
 Split = tuple[Share, ...]
@@ -16,6 +17,7 @@ Split = tuple[Share, ...]
 __all__ = [
     "AccessLog",
     "Admin",
+    "BodyTest",
     "Compress",
     "Config",
     "Cors",
@@ -40,4 +42,5 @@ __all__ = [
     "Upstream",
     "UpstreamLimits",
     "UpstreamTimeouts",
+    "Words",
 ]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
+from penstock.config.model.health import HealthCheck
 
 Policy = Literal["p2c", "round_robin", "least_requests", "peak_ewma", "random", "first"]
 """A balance policy that needs no more than its name."""
@@ -46,21 +47,6 @@ class UpstreamLimits(Model):
     """Interim responses (1xx) before the final one; beyond: 502. Default 8."""
     idle_connections: Annotated[Whole, Field(ge=0, le=65535)] = 32
     """Unused connections kept for each worker and endpoint; 0 keeps none. Default 32."""
-
-
-class HealthCheck(Model):
-    """Probes of every endpoint over HTTP: a status from 200 to 399 is a success."""
-
-    path: str = "/"
-    """Path that a probe asks for. Default "/"."""
-    interval: Timeout = timedelta(seconds=5)
-    """From one probe to the next. Default "5s"."""
-    timeout: Timeout = timedelta(seconds=2)
-    """A whole probe, from connecting to its answer. Default "2s"."""
-    fall: Annotated[Whole, Field(ge=1, le=255)] = 3
-    """Failures in a row that take an endpoint down. Default 3."""
-    rise: Annotated[Whole, Field(ge=1, le=255)] = 2
-    """Successes in a row that bring it up again. Default 2."""
 
 
 def _from_address(value: object) -> Any:

@@ -1,0 +1,102 @@
+//! How the health of endpoints is found out.
+
+use crate::millis;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Active probes of every endpoint of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// What is asked, and what is the right answer.
+    pub probe: Probe,
+    /// Where to ask instead of at the endpoint: an IP address with a port, or `"unix:/path"`.
+    pub address: Option<String>,
+    /// Another port of the endpoint.
+    pub port: Option<u16>,
+    /// From one probe to the next, give or take 10 %.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub interval: Duration,
+    /// A whole probe.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub timeout: Duration,
+    /// Failures in a row that take an endpoint down.
+    pub fall: u8,
+    /// Successes in a row that bring it up.
+    pub rise: u8,
+    /// Whether an endpoint takes requests before its first probe.
+    pub start: Start,
+}
+
+/// What an endpoint is before its first probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// It takes requests.
+    Up,
+    /// It takes none before a probe was passed.
+    Down,
+}
+
+/// What is asked, and what is the right answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// An HTTP/1.1 request.
+    Http(HttpProbe),
+    /// A connection, and perhaps a word over it.
+    Tcp(TcpProbe),
+    /// `grpc.health.v1.Health/Check` over HTTP/2 without TLS.
+    Grpc(GrpcProbe),
+}
+
+/// An HTTP request and what its answer must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpProbe {
+    /// `GET`, `HEAD`, …
+    pub method: String,
+    /// Path, perhaps with a query.
+    pub path: String,
+    /// The `Host`; `null`: the address that is asked.
+    pub host: Option<String>,
+    /// Further fields, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Ranges of statuses that are a success, both ends included.
+    pub statuses: Vec<(u16, u16)>,
+    /// What the first 64 KB of the body must hold.
+    pub body: Option<BodyTest>,
+}
+
+/// What a body must hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyTest {
+    /// This text.
+    Text(String),
+    /// A match of this regular expression.
+    Regex(String),
+}
+
+/// What is said over a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpProbe {
+    /// Bytes to send; may be empty.
+    pub send: Vec<u8>,
+    /// Bytes that the first 64 KB of the answer must hold; empty: none is waited for.
+    pub expect: Vec<u8>,
+}
+
+/// The question of the gRPC health-checking protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrpcProbe {
+    /// The service asked for; empty: the server as a whole.
+    pub service: String,
+    /// The `:authority`; `null`: the address that is asked.
+    pub host: Option<String>,
+}
