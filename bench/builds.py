@@ -1,7 +1,8 @@
 """Builds of Penstock to be measured beside each other: that of a revision, and that of the working tree.
 
 Both are made alike, with the release profile as it is written, whatever the environment says. What they need stays in
-`target/compare` between runs: a work tree for the revision, one target folder for both, and a package for each.
+`target/compare` between runs: a work tree for the revision, and for each build a package and a target folder of its own
+(Cargo takes crates of the same name and version for the same, wherever they lie).
 """
 
 import os
@@ -40,7 +41,7 @@ def of_revision(revision: str) -> Build:
         else:
             _git("worktree", "prune")
             _git("worktree", "add", "--quiet", "--force", "--detach", str(source), commit)
-        _package(source, target)
+        _package(source, CACHE / "target-base", target)
         _forget_oldest(target.parent)
     return Build(f"base {commit[:7]}", target)
 
@@ -48,15 +49,15 @@ def of_revision(revision: str) -> Build:
 def of_tree() -> Build:
     """The build of the files as they are now."""
     target = CACHE / "tree"
-    _package(ROOT, target)
+    _package(ROOT, CACHE / "target-tree", target)
     return Build("this tree", target)
 
 
-def _package(source: Path, target: Path) -> None:
-    """Builds the extension of `source` and puts it with its Python files into `target`."""
+def _package(source: Path, objects: Path, target: Path) -> None:
+    """Builds the extension of `source` and puts it with its Python files into `target`; `objects` is Cargo's."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CARGO_PROFILE_")}
     environment |= {
-        "CARGO_TARGET_DIR": str(CACHE / "target"),
+        "CARGO_TARGET_DIR": str(objects),
         # What maturin sets: the interpreter's symbols are found when it loads the extension.
         "PYO3_BUILD_EXTENSION_MODULE": "1",
         "PYO3_PYTHON": sys.executable,
@@ -71,7 +72,7 @@ def _package(source: Path, target: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     ignored = shutil.ignore_patterns("*.so", "__pycache__")
     shutil.copytree(source / "python" / "penstock", fresh / "penstock", ignore=ignored)
-    shutil.copy2(CACHE / "target" / "release" / "lib_native.so", fresh / "penstock" / "_native.abi3.so")
+    shutil.copy2(objects / "release" / "lib_native.so", fresh / "penstock" / "_native.abi3.so")
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)
 
