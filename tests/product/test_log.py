@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.load.origin import EchoOrigins
+from tests.product.terminal import ROOT
 from tests.product.waiting import wait_for
 from tests.wire.peers import Refusal, ShortFolder, connect
 
@@ -43,6 +44,10 @@ HAPROXY = re.compile(
     r"(?P<timers>-?\d+/-?\d+/-?\d+/-?\d+/\+?-?\d+) (?P<status>\d{3}) \+?(?P<bytes>\d+) \S+ \S+ (?P<flags>\S{4}) "
     r'(?P<counts>[\d+/]+) (?P<queues>\d+/\d+) (?:\{[^}]*\} )*"(?P<request>.*)"$'
 )
+
+# Parts of a documented line that may hold what ends others.
+QUOTED = r'(?:[^"\\]|\\.)*'
+PARTS = {"time": "[^]]+", "request": QUOTED, "referer": QUOTED, "user_agent": QUOTED, "queues": r"\d+/\d+"}
 
 
 def _config(log: Path, format_name: str, origin: str, refusal: str, bind: str = "127.0.0.1:0") -> dict[str, Any]:
@@ -164,6 +169,32 @@ def test_haproxy(tmp_path: Path, peers: tuple[str, str]) -> None:
     assert plain["flags"] == "----"
     assert dead["flags"].startswith("SC")  # the server refused, while connecting
     assert {name: int(record["status"]) for name, record in records.items() if record} == STATUSES
+
+
+def _documented(format_name: str) -> str:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    return page.partition("## The access log")[2].partition(f"### {format_name}\n")[2].partition("\n##")[0]
+
+
+def test_every_field_of_json_is_documented_in_its_order(tmp_path: Path, peers: tuple[str, str]) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (yes)? ?\|", _documented("json"), re.MULTILINE)
+    records = dict(zip(REQUESTS, map(json.loads, _logged(tmp_path, "json", peers)), strict=True))
+    bad = records.pop("bad")
+    assert list(bad) == [name for name, refused in rows if refused]
+    for record in records.values():
+        assert list(record) == [name for name, _ in rows]
+
+
+@pytest.mark.parametrize("format_name", ["combined", "haproxy"])
+def test_every_field_of_a_line_is_documented(tmp_path: Path, peers: tuple[str, str], format_name: str) -> None:
+    section = _documented(format_name)
+    template = section.partition("```text\n")[2].partition("\n```")[0]
+    rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    explained = [word for row in rows for word in re.findall(r"`(\w+)`", row)]
+    assert sorted(re.findall(r"\{(\w+)\}", template)) == sorted(explained)
+    form = re.sub(r"\\{(\w+)\\}", lambda name: f"(?P<{name[1]}>{PARTS.get(name[1], r'[^ /]*')})", re.escape(template))
+    for line in _logged(tmp_path, format_name, peers):
+        assert re.fullmatch(form, line), f"{line}\n{form}"
 
 
 def test_a_request_that_the_client_gave_up_is_recorded(tmp_path: Path, peers: tuple[str, str]) -> None:
