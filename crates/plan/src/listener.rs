@@ -48,6 +48,10 @@ pub struct ListenerTimeouts {
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub write: Duration,
+    /// A body or a reader that is slower than its least rate, before it is judged.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub rate: Duration,
     /// The next request on a kept-alive connection.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
@@ -70,8 +74,10 @@ pub struct ListenerLimits {
     pub uri: u32,
     /// Bytes of a request body: 413 beyond. `null`: no limit.
     pub body: Option<u64>,
-    /// Bytes a second that a request body must reach once it has taken 10 s. 0: no minimum.
+    /// Bytes a second that a request body must reach once it has taken `timeouts.rate`. 0: no minimum.
     pub body_rate: u32,
+    /// Bytes a second that a client must take once it was waited for so long. 0: no minimum.
+    pub write_rate: u32,
     /// Open connections; one more is refused. `null`: no limit but the system's.
     pub connections: Option<u32>,
     /// Open connections of one client address (IPv6: of one /64); one more is refused. `null`: no limit.

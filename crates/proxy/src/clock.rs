@@ -68,12 +68,17 @@ impl Clock {
         if moment == NEVER {
             return Duration::MAX;
         }
-        TICK.saturating_mul(u32::try_from(moment.saturating_sub(self.now())).unwrap_or(u32::MAX))
+        Clock::span(moment.saturating_sub(self.now()))
     }
 
     /// How many ticks `wait` takes, rounded up.
     pub(crate) fn ticks(wait: Duration) -> Tick {
         Tick::try_from(wait.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER)
+    }
+
+    /// How long so many ticks are.
+    pub(crate) fn span(ticks: Tick) -> Duration {
+        TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
     }
 
     /// Move on to `now` and wake whoever waited for it.

@@ -16,6 +16,7 @@ use crate::wire::Wire;
 use crate::worker::Worker;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Identity, RequestHead, ResponseHead};
+use penstock_rules::pace::LeastRate;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -124,7 +125,7 @@ pub(crate) fn is_closing(worker: &Worker, origin: &Origin) -> bool {
 
 /// Serve requests as long as they follow each other soon.
 async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<Alarm>, served: &mut u32) -> Rest {
-    let patience = Waits { body: Duration::from_secs(60), write: Duration::from_secs(60) };
+    let patience = Waits { body: Duration::from_secs(60), write: Duration::from_secs(60), rate: LeastRate::NONE };
     let mut down = H1::new(Wire::new(stream, Rc::clone(&worker.buffers)), alarm, CLIENT, patience);
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
     let peer = origin.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
@@ -132,7 +133,8 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<A
     loop {
         let Some((local, gone)) = worker.local_of(origin.listener.id) else { return Rest::Closed };
         let Some((index, listener)) = local.snapshot.listener(origin.listener.id) else { return Rest::Closed };
-        down.waits = Waits { body: listener.plan.timeouts.body, write: listener.plan.timeouts.write };
+        let (timeouts, rate) = (&listener.plan.timeouts, listener.least(listener.plan.limits.write_rate));
+        down.waits = Waits { body: timeouts.body, write: timeouts.write, rate };
         let until = worker.clock.after(listener.plan.timeouts.head);
         match read_head(&mut down, &mut request, &listener.limits, until).await {
             Ok(true) => {}

@@ -22,6 +22,7 @@ use penstock_rules::http::{
     BodyFraming, Fields, HostLine, Identity, Known, Length, RequestHead, RequestLines, ResponseHead, Target,
     write_request,
 };
+use penstock_rules::pace::LeastRate;
 use penstock_rules::route::View;
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -118,7 +119,7 @@ impl<'a> Story<'a> {
         self.route = Some(route);
         let limit = route.plan.limits.body.or(listener.plan.limits.body);
         if route.plan.limits.body.is_some() {
-            down.accept_body(request, limit, listener.plan.limits.body_rate);
+            down.accept_body(request, limit, listener.least(listener.plan.limits.body_rate));
         }
         if let (Length::Bytes(bytes), Some(limit)) = (request.length, limit)
             && bytes > limit
@@ -267,7 +268,7 @@ impl<'a> Story<'a> {
         };
         let timeouts = &settings.plan.timeouts;
         let body = self.route.and_then(|route| route.plan.timeouts.body).unwrap_or(timeouts.body);
-        let waits = Waits { body, write: timeouts.write };
+        let waits = Waits { body, write: timeouts.write, rate: LeastRate::NONE };
         Ok(H1::new(Wire::new(stream, Rc::clone(&worker.buffers)), Rc::clone(down.alarm()), ENDPOINT, waits))
     }
 
@@ -391,7 +392,7 @@ impl<'a> Story<'a> {
         response: &mut ResponseHead,
     ) -> Result<(), Error> {
         self.filter_response(request, response);
-        up.expect_body(response.length, None, 0);
+        up.expect_body(response.length, None, LeastRate::NONE);
         let mut coder = self.coder(request, response)?;
         if is_closing(self.exchange.worker, self.exchange.origin) {
             down.close_after();

@@ -20,7 +20,7 @@ const RETRY_AFTER: &str = "1";
 
 /// Answer a failed exchange; the status that was sent, or that stands for it where nobody is left to read one.
 pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request: &RequestHead, kind: Kind) -> u16 {
-    if matches!(kind, Kind::ClientClosed | Kind::ClientWriteTimeout) {
+    if matches!(kind, Kind::ClientClosed | Kind::ClientWriteTimeout | Kind::ClientTooSlow) {
         down.close_after();
         return kind.status();
     }

@@ -10,6 +10,7 @@ use penstock_rules::filter::Filters;
 use penstock_rules::health::Question;
 use penstock_rules::http::{HeadLimits, ResponseHead};
 use penstock_rules::network::Network;
+use penstock_rules::pace::LeastRate;
 use penstock_rules::route::Table;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -245,6 +246,13 @@ impl UpstreamSettings {
     /// (safety.md 167).
     pub(crate) fn is_all_down(&self) -> bool {
         self.endpoints.iter().all(|endpoint| endpoint.is_down()) && !self.endpoints.iter().all(|one| one.is_starting())
+    }
+}
+
+impl Listener {
+    /// A least rate of this listener.
+    pub(crate) fn least(&self, bytes: u32) -> LeastRate {
+        LeastRate { bytes, grace: self.plan.timeouts.rate }
     }
 }
 

@@ -4,6 +4,7 @@ use socket2::SockRef;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -89,6 +90,15 @@ impl Stream {
         };
         // Whether the peer still hears it is its own affair.
         let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
+    }
+
+    /// Bytes written that the peer's system has not taken yet; none where the system does not tell.
+    pub(crate) fn untaken(&self) -> usize {
+        let socket = match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        };
+        penstock_system::untaken(socket).unwrap_or_default()
     }
 
     /// Let the end be a reset: what was sent cannot be taken for the whole.

@@ -124,6 +124,11 @@ impl Wire {
         self.out.len() - self.sent
     }
 
+    /// Bytes that the peer's system has taken, of all that were written.
+    pub(crate) fn taken(&self) -> u64 {
+        self.bytes_out.saturating_sub(self.stream.untaken() as u64)
+    }
+
     /// Take back what was staged behind the first `at` bytes ever written or staged; false if some of it was written.
     pub(crate) fn unstage(&mut self, at: u64) -> bool {
         match at.checked_sub(self.bytes_out).and_then(|ahead| usize::try_from(ahead).ok()) {

@@ -107,6 +107,8 @@ kinds! {
     BodyTooSlow "body_too_slow" 408 Downstream,
     /// The client stopped reading.
     ClientWriteTimeout "client_write_timeout" 499 Downstream,
+    /// The client read slower than the least rate allowed.
+    ClientTooSlow "client_too_slow" 499 Downstream,
     /// The client went away.
     ClientClosed "client_closed" 499 Downstream,
     /// Too many connections at once.

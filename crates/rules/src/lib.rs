@@ -12,5 +12,6 @@ pub mod health;
 pub mod http;
 pub mod limit;
 pub mod network;
+pub mod pace;
 pub mod retry;
 pub mod route;

@@ -6,6 +6,7 @@ pub(crate) mod h1;
 use crate::clock::Alarm;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Fields, RequestHead, ResponseHead};
+use penstock_rules::pace::LeastRate;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -59,8 +60,8 @@ pub(crate) trait Tunnel: Incoming + Outgoing {
 
 /// The client's side of an exchange.
 pub(crate) trait Downstream: Tunnel {
-    /// Take in the body that `head` announces, up to `limit` bytes and no slower than `rate` bytes a second.
-    fn accept_body(&mut self, head: &RequestHead, limit: Option<u64>, rate: u32);
+    /// Take in the body that `head` announces, up to `limit` bytes and no slower than `rate`.
+    fn accept_body(&mut self, head: &RequestHead, limit: Option<u64>, rate: LeastRate);
     /// Take back a response head that was staged but not written; false if some of it was.
     fn retract(&mut self) -> bool;
     /// Bytes written to the client on this connection, those included that are staged.

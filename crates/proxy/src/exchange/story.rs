@@ -87,7 +87,7 @@ impl<'a> Story<'a> {
         };
         story.choose_id(request);
         let limits = &exchange.listener.plan.limits;
-        down.accept_body(request, limits.body, limits.body_rate);
+        down.accept_body(request, limits.body, exchange.listener.least(limits.body_rate));
         story
     }
 

@@ -22,6 +22,9 @@ class ListenerTimeouts(Model):
     """The next bytes of a request body. Default "60s"."""
     write: Timeout = timedelta(seconds=60)
     """Room to write when the client does not read. Default "60s"."""
+    rate: Timeout = timedelta(seconds=10)
+    """A body or a reader that is slower than `limits.body_rate` or `limits.write_rate`, before it is judged. Default
+    "10s"."""
     idle: Timeout = timedelta(seconds=75)
     """The next request on a connection that is kept open. Default "75s"."""
     tunnel: Timeout = timedelta(hours=1)
@@ -40,7 +43,11 @@ class ListenerLimits(Model):
     body: Annotated[Size, Field(le=(1 << 63) - 1)] | None = None
     """Bytes of a request body; beyond: 413. Default: no limit. A route's `limits.body` goes before it."""
     body_rate: Annotated[Size, Field(le=(1 << 32) - 1)] = 500
-    """Bytes a second that a request body must reach once it has taken 10 s. 0 switches it off. Default 500."""
+    """Bytes a second that a request body must reach once it has taken `timeouts.rate`. 0 switches it off. Default
+    500."""
+    write_rate: Annotated[Size, Field(le=(1 << 32) - 1)] = 500
+    """Bytes a second that a client must take of its answer, over the time in which we waited for it to take some, once
+    that is `timeouts.rate`. 0 switches it off. Default 500."""
     connections: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
     """Open connections; one more is refused. Default: no limit but the system's."""
     connections_per_client: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None

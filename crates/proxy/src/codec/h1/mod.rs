@@ -12,6 +12,7 @@ use penstock_rules::http::{
     BodyFraming, HeadLimits, HeadScan, Length, Persistence, RequestHead, ResponseHead, ResponseLines, Scanned, Version,
     write_response,
 };
+use penstock_rules::pace::{LeastRate, Pace};
 use sink::Sink;
 use source::{Coding, Source};
 use std::io;
@@ -59,6 +60,8 @@ pub(crate) struct Waits {
     pub(crate) body: Duration,
     /// Room to write.
     pub(crate) write: Duration,
+    /// How fast the peer must at least take what is written.
+    pub(crate) rate: LeastRate,
 }
 
 /// One HTTP/1 connection: a wire, the body that comes in and the body that goes out.
@@ -73,6 +76,7 @@ pub(crate) struct H1 {
     write_by: Tick,
     /// Bytes that were written when `write_by` was set.
     write_mark: u64,
+    pace: Pace,
     /// The client's version, and whether it asked for HEAD.
     peer: Version,
     to_head: bool,
@@ -95,7 +99,7 @@ impl H1 {
             ended: true,
             received: 0,
             limit: u64::MAX,
-            rate: 0,
+            rate: LeastRate::NONE,
             since: 0,
             read_by: NEVER,
         };
@@ -109,6 +113,7 @@ impl H1 {
             sink: Sink::default(),
             write_by: NEVER,
             write_mark: 0,
+            pace: Pace::default(),
             peer: Version::Http11,
             to_head: false,
             persistent: true,
@@ -213,7 +218,7 @@ impl H1 {
     }
 
     /// A body of this length comes next.
-    pub(crate) fn expect_body(&mut self, length: Length, limit: Option<u64>, rate: u32) {
+    pub(crate) fn expect_body(&mut self, length: Length, limit: Option<u64>, rate: LeastRate) {
         let clock = self.alarm.clock();
         self.source = Source {
             coding: match length {
@@ -253,14 +258,14 @@ impl H1 {
 impl Tunnel for H1 {
     fn become_tunnel(&mut self, idle: Duration) {
         self.persistent = false;
-        self.waits = Waits { body: idle, write: idle };
-        self.expect_body(Length::UntilClose, None, 0);
+        self.waits = Waits { body: idle, write: idle, rate: LeastRate::NONE };
+        self.expect_body(Length::UntilClose, None, LeastRate::NONE);
         self.begin_body(BodyFraming::UntilClose);
     }
 }
 
 impl Downstream for H1 {
-    fn accept_body(&mut self, head: &RequestHead, limit: Option<u64>, rate: u32) {
+    fn accept_body(&mut self, head: &RequestHead, limit: Option<u64>, rate: LeastRate) {
         self.expect_body(head.length, limit, rate);
     }
 

@@ -1,7 +1,7 @@
 //! The body that goes out on an HTTP/1 connection.
 
 use super::H1;
-use crate::clock::NEVER;
+use crate::clock::{Clock, NEVER};
 use crate::codec::Outgoing;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Fields, chunked};
@@ -51,7 +51,7 @@ impl Outgoing for H1 {
             Poll::Ready(Err(_)) => return Poll::Ready(Err(self.faults.write)),
             Poll::Pending => return self.wait_for_room(),
         };
-        self.write_by = NEVER;
+        self.go_on();
         let of_part = written.min(part.len());
         self.sink.sent += of_part as u64;
         if self.sink.chunked {
@@ -78,7 +78,7 @@ impl Outgoing for H1 {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Kind>> {
         match self.wire.poll_flush(cx) {
             Poll::Ready(Ok(())) => {
-                self.write_by = NEVER;
+                self.go_on();
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(self.faults.write)),
@@ -92,18 +92,33 @@ impl Outgoing for H1 {
 }
 
 impl H1 {
-    /// While nothing can be written: check patience.
+    /// There is room to write.
+    fn go_on(&mut self) {
+        self.write_by = NEVER;
+        if self.pace.is_waiting() {
+            self.pace.go_on(Clock::span(self.alarm.clock().now()));
+        }
+    }
+
+    /// While nothing can be written: check patience and pace.
     fn wait_for_room<T>(&mut self) -> Poll<Result<T, Kind>> {
         let clock = self.alarm.clock();
         if self.write_by == NEVER || self.write_mark != self.wire.bytes_out {
             self.write_mark = self.wire.bytes_out;
             self.write_by = clock.after(self.waits.write);
         }
-        if clock.now() >= self.write_by {
-            return Poll::Ready(Err(self.faults.write_timeout));
+        let late = clock.now() >= self.write_by;
+        match self.pace.wait(self.waits.rate, Clock::span(clock.now()), || self.wire.taken()) {
+            Ok(look) if !late => {
+                self.alarm.lower(self.write_by.min(Clock::ticks(look).saturating_add(1)));
+                Poll::Pending
+            }
+            outcome => {
+                // What the system still holds for this peer is dropped, not kept until it deigns to read.
+                self.wire.stream().break_off();
+                Poll::Ready(Err(if outcome.is_err() { Kind::ClientTooSlow } else { self.faults.write_timeout }))
+            }
         }
-        self.alarm.lower(self.write_by);
-        Poll::Pending
     }
 
     fn staged(&mut self, bytes: &[u8]) -> usize {

@@ -2,18 +2,16 @@
 
 use super::H1;
 use crate::buffers::LARGE;
-use crate::clock::{TICK, Tick};
+use crate::clock::{Clock, Tick};
 use crate::codec::{Chunk, Incoming};
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Fields, chunked};
+use penstock_rules::pace::LeastRate;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 /// A body longer than this is read with large buffers.
 const BULK: u64 = 64 * 1024;
-/// A slow body is not judged before it has taken so long (safety.md 113).
-const RATE_GRACE: Duration = Duration::from_secs(10);
 
 /// The body that comes in.
 pub(super) struct Source {
@@ -24,8 +22,8 @@ pub(super) struct Source {
     pub(super) received: u64,
     /// Most bytes that may come.
     pub(super) limit: u64,
-    /// Least bytes a second; 0: none.
-    pub(super) rate: u32,
+    /// How fast it must at least come.
+    pub(super) rate: LeastRate,
     pub(super) since: Tick,
     pub(super) read_by: Tick,
 }
@@ -40,11 +38,7 @@ pub(super) enum Coding {
 
 impl Source {
     fn is_too_slow(&self, now: Tick, just_came: u64) -> bool {
-        let ticks = now.saturating_sub(self.since);
-        let millis = u128::from(ticks) * TICK.as_millis();
-        self.rate > 0
-            && millis > RATE_GRACE.as_millis()
-            && u128::from(self.received + just_came) * 1000 < u128::from(self.rate) * millis
+        self.rate.is_missed(self.received + just_came, Clock::span(now.saturating_sub(self.since)))
     }
 }
 

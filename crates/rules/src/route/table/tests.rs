@@ -18,8 +18,8 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
     let listener = |name: &str| {
         let text = format!(
             r#"{{"name":"{name}","bind":[":8080"],"protocol":"http","trusted_proxies":[],
-            "timeouts":{{"head":1,"body":1,"write":1,"idle":1,"tunnel":1}},
-            "limits":{{"head":1,"fields":1,"uri":1,"body":null,"body_rate":0,"connections":null,"connections_per_client":null,"requests":null}}}}"#
+            "timeouts":{{"head":1,"body":1,"write":1,"rate":1,"idle":1,"tunnel":1}},
+            "limits":{{"head":1,"fields":1,"uri":1,"body":null,"body_rate":0,"write_rate":0,"connections":null,"connections_per_client":null,"requests":null}}}}"#
         );
         serde_json::from_str(&text).unwrap()
     };

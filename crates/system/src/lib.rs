@@ -1,0 +1,43 @@
+//! System calls that no safe library offers, one function each, reviewed (docs/safety.md R11). Nothing is decided here; what has
+//! a safe wrapper elsewhere does not belong here.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Bytes written to a connected stream socket that its peer's system has not taken yet (`SIOCOUTQ`, tcp(7)).
+///
+/// # Errors
+/// What the system says: the descriptor is no such socket.
+pub fn untaken(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one `int` to its argument, which is a live one of ours; the descriptor is borrowed, so it is
+    // open during the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_the_peer_has_not_taken_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        assert_eq!(untaken(ours.as_fd()).unwrap(), 0);
+        ours.set_nonblocking(true).unwrap();
+        let written = std::iter::from_fn(|| ours.write(&[0; 65536]).ok()).sum::<usize>();
+        let left = untaken(ours.as_fd()).unwrap();
+        assert!(0 < left && left < written);
+        theirs.read_exact(&mut vec![0; written]).unwrap();
+        assert_eq!(untaken(ours.as_fd()).unwrap(), 0);
+        assert!(untaken(std::fs::File::open("/dev/null").unwrap().as_fd()).is_err());
+    }
+}
