@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.wire.cut import WHOLE
 from tests.wire.expect import MORE, MismatchError, compile_lines, substitute
 from tests.wire.script import Case, Do, Hear, Say, Step, unescape, with_line_end
 
 if TYPE_CHECKING:
-    from tests.wire.expect import Part
-    from tests.wire.peers import Connection, Cut, Origin
+    from tests.wire.cut import Cut
+    from tests.wire.expect import Names, Part
+    from tests.wire.peers import Connection, Origin
     from tests.wire.stage import Stage
 
 
@@ -17,13 +19,33 @@ class CaseError(AssertionError):
     """A case that went otherwise than written; the message is the dialogue up to there and the difference."""
 
 
-def run_case(case: Case, stage: Stage, cut: Cut = "whole") -> None:
-    """Perform a case, its bytes cut in one of the ways of `Cut`. Raises `CaseError`."""
+def run_case(case: Case, stage: Stage, cut: Cut = WHOLE) -> None:
+    """Perform a case, its bytes cut in one way. Raises `CaseError`."""
     dialogue = Dialogue(case, stage, cut)
     try:
         dialogue.perform()
     finally:
         dialogue.clean_up()
+
+
+def said(case: Case, side: str, names: Names) -> int:
+    """How many bytes a side says in a case."""
+    steps = [step for step in case.steps if isinstance(step, Say) and side_of(step.actor) == side]
+    return sum(len(block_of(step, names)) for step in steps)
+
+
+def side_of(actor: str) -> str:
+    """`client` for every client, `origin` for every endpoint."""
+    return "client" if actor.startswith("client") else "origin"
+
+
+def block_of(step: Say, names: Names) -> bytes:
+    """The bytes of what one actor says."""
+    block = ""
+    for line in step.lines:
+        text, ends = with_line_end(substitute(line, names))
+        block += unescape(text) + ("\r\n" if ends else "")
+    return block.encode("latin-1")
 
 
 class Dialogue:
@@ -33,6 +55,7 @@ class Dialogue:
         self._case, self._stage, self._cut = case, stage, cut
         self._clients: dict[str, Connection] = {}
         self._names = stage.names()
+        self._said = {"client": 0, "origin": 0}
 
     def perform(self) -> None:
         """All steps, then the silence after them."""
@@ -56,24 +79,17 @@ class Dialogue:
 
     def _perform(self, step: Step) -> None:
         if isinstance(step, Say):
-            self._connection(step.actor).send(self._block(step), self._cut_of(step.actor))
+            self._say(step)
         elif isinstance(step, Hear):
             for part in compile_lines(step.lines):
                 self._hear(step.actor, part)
         else:
             self._do(step)
 
-    def _cut_of(self, actor: str) -> Cut:
-        if actor.startswith("client"):
-            return "whole" if self._cut == "answers" else self._cut
-        return "bytes" if self._cut == "answers" else "whole"
-
-    def _block(self, step: Say) -> bytes:
-        block = ""
-        for line in step.lines:
-            text, ends = with_line_end(substitute(line, self._names))
-            block += unescape(text) + ("\r\n" if ends else "")
-        return block.encode("latin-1")
+    def _say(self, step: Say) -> None:
+        side, block = side_of(step.actor), block_of(step, self._names)
+        self._connection(step.actor).send(*self._cut.of(side, block, self._said[side]))
+        self._said[side] += len(block)
 
     def _hear(self, actor: str, part: Part) -> None:
         matched = MORE
@@ -165,7 +181,7 @@ class Dialogue:
 
     def _report(self, failed: int, fault: BaseException) -> str:
         case = self._case
-        lines = [f"{case.file}:{case.line}: {case.title}  (cut: {self._cut})", ""]
+        lines = [f"{case.file}:{case.line}: {case.title}  (cut: {self._cut.name})", ""]
         for number, step in enumerate(case.steps[: failed + 1]):
             mark = "->" if number == failed else "  "
             lines += [f"{mark} {line}" for line in _told(step)]

@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
 DEADLINE = 5.0
 LARGE = 32 * 1024  # larger blocks may fill the socket buffers, so they are sent beside the dialogue
-SINGLE = 512  # of a large block, so many bytes at each end go out one by one
 
 Address = tuple[str, int] | str
-# How what is sent is cut: "whole", the client's "bytes" or "halves", or the bytes of the origin's "answers".
-Cut = str
 
 
 class TimedOutError(AssertionError):
@@ -47,13 +44,13 @@ class Connection:
         if self.sock.family == socket.AF_INET:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def send(self, block: bytes, cut: Cut = "whole") -> None:
-        """Send a block; a peer that went away is no fault here, what it answered is what counts."""
+    def send(self, *pieces: bytes) -> None:
+        """Send a block in these segments; a peer that went away is no fault here, what it answered is what counts."""
         self.finish_sending()
-        if len(block) < LARGE:
-            self._send(block, cut)
+        if sum(map(len, pieces)) < LARGE:
+            self._send(*pieces)
         else:
-            self._sender = threading.Thread(target=self._send, args=(block, cut), daemon=True)
+            self._sender = threading.Thread(target=self._send, args=pieces, daemon=True)
             self._sender.start()
 
     def finish_sending(self) -> None:
@@ -62,13 +59,13 @@ class Connection:
             self._sender.join(DEADLINE)
             self._sender = None
 
-    def _send(self, block: bytes, cut: Cut) -> None:
+    def _send(self, *pieces: bytes) -> None:
         patient = True
-        for piece in _pieces(block, cut):
+        for number, piece in enumerate(pieces):
+            if number and patient:
+                patient = wait_until_read(self.sock, limit=0.05)
             if not self._write(piece):
                 return
-            if cut != "whole" and patient:
-                patient = wait_until_read(self.sock, limit=0.05)
 
     def _write(self, piece: bytes) -> bool:
         try:
@@ -120,17 +117,6 @@ class Connection:
         self._writer.close()
         self.sock.close()
         self.ended = True
-
-
-def _pieces(block: bytes, cut: Cut) -> list[bytes]:
-    if cut == "whole":
-        return [block]
-    if cut == "halves":
-        return [block[: len(block) // 2], block[len(block) // 2 :]]
-    if len(block) <= 2 * SINGLE:
-        return [block[n : n + 1] for n in range(len(block))]
-    ends = [block[n : n + 1] for n in range(SINGLE)], [block[n : n + 1] for n in range(len(block) - SINGLE, len(block))]
-    return [*ends[0], block[SINGLE:-SINGLE], *ends[1]]
 
 
 def _shown(received: bytes | bytearray) -> str:

@@ -118,6 +118,27 @@ class Stage:
         return self.origins[name].address
 
 
+class Stages:
+    """The running stage; one at a time, because cases of one configuration follow one another."""
+
+    def __init__(self) -> None:
+        self._text: str | None = None
+        self._stage: Stage | None = None
+
+    def of(self, config: str) -> Stage:
+        """The stage for a configuration, started anew if the last one was another."""
+        if self._stage is None or self._text != config:
+            self.close()
+            self._stage, self._text = Stage(config), config
+        return self._stage
+
+    def close(self) -> None:
+        """Stop it."""
+        if self._stage is not None:
+            self._stage.close()
+        self._stage = None
+
+
 def complete(config: Config) -> Config:
     """Fill in what a snippet leaves out: one worker, a listener `web`, an upstream `origin`, a route to it."""
     listeners = config.setdefault("listeners", {"web": {}})

@@ -7,36 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.wire.cut import ANSWERS, BYTES, HALVES, WHOLE, Cut
 from tests.wire.harness import run_case
 from tests.wire.script import Case, parse_file
-from tests.wire.stage import Stage
+from tests.wire.stage import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CASES = [case for path in sorted((Path(__file__).parent / "cases").glob("*.case")) for case in parse_file(path)]
-CUTS = ("whole", "bytes", "halves", "answers")
-
-
-class Stages:
-    """The running stage; one at a time, because cases of one configuration follow one another."""
-
-    def __init__(self) -> None:
-        self._text: str | None = None
-        self._stage: Stage | None = None
-
-    def of(self, case: Case) -> Stage:
-        """The stage for a case, started anew if the last one was another."""
-        if self._stage is None or self._text != case.config:
-            self.close()
-            self._stage, self._text = Stage(case.config), case.config
-        return self._stage
-
-    def close(self) -> None:
-        """Stop it."""
-        if self._stage is not None:
-            self._stage.close()
-        self._stage = None
+CUTS = (WHOLE, BYTES, HALVES, ANSWERS)
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +30,14 @@ def stages() -> Iterator[Stages]:
 def _runs() -> Iterator[object]:
     for case in CASES:
         for cut in CUTS[:1] if case.whole_only else CUTS:
-            yield pytest.param(case, cut, id=f"{case.file.removesuffix('.case')}: {case.title} ({cut})")
+            yield pytest.param(case, cut, id=f"{case.file.removesuffix('.case')}: {case.title} ({cut.name})")
 
 
 @pytest.mark.parametrize(("case", "cut"), list(_runs()))
-def test_case(case: Case, cut: str, stages: Stages) -> None:
+def test_case(case: Case, cut: Cut, stages: Stages) -> None:
     """The dialogue goes as written."""
     try:
-        run_case(case, stages.of(case), cut)
+        run_case(case, stages.of(case.config), cut)
     except BaseException:
         stages.close()  # what a failed case left under way is not the next one's
         raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.wire.cut import ANSWERS, BYTES, HALVES, WHOLE, Cut, at, offsets
 from tests.wire.expect import MORE, MismatchError, compile_lines
 from tests.wire.harness import CaseError, run_case
 from tests.wire.peers import connect
@@ -64,8 +65,8 @@ def stage() -> Iterator[Stage]:
         yield direct
 
 
-@pytest.mark.parametrize("cut", ["whole", "bytes", "halves"])
-def test_a_right_dialogue_passes(stage: Stage, cut: str) -> None:
+@pytest.mark.parametrize("cut", [WHOLE, BYTES, HALVES, ANSWERS, at(20), at(9, "origin")], ids=lambda cut: cut.name)
+def test_a_right_dialogue_passes(stage: Stage, cut: Cut) -> None:
     run_case(parse_text(TALK)[0], stage, cut)
     run_case(parse_text(TALK)[0], stage, cut)  # nothing of the first is left
 
@@ -164,6 +165,24 @@ def test_what_matches(lines: tuple[str, ...], got: bytes, rest: bytes) -> None:
 def test_what_does_not_match(lines: tuple[str, ...], got: bytes) -> None:
     with pytest.raises(MismatchError):
         compile_lines(lines)[0].match(got, {})
+
+
+def test_every_cut_leaves_the_bytes_as_they_are() -> None:
+    block = bytes(range(256)) * 5
+    for cut in (WHOLE, BYTES, HALVES, at(100), at(1000)):
+        assert b"".join(cut.of("client", block, 50)) == block
+        assert cut.of("origin", block, 50) == [block]
+    assert at(60).of("client", block, 50) == [block[:10], block[10:]]
+    assert at(50).of("client", block, 50) == [block]
+
+
+def test_every_offset_of_a_short_case_and_a_sample_of_a_long_one() -> None:
+    assert list(offsets(5)) == [1, 2, 3, 4]
+    assert len(list(offsets(400))) == 399
+    many = list(offsets(100_000))
+    assert many == sorted(set(many))
+    assert len(many) == 223
+    assert many[-1] == 99_999
 
 
 def test_the_receive_queue_is_seen(stage: Stage) -> None:
