@@ -114,7 +114,7 @@ impl<'a> Story<'a> {
             client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),
         };
         let index = u32::try_from(*index).unwrap_or(u32::MAX);
-        let at = local.snapshot.table.find(&view, index).ok_or(Kind::NoRoute)?;
+        let at = local.snapshot.table.choose(&view, index)?.ok_or(Kind::NoRoute)?;
         let route = local.snapshot.routes.get(at).ok_or(Kind::Internal)?;
         self.route = Some(route);
         let limit = route.plan.limits.body.or(listener.plan.limits.body);

@@ -9,6 +9,7 @@ pub mod forwarded;
 mod framing;
 mod hop;
 pub mod host;
+mod readings;
 mod request;
 mod response;
 mod scan;
@@ -18,7 +19,8 @@ mod write;
 pub use fields::{Field, Fields, Known};
 pub use framing::Length;
 pub use hop::Options;
-pub use request::{RequestHead, Target};
+pub use readings::readings;
+pub use request::{LONGEST_METHOD, RequestHead, Target};
 pub use response::ResponseHead;
 pub use scan::{HeadScan, Scanned};
 pub use write::{

@@ -58,6 +58,9 @@ impl Default for RequestHead {
     }
 }
 
+/// Bytes of a method, and of a field's name, beyond which no honest one goes (safety.md 26, 52).
+pub const LONGEST_METHOD: usize = 64;
+const LONGEST_NAME: usize = 256;
 /// Heads with more fields than this are parsed on the heap.
 const FIELDS_ON_STACK: usize = 100;
 
@@ -215,6 +218,9 @@ impl RequestHead {
             return Err(Kind::UriTooLong);
         }
         for header in request.headers.iter() {
+            if header.name.len() > LONGEST_NAME {
+                return Err(Kind::HeadTooLarge);
+            }
             if header.name.contains('_') {
                 // What some origins read as another name is refused where it frames, dropped elsewhere (safety.md 13, 134).
                 if framing::is_disguised(header.name.as_bytes()) {
@@ -228,6 +234,10 @@ impl RequestHead {
         self.read_target(method, target)?;
         self.length = framing::of_request(self.version, &self.fields)?;
         self.options = Options::of_request(self.version, &self.fields)?;
+        if self.version == Version::Http10 && self.length == Length::None && !matches!(method, "GET" | "HEAD") {
+            // A 1.0 body without a length used to end with the connection: what follows may be one (safety.md 22).
+            self.options.keep_alive = false;
+        }
         Ok(())
     }
 
@@ -252,7 +262,9 @@ impl RequestHead {
 
     fn read_target(&mut self, method: &str, target: &str) -> Result<(), Kind> {
         match method {
+            "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" => {}
             "CONNECT" | "TRACE" => return Err(Kind::MethodNotAllowed),
+            _ if method.len() > LONGEST_METHOD || runs_on(method) => return Err(Kind::BadHead),
             _ => {}
         }
         self.target = Target::Resource;
@@ -298,6 +310,13 @@ impl RequestHead {
         }
         Ok(resource)
     }
+}
+
+/// Whether this looks like the last bytes of a body that somebody framed otherwise, and a method behind them (safety.md 25).
+fn runs_on(method: &str) -> bool {
+    const BEHIND: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
+    // RFC 3648 has the one registered method that ends like another.
+    method != "ORDERPATCH" && BEHIND.iter().any(|known| method.ends_with(known))
 }
 
 fn start_line_reason(error: httparse::Error, bytes: &[u8]) -> Kind {
@@ -361,8 +380,21 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\nX : b\r\n\r\n", Kind::BadHead),
             ("GET / HTTP/1.1\r\nHost: a\r\nContent_Length: 5\r\n\r\n", Kind::BadHead),
             ("GET /#x HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadUri),
+            ("XGET / HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadHead),
+            ("0POST / HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadHead),
         ] {
             assert_eq!(parse(text).err(), Some(kind), "{text:?}");
+        }
+        let long = |method: usize, name: usize| {
+            parse(&format!("{} / HTTP/1.1\r\nHost: a\r\n{}: 1\r\n\r\n", "M".repeat(method), "n".repeat(name))).err()
+        };
+        assert_eq!((long(64, 256), long(65, 1), long(1, 257)), (None, Some(Kind::BadHead), Some(Kind::HeadTooLarge)));
+        for method in ["get", "PROPFIND", "ORDERPATCH", "PURGE"] {
+            assert!(parse(&format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).is_ok(), "{method}");
+        }
+        for (line, kept) in [("GET / HTTP/1.0", true), ("POST / HTTP/1.0", false), ("POST / HTTP/1.1", true)] {
+            let head = parse(&format!("{line}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")).unwrap();
+            assert_eq!(head.options.keep_alive, kept, "{line}");
         }
         assert_eq!(parse("GET http://A/x?y HTTP/1.1\r\nHost: a:80\r\n\r\n").unwrap().path(), "/x");
         assert_eq!(parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().target, Target::Server);

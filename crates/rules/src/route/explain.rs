@@ -68,7 +68,10 @@ pub fn explain(
     head.strip_listed();
     let route = {
         let view = entry.view(&head);
-        let found = table.find(&view, index);
+        let found = match table.choose(&view, index) {
+            Ok(found) => found,
+            Err(kind) => return Ok(answer.refuse(kind)),
+        };
         answer.passed_over = passed_over(plan, table, &view, index, found);
         found.and_then(|at| Some((at, plan.routes.get(at)?)))
     };

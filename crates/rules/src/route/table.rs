@@ -7,7 +7,9 @@
 use super::View;
 use super::keys::{Key, Keys, PathKey};
 use super::predicate::Test;
+use crate::error::Kind;
 use crate::fault::Fault;
+use crate::http::readings;
 use ahash::AHashMap;
 use penstock_plan::{Action, Plan, Route};
 use std::collections::BTreeMap;
@@ -77,6 +79,24 @@ impl Table {
     #[inline]
     pub fn find(&self, view: &View<'_>, listener: u32) -> Option<usize> {
         if self.first_takes_all { Some(0) } else { self.search(view, listener, || ()) }
+    }
+
+    /// [`Self::find`], and whether a server that reads the path otherwise would have been reached by another route.
+    ///
+    /// # Errors
+    /// `BadUri` if so: a rule about one reading of a path is a rule about all (safety.md 131).
+    pub fn choose(&self, view: &View<'_>, listener: u32) -> Result<Option<usize>, Kind> {
+        let found = self.find(view, listener);
+        if !self.first_takes_all && memchr::memchr2(b'%', b';', view.head.path().as_bytes()).is_some() {
+            for reading in readings(view.head.path()) {
+                let mut head = view.head.clone();
+                head.set_path(&reading);
+                if self.find(&View { head: &head, ..*view }, listener) != found {
+                    return Err(Kind::BadUri);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The compiled match of a route; `None` where there is none, and every request matches.

@@ -9,8 +9,8 @@ use crate::clock::{Alarm, NEVER, Tick};
 use crate::wire::Wire;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{
-    BodyFraming, HeadLimits, HeadScan, Length, Persistence, RequestHead, ResponseHead, ResponseLines, Scanned, Version,
-    write_response,
+    BodyFraming, HeadLimits, HeadScan, LONGEST_METHOD, Length, Persistence, RequestHead, ResponseHead, ResponseLines,
+    Scanned, Version, write_response,
 };
 use penstock_rules::pace::{LeastRate, Pace};
 use sink::Sink;
@@ -211,8 +211,8 @@ impl H1 {
     fn too_large(&self, limits: &HeadLimits) -> Kind {
         if limits.uri > 0 && !self.scan.past_start_line() {
             // One endless line: an endless method is no request, an endless target is one that is too long.
-            let method = self.wire.input().iter().position(|&byte| byte == b' ');
-            return if method.is_some() { Kind::UriTooLong } else { Kind::BadHead };
+            let method = self.wire.input().iter().take(LONGEST_METHOD + 3).any(|&byte| byte == b' ');
+            return if method { Kind::UriTooLong } else { Kind::BadHead };
         }
         Kind::HeadTooLarge
     }

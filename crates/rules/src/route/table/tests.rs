@@ -1,4 +1,5 @@
 use super::*;
+
 use crate::http::RequestHead;
 use penstock_plan::{Comparison, Engine, Field, Literal, Match, Operand, Operator, Predicate, Respond, Span};
 use proptest::prelude::*;
@@ -80,6 +81,26 @@ fn the_first_match_in_plan_order_wins() {
         assert_eq!(table.find(&view(&head), 0), Some(expected), "{host} {path}");
         assert_eq!(table.find(&view(&head), 1), Some(0), "{host} {path}");
     }
+}
+
+#[test]
+fn a_path_whose_readings_take_different_routes_is_refused() {
+    let admin = Predicate::Or(vec![equal(Operand::Path, "/admin"), starts("/admin/")]);
+    let table = Table::build(&plan(vec![(None, Some(admin)), (None, None)])).unwrap();
+    for (path, expected) in [
+        ("/admin", Ok(Some(0))),
+        ("/admin/a;b/c%2Fd", Ok(Some(0))),
+        ("/a;b/c%2Fd", Ok(Some(1))),
+        ("/admin;x", Err(Kind::BadUri)),
+        ("/admin%2f", Err(Kind::BadUri)),
+        ("/%2Fadmin", Err(Kind::BadUri)),
+        ("/;x/admin", Err(Kind::BadUri)),
+    ] {
+        let head = head("a.example", path);
+        assert_eq!(table.choose(&view(&head), 0), expected, "{path}");
+    }
+    let only = Table::build(&plan(vec![(None, None)])).unwrap();
+    assert_eq!(only.choose(&view(&head("a.example", "/admin;x%2Fy")), 0), Ok(Some(0)));
 }
 
 #[test]
