@@ -6,6 +6,7 @@ pages and literal bytes. Each part says of a buffer that it matches so many byte
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -25,8 +26,9 @@ IDENTITY = {
     "via": "1.{_minor} penstock",
     "x-request-id": "{_request_id}",
 }
-_START = re.compile(r"^(HTTP/\d\.\d [\d{]|[A-Z]+ \S+ HTTP/\d)")
+_START = re.compile(r"^(HTTP/\d\.\d [\d{]|[A-Za-z]+ \S+ HTTP/\d)")
 _NAME = re.compile(r"\{([a-z_][a-z_0-9.]*)\}")
+_CHOICE = re.compile(r"\\\{(\w+(?:\\\|\w+)+)\\\}")
 _CHUNKS = re.compile(r"^\{(some )?chunks ?(.*)\}$")
 _INTERIMS = re.compile(r"^\{at most (\d+) interim\}$")
 _ERROR = re.compile(r"^\{error( json)?(, close)?\}$")
@@ -45,11 +47,11 @@ def substitute(text: str, names: Names) -> str:
 
 
 def match_value(expected: str, got: str, names: Names) -> bool:
-    """Compare one value; names seen for the first time take what they find, `{any}` always does."""
+    """Compare one value; a name seen for the first time takes what it finds, `{any}` always, `{a|b}` one of these."""
     pattern, fresh = "", []
     for at, part in enumerate(_NAME.split(expected)):
         if at % 2 == 0:
-            pattern += re.escape(part)
+            pattern += _CHOICE.sub(lambda found: f"(?:{found[1]})".replace("\\|", "|"), re.escape(part))
         elif part in names:
             pattern += re.escape(names[part])
         elif part in fresh:
@@ -220,7 +222,8 @@ class Interims:
 Part = Literal | Head | Chunks | ErrorPage | Interims
 
 
-def compile_lines(lines: tuple[str, ...]) -> list[Part]:
+@functools.cache
+def compile_lines(lines: tuple[str, ...]) -> tuple[Part, ...]:
     """The parts of a block of expected lines."""
     parts: list[Part] = []
     at = 0
@@ -241,7 +244,7 @@ def compile_lines(lines: tuple[str, ...]) -> list[Part]:
             text, ends = with_line_end(line)
             parts.append(Literal(unescape(text) + ("\r\n" if ends else "")))
         fresh = True
-    return parts
+    return tuple(parts)
 
 
 def _head(lines: tuple[str, ...], at: int) -> tuple[Part, int]:

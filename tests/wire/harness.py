@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.wire.cut import WHOLE
 from tests.wire.expect import MORE, MismatchError, compile_lines, substitute
-from tests.wire.script import Case, Do, Hear, Say, Step, unescape, with_line_end
+from tests.wire.script import Case, Do, Hear, Say, Step, parse_text, unescape, with_line_end
 
 if TYPE_CHECKING:
     from tests.wire.cut import Cut
     from tests.wire.expect import Names, Part
     from tests.wire.peers import Connection, Origin
     from tests.wire.stage import Stage
+
+
+GOING_ON = parse_text(
+    """\
+=== another exchange
+client> GET /next HTTP/1.1
+client> Host: a
+client>
+origin< GET /next HTTP/1.1
+origin< host: a
+origin< {identity}
+origin<
+origin> HTTP/1.1 204 No Content
+origin>
+client< HTTP/1.1 204 No Content
+client<
+"""
+)[0].steps
 
 
 class CaseError(AssertionError):
@@ -113,14 +132,16 @@ class Dialogue:
     def _do(self, step: Do) -> None:
         if step.verb == "connects":
             self._connect(step.actor, step.words)
+        elif step.verb == "goes on":
+            self._go_on(step.actor)
         elif step.verb == "accepted":
             count = len(self._origin(step.actor).accept_all())
             assert count == int(step.words), f"{step.actor} has accepted {count} connections, not {step.words}"
-        elif step.verb == "got nothing":
+        elif step.verb == "got nothing" or (step.verb == "got nothing if uncut" and self._cut is WHOLE):
             self._stage.watch()
             got = _unread(self._origin(step.actor))
             assert not got, f"{step.actor} got {got!r}"
-        elif step.verb == "got no whole request":
+        elif step.verb in ("got no whole request", "got nothing if uncut"):
             self._see_no_whole_request(self._origin(step.actor))
         elif step.verb == "takes":
             connection, count = self._connection(step.actor), int(substitute(step.words, self._names))
@@ -132,6 +153,11 @@ class Dialogue:
         else:
             act = {"closes": "close", "half-closes": "half_close", "resets": "reset"}[step.verb]
             getattr(self._connection(step.actor), act)()
+
+    def _go_on(self, actor: str) -> None:
+        """Both connections carry another exchange."""
+        for step in GOING_ON:
+            self._perform(replace(step, actor=actor) if step.actor == "client" else step)
 
     def _see_end(self, step: Do) -> None:
         connection = self._connection(step.actor)

@@ -5,6 +5,7 @@ Without it, bytes sent one by one pile up and are read at once; with it, a cut i
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
 import threading
@@ -17,7 +18,6 @@ _ERROR = 2  # NLMSG_ERROR
 _NO_COOKIE = 0xFFFFFFFF
 _HEADER = struct.Struct("=IHHII")
 _QUEUES_AT = _HEADER.size + 4 + 48  # after four bytes of state and the socket's identity
-_asker: list[socket.socket] = []
 _one_at_a_time = threading.Lock()
 
 
@@ -39,9 +39,13 @@ def wait_until_read(sock: socket.socket, limit: float) -> bool:
         return False
 
 
+@functools.cache
+def asker() -> socket.socket:
+    """The socket that questions go over; opened once."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG)
+
+
 def _unread(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    if not _asker:
-        _asker.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG))
     identity = (
         struct.pack(">HH", local[1], remote[1])
         + socket.inet_aton(local[0]).ljust(16, b"\0")
@@ -49,8 +53,8 @@ def _unread(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
         + struct.pack("=III", 0, _NO_COOKIE, _NO_COOKIE)
     )
     body = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + identity
-    _asker[0].send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, _REQUEST, 1, 0) + body)
-    answer = _asker[0].recv(8192)
+    asker().send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, _REQUEST, 1, 0) + body)
+    answer = asker().recv(8192)
     if _HEADER.unpack_from(answer)[1] == _ERROR:
         return None
     _expires, unread = struct.unpack_from("=II", answer, _QUEUES_AT)

@@ -6,6 +6,7 @@ A file holds cases; docs/testing.md describes the format with an example. One li
     config:                     an indented TOML block, for every case until the next `config:`
     === name                    begins a case
     replay: whole               this case is not repeated with its bytes cut up
+    replay: some                ... only at a few offsets, because each run has to wait for something
     each: a | b | c             the case is run once for each, `{each}` stands for it
     ACTOR> text                 ACTOR sends the text and CRLF (`\\` at the end: no CRLF)
     ACTOR< text                 ACTOR must receive it
@@ -35,12 +36,15 @@ VERBS = (
     "accepted",
     "connects",
     "takes",
+    "goes on",
+    "got nothing if uncut",
     "got nothing",
 )
 _SPEECH = re.compile(r"^([a-z]+\d?)([<>])(?: (.*))?$")
 _DEED = re.compile(rf"^([a-z]+\d?) ({'|'.join(VERBS)})(?: (.*))?$")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[rnt0\\])")
 _PLAIN = {"r": "\r", "n": "\n", "t": "\t", "0": "\0", "\\": "\\"}
+_NUMBERED = re.compile(r"^(\d+)[a-z]?\. ")
 _REPEAT = re.compile(r"\{([^{}]+) \* (\d+)\}")
 
 
@@ -89,7 +93,13 @@ class Case:
     config: str
     steps: tuple[Step, ...] = ()
     each: str | None = None
-    whole_only: bool = False
+    replay: str = "all"
+
+    @property
+    def number(self) -> int | None:
+        """Of the catalogue: the name of such a case begins `12a. `."""
+        found = _NUMBERED.match(self.name)
+        return int(found[1]) if found else None
 
     @property
     def title(self) -> str:
@@ -105,8 +115,9 @@ class _Draft:
 
 
 def unescape(text: str) -> str:
-    r"""Resolve `\r \n \t \0 \\ \xNN` and `{a * 1000}`; every character of the result is one byte."""
-    text = _REPEAT.sub(lambda found: found[1] * int(found[2]), text)
+    r"""Resolve `\r \n \t \0 \\ \xNN` and `{a * 1000}`, also nested; every character of the result is one byte."""
+    while _REPEAT.search(text):
+        text = _REPEAT.sub(lambda found: found[1] * int(found[2]), text)
     return _ESCAPE.sub(lambda found: _PLAIN.get(found[1]) or chr(int(found[1][1:], 16)), text)
 
 
@@ -164,8 +175,8 @@ def _indented(lines: list[str], at: int) -> tuple[str, int]:
 def _add(draft: _Draft, file: str, number: int, line: str) -> None:
     if line.startswith("each: "):
         draft.each = tuple(each.strip() for each in line[6:].split(" | "))
-    elif line == "replay: whole":
-        draft.case = replace(draft.case, whole_only=True)
+    elif line in ("replay: whole", "replay: some"):
+        draft.case = replace(draft.case, replay=line.removeprefix("replay: "))
     elif _SPEECH.match(line) or _DEED.match(line.replace("{each}", "closes")):
         draft.lines.append((number, line))
     else:

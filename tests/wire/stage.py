@@ -41,6 +41,14 @@ class Penstock:
         """Where a listener accepts."""
         return self._proxy.address(listener)
 
+    def panics(self) -> int:
+        """Connections that a panic ended so far."""
+        return self._proxy.stats().panics
+
+    def pooled(self) -> int:
+        """Connections to endpoints that nobody uses just now."""
+        return sum(endpoint.idle for upstream in self._proxy.stats().upstreams for endpoint in upstream.endpoints)
+
     def close(self) -> None:
         """Stop."""
         self._proxy.__exit__(None, None, None)

@@ -29,7 +29,7 @@ def stages() -> Iterator[Stages]:
 
 def _runs() -> Iterator[object]:
     for case in CASES:
-        for cut in CUTS[:1] if case.whole_only else CUTS:
+        for cut in CUTS[:1] if case.replay == "whole" else CUTS:
             yield pytest.param(case, cut, id=f"{case.file.removesuffix('.case')}: {case.title} ({cut.name})")
 
 

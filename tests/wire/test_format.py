@@ -94,7 +94,7 @@ def test_a_wrong_dialogue_fails_and_says_why(stage: Stage, was: str, becomes: st
 
 def test_steps() -> None:
     case = parse_text("# why\n\n=== one\nreplay: whole\nclient> a\nclient>\norigin1< b\\\norigin sees close\n")[0]
-    assert case.whole_only
+    assert case.replay == "whole"
     assert case.steps == (
         Say(5, "client", ("a", "")),
         Hear(7, "origin1", ("b\\",)),
@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read(text: str) -> None:
 
 
 def test_escapes_and_line_ends() -> None:
-    assert unescape(r"a\r\n\x00\xff\\x{b * 3}") == "a\r\n\0\xff\\xbbb"
+    assert unescape(r"a\r\n\x00\xff\\x{b * 3}{c{d * 2} * 2}") == "a\r\n\0\xff\\xbbbcddcdd"
     assert with_line_end("a\\") == ("a", False)
     assert with_line_end("a\\\\") == ("a\\\\", True)
 
@@ -137,6 +137,7 @@ def test_escapes_and_line_ends() -> None:
             b"HTTP/1.1 200 OK\r\nB: 1\r\nA:1\r\nDate: now\r\n\r\n",
             b"",
         ),
+        (("HTTP/1.1 {400|501} {any}", "?c: 1", ""), b"HTTP/1.1 501 No\r\n\r\n", b""),
         (("{at most 2 interim}",), b"HTTP/1.1 103 Hi\r\na: b\r\n\r\nHTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n"),
     ],
 )
@@ -159,6 +160,7 @@ def test_what_matches(lines: tuple[str, ...], got: bytes, rest: bytes) -> None:
         (("HTTP/1.1 200 OK", ""), b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"),
         (("HTTP/1.1 200 OK", ""), b"HTTP/1.1 200 OK\r\na : 1\r\n\r\n"),
         (("HTTP/1.1 404 {any}", "{error}"), b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\nhi"),
+        (("HTTP/1.1 {400|501} {any}", ""), b"HTTP/1.1 505 No\r\n\r\n"),
         (("{at most 1 interim}",), b"HTTP/1.1 100 A\r\n\r\nHTTP/1.1 100 A\r\n\r\nHTTP/1.1 200 OK\r\n"),
     ],
 )
