@@ -11,7 +11,7 @@ from tests.load.origin import EchoOrigins
 from tests.wire.peers import Refusal
 
 import penstock
-from penstock.config.model.upstream import Policy
+from penstock.config.model.balance import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

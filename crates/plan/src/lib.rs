@@ -6,6 +6,7 @@
 //! apart unseen; [`schema`] is what Python's compiler is tested against.
 #![forbid(unsafe_code)]
 
+mod balance;
 mod filter;
 mod health;
 mod listener;
@@ -14,12 +15,13 @@ mod predicate;
 mod route;
 mod upstream;
 
+pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, Filter, PrefixChange, Rewrite};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe, Start, TcpProbe};
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};
-pub use upstream::{Balance, Endpoint, HostHeader, Upstream, UpstreamLimits, UpstreamTimeouts};
+pub use upstream::{Endpoint, HostHeader, Upstream, UpstreamLimits, UpstreamTimeouts};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

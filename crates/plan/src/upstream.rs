@@ -1,6 +1,6 @@
 //! Named groups of endpoints.
 
-use crate::{HealthCheck, millis};
+use crate::{Balance, HealthCheck, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -34,24 +34,6 @@ pub struct Endpoint {
     /// Share of the requests, 0 to 256; 0 takes none.
     #[schemars(range(min = 0, max = 256))]
     pub weight: u16,
-}
-
-/// How one endpoint is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// The better of two picked at random, by (in-flight + 1) × peak-EWMA latency.
-    P2c,
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// The fewest in-flight requests for its weight.
-    LeastRequests,
-    /// The least of all by (in-flight + 1) × peak-EWMA latency.
-    PeakEwma,
-    /// Any, by weight.
-    Random,
-    /// The first in the order written that may take requests.
-    First,
 }
 
 /// Which `Host` an endpoint is sent.

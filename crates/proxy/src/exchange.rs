@@ -17,13 +17,13 @@ use crate::upstream::endpoint::LocalUpstream;
 use crate::wire::Wire;
 use crate::worker::{Local, Worker};
 use penstock_plan::{Action, HostHeader};
+use penstock_rules::balance::Draw;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::http::{
     BodyFraming, Fields, HostLine, Identity, Known, Length, RequestHead, RequestLines, ResponseHead, Target,
     write_request,
 };
 use penstock_rules::pace::LeastRate;
-use penstock_rules::route::View;
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -104,17 +104,9 @@ impl<'a> Story<'a> {
 
     /// Step 2, route.
     fn route(&mut self, down: &mut impl Downstream, request: &RequestHead) -> Result<&'a Route, Error> {
-        let Exchange { local, listener, origin, index, .. } = self.exchange;
-        let view = View {
-            head: request,
-            listener: &listener.plan.name,
-            scheme: "http",
-            port: origin.port,
-            client: self.client,
-            client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),
-        };
+        let Exchange { local, listener, index, .. } = self.exchange;
         let index = u32::try_from(*index).unwrap_or(u32::MAX);
-        let at = local.snapshot.table.choose(&view, index)?.ok_or(Kind::NoRoute)?;
+        let at = local.snapshot.table.choose(&self.view(request), index)?.ok_or(Kind::NoRoute)?;
         let route = local.snapshot.routes.get(at).ok_or(Kind::Internal)?;
         self.route = Some(route);
         let limit = route.plan.limits.body.or(listener.plan.limits.body);
@@ -145,11 +137,13 @@ impl<'a> Story<'a> {
         let upstream = local.upstreams.get(at).ok_or(Kind::Internal)?;
         self.upstream = Some(settings);
         upstream.budget.request(self.began);
+        // Of the request as the endpoint gets it: the route's filters have run.
+        let key = settings.hash.as_ref().and_then(|(key, _)| key.hash(&self.view(request)));
         let mut tried = 0;
         let mut last = Error::from(Kind::NoEndpoint);
         let mut repeated = false;
         loop {
-            let Some(endpoint) = self.pick(upstream, tried) else { return Err(last) };
+            let Some(endpoint) = self.pick(upstream, tried, key) else { return Err(last) };
             self.attempts += 1;
             settings.shared.counters.of(self.exchange.worker.index).retries.add(u64::from(self.attempts > 1));
             let error = match self.attempt(down, request, response, settings).await {
@@ -199,8 +193,9 @@ impl<'a> Story<'a> {
     }
 
     /// Step 4, pick.
-    fn pick(&mut self, upstream: &LocalUpstream, tried: u64) -> Option<usize> {
-        let picked = upstream.pick(tried, self.exchange.worker.random(), self.began)?;
+    fn pick(&mut self, upstream: &LocalUpstream, tried: u64, key: Option<u64>) -> Option<usize> {
+        let draw = Draw { random: self.exchange.worker.random(), now: self.began, key };
+        let picked = upstream.pick(tried, &draw)?;
         self.endpoint = Some(upstream.endpoints.get(picked)?.begin());
         Some(picked)
     }

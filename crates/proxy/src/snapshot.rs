@@ -4,14 +4,15 @@ use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::upstream::endpoint::Endpoint;
 use ahash::AHashMap;
-use penstock_plan::{Action, Plan, Respond, Start, Upstream};
+use penstock_plan::{Action, Balance, HashMethod, Plan, Respond, Start, Upstream};
+use penstock_rules::balance::HashTable;
 use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
 use penstock_rules::health::Question;
 use penstock_rules::http::{HeadLimits, ResponseHead};
 use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
-use penstock_rules::route::Table;
+use penstock_rules::route::{Key, Table};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -64,6 +65,8 @@ pub(crate) struct UpstreamSettings {
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// What probes ask.
     pub(crate) question: Option<Arc<Question>>,
+    /// What its policy hashes, and where keys go; `None` for policies that hash nothing.
+    pub(crate) hash: Option<(Key, Arc<HashTable>)>,
 }
 
 /// A route under one plan.
@@ -97,6 +100,8 @@ pub(crate) struct Registry {
     listeners: HashMap<String, Arc<SharedListener>>,
     upstreams: HashMap<String, Arc<SharedUpstream>>,
     endpoints: HashMap<(String, String), Arc<Endpoint>>,
+    /// By name of the upstream.
+    tables: HashMap<String, Arc<HashTable>>,
     routes: HashMap<String, Arc<SharedRoute>>,
     unrouted: Arc<SharedRoute>,
 }
@@ -110,6 +115,7 @@ impl Registry {
             listeners: HashMap::new(),
             upstreams: HashMap::new(),
             endpoints: HashMap::new(),
+            tables: HashMap::new(),
             routes: HashMap::new(),
             unrouted,
         }
@@ -156,6 +162,11 @@ impl Registry {
                     .map(|endpoint| ((upstream.plan.name.clone(), endpoint.address.clone()), Arc::clone(endpoint)))
             })
             .collect();
+        let tables = snapshot.upstreams.iter().filter_map(|upstream| {
+            let (_, table) = upstream.hash.as_ref()?;
+            Some((upstream.plan.name.clone(), Arc::clone(table)))
+        });
+        self.tables = tables.collect();
         self.routes =
             snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
     }
@@ -215,7 +226,24 @@ impl Registry {
             .get(&plan.name)
             .cloned()
             .unwrap_or_else(|| Arc::new(SharedUpstream { id: self.id(), counters: Sharded::new(self.workers) }));
-        UpstreamSettings { shared, endpoints, question, limits, plan: plan.clone() }
+        let hash = match &plan.balance {
+            Balance::Hash(hash) => Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"))
+                .map_err(|found| faults.extend(found))
+                .ok()
+                .map(|key| (key, self.table(plan, hash.method))),
+            _ => None,
+        };
+        UpstreamSettings { shared, endpoints, question, limits, hash, plan: plan.clone() }
+    }
+
+    /// The table of an upstream: the one that runs, unless its endpoints or their weights have changed.
+    fn table(&self, plan: &Upstream, method: HashMethod) -> Arc<HashTable> {
+        let members: Vec<_> =
+            plan.endpoints.iter().map(|endpoint| (endpoint.address.clone(), endpoint.weight)).collect();
+        match self.tables.get(&plan.name) {
+            Some(known) if known.is_of(method, &members) => Arc::clone(known),
+            _ => Arc::new(HashTable::build(method, &members)),
+        }
     }
 
     fn route(&self, at: usize, plan: &penstock_plan::Route, faults: &mut Vec<Fault>) -> Route {

@@ -101,7 +101,7 @@ fn upstream(settings: &UpstreamSettings) -> Value {
     let probed = settings.plan.health_check.is_some();
     let endpoints: Vec<Value> =
         endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan.weight, probed)).collect();
-    let balance = penstock_rules::balance::name(settings.plan.balance);
+    let balance = penstock_rules::balance::name(&settings.plan.balance);
     let counters = &settings.shared.counters;
     json!({
         "name": settings.plan.name,

@@ -174,11 +174,9 @@ impl Worker {
             // What was spent stays spent: a reload is no way around the budget.
             let budget = budgets.remove(&id).unwrap_or_else(|| Rc::new(RetryBudget::new(now)));
             spent.insert(id, Rc::clone(&budget));
-            LocalUpstream {
-                balancer: Balancer::build(upstream.plan.balance, &weights),
-                budget,
-                endpoints: endpoints.collect(),
-            }
+            let table = upstream.hash.as_ref().map(|(_, table)| table);
+            let balancer = Balancer::build(&upstream.plan.balance, &weights, table);
+            LocalUpstream { balancer, budget, endpoints: endpoints.collect() }
         });
         let upstreams = upstreams.collect();
         for (id, endpoint) in known.iter() {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from penstock.config import check_routes, texts
+from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_health import check_health
 from penstock.config.collector import uncollected
 from penstock.config.document import unknown
@@ -96,6 +96,7 @@ class _Check:
             seen.add(endpoint.address)
         if not any(endpoint.weight for endpoint in upstream.endpoints):
             self.warn((*key, "endpoints"), "every weight is 0, so no endpoint takes requests")
+        check_balance.check_balance(key, upstream, self.config, self.fault, self.warn)
         if upstream.host not in ("keep", "upstream") and (wrong := texts.wrong_authority(upstream.host)):
             self.fault((*key, "host"), f'{wrong}; allowed: "keep", "upstream" or a host name')
         check_health(key, upstream, self.fault)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.collector import uncollected
-from penstock.config.expression import compile_expression
+from penstock.config.expression import compile_expression, compile_key
 from penstock.config.memory import Memory
 from penstock.config.model import Route
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from penstock.config.model import Config, Cors, Filter, HealthCheck, Listener, Respond, Upstream, Words
+    from penstock.config.model import Config, Cors, Filter, HashBalance, HealthCheck, Listener, Respond, Upstream, Words
+    from penstock.config.model.balance import Policy
 
 Plan = dict[str, Any]
 """A compiled configuration in the shape of `crates/plan`, or a part of one."""
@@ -80,7 +81,7 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
             {"address": resolve_address(endpoint.address, folder), "weight": endpoint.weight}
             for endpoint in upstream.endpoints
         ],
-        "balance": upstream.balance,
+        "balance": _balance(upstream.balance),
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),
@@ -123,6 +124,14 @@ def _bytes(words: Words | None) -> list[int]:
     if words is None:
         return []
     return list(words.text.encode() if words.text is not None else bytes.fromhex(words.hex or ""))
+
+
+def _balance(balance: Policy | HashBalance) -> Plan | str:
+    if isinstance(balance, str):
+        return balance
+    bound = balance.bounded_load
+    percent = None if bound is None else round(bound * 100)
+    return {"hash": {"key": list(compile_key(balance.hash)), "method": balance.method, "bounded_load": percent}}
 
 
 def _routes(config: Config, memory: Memory) -> Iterator[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -27,7 +28,6 @@ _LATER_KEYS = frozenset(
         "auth",
         "cache",
         "forward",
-        "hash",
         "max_connections",
         "mirror",
         "outlier",
@@ -45,7 +45,6 @@ _LATER_KEYS = frozenset(
 )
 _LATER_VALUES = {
     "protocol": ("tcp", "udp", "forward"),
-    "balance": ("ring_hash", "maglev", "hash"),
 }
 _KINDS = {
     "string_type": "a text in quotes",
@@ -130,7 +129,8 @@ def _reach(document: Any, key: KeyPath) -> Any:
 
 def _key(detail: ErrorDetails) -> KeyPath:
     """The key that an error speaks of. A name that is no text is reported at `[key]` below it."""
-    location = detail["loc"]
+    # A value of one of several shapes has the shape's tag in its location, which is no key of the document.
+    location = tuple(step for step in detail["loc"] if not str(step).startswith("<"))
     return location[:-1] if location and location[-1] == "[key]" else location
 
 
@@ -152,10 +152,11 @@ def _sentence(detail: ErrorDetails, key: KeyPath, title: str) -> str:
 
 def _not_a_choice(name: str, value: object, expected: str) -> str:
     choices = expected.replace("'", '"')
-    planned = value in _LATER_VALUES.get(name, ()) if isinstance(value, str) else name == "balance"
-    if planned:
+    if isinstance(value, str) and value in _LATER_VALUES.get(name, ()):
         return f"{_shown(value)} is not yet in this version; allowed: {choices}"
     hint = nearest(value, re.findall(r"'([^']*)'", expected)) if isinstance(value, str) else ""
+    if name == "balance" and value in ("hash", "ip_hash", "maglev", "rendezvous", "ring", "ring_hash"):
+        hint = '; to hash, write { hash = "client.ip" }'
     return f"must be {choices}, not {_shown(value)}{hint}"
 
 
@@ -202,6 +203,10 @@ def _plain(kind: Any) -> Any:
             kind = arguments[0]
         elif type(None) in arguments and get_origin(kind) is not dict:
             kind = next(argument for argument in arguments if argument is not type(None))
+        elif get_origin(kind) in (Union, UnionType):
+            # Of several shapes, only one is a table.
+            plain = [_plain(argument) for argument in arguments]
+            return next((one for one in plain if isinstance(one, type) and issubclass(one, BaseModel)), kind)
         else:
             return kind
 

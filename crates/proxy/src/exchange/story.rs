@@ -9,6 +9,7 @@ use crate::snapshot::{Route, UpstreamSettings};
 use crate::upstream::endpoint::InFlight;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, forwarded};
+use penstock_rules::route::View;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,19 @@ impl<'a> Story<'a> {
         let limits = &exchange.listener.plan.limits;
         down.accept_body(request, limits.body, exchange.listener.least(limits.body_rate));
         story
+    }
+
+    /// What expressions read of the request.
+    pub(super) fn view<'v>(&'v self, request: &'v RequestHead) -> View<'v> {
+        let Exchange { listener, origin, .. } = self.exchange;
+        View {
+            head: request,
+            listener: &listener.plan.name,
+            scheme: "http",
+            port: origin.port,
+            client: self.client,
+            client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),
+        }
     }
 
     /// Step 9, record.

@@ -5,7 +5,7 @@ use crate::observe::metrics::{EndpointCounters, Sharded};
 use crate::stream::Stream;
 use arc_swap::ArcSwap;
 use penstock_plan::Start;
-use penstock_rules::balance::{Balancer, Latency, Loads};
+use penstock_rules::balance::{Balancer, Draw, Latency, Loads};
 use penstock_rules::health::{Avoidance, Change, Health, Probed, State};
 use penstock_rules::retry::RetryBudget;
 use std::cell::{Cell, RefCell};
@@ -305,12 +305,12 @@ impl Loads for Remaining<'_> {
 
 impl LocalUpstream {
     /// Choose an endpoint that was not `tried` yet.
-    pub(crate) fn pick(&self, tried: u64, random: u64, now: Instant) -> Option<usize> {
-        let mut remaining = Remaining { endpoints: &self.endpoints, tried, all_down: false, now };
-        self.balancer.pick(&remaining, random, now).or_else(|| {
+    pub(crate) fn pick(&self, tried: u64, draw: &Draw) -> Option<usize> {
+        let mut remaining = Remaining { endpoints: &self.endpoints, tried, all_down: false, now: draw.now };
+        self.balancer.pick(&remaining, draw).or_else(|| {
             // As `UpstreamSettings::is_all_down`, which says so to people.
             remaining.all_down = self.endpoints.iter().all(|endpoint| endpoint.shared.is_down());
-            if remaining.all_down { self.balancer.pick(&remaining, random, now) } else { None }
+            if remaining.all_down { self.balancer.pick(&remaining, draw) } else { None }
         })
     }
 }

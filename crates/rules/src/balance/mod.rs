@@ -4,6 +4,7 @@
 //! [`Loads`] for, which the runtime implements over its own counters. Randomness and time are parameters.
 
 mod first;
+mod hash;
 mod latency;
 mod least_requests;
 mod lottery;
@@ -15,14 +16,17 @@ mod round_robin;
 mod simulation;
 mod turns;
 
+pub use hash::HashTable;
 pub use latency::Latency;
 
+use hash::Hashed;
 use least_requests::LeastRequests;
 use p2c::P2c;
 use peak_ewma::PeakEwma;
 use penstock_plan::Balance;
 use random::Random;
 use round_robin::RoundRobin;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Latencies within this factor say nothing: the peaks of equal endpoints differ by as much.
@@ -59,10 +63,22 @@ enum Policy {
     PeakEwma(PeakEwma),
     Random(Random),
     First,
+    Hash(Hashed),
+}
+
+/// What a pick depends on beside the endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// Uniform over all its values.
+    pub random: u64,
+    /// The time of the pick.
+    pub now: Instant,
+    /// What the policy hashes ([`crate::route::Key::hash`]); `None` if there is nothing to hash.
+    pub key: Option<u64>,
 }
 
 /// The name of a policy, as it is configured.
-pub fn name(balance: Balance) -> &'static str {
+pub fn name(balance: &Balance) -> &'static str {
     match balance {
         Balance::P2c => "p2c",
         Balance::RoundRobin => "round_robin",
@@ -70,13 +86,18 @@ pub fn name(balance: Balance) -> &'static str {
         Balance::PeakEwma => "peak_ewma",
         Balance::Random => "random",
         Balance::First => "first",
+        Balance::Hash(_) => "hash",
     }
 }
 
 impl Balancer {
-    /// A balancer over as many endpoints as there are weights. Weight 0 takes no request.
-    pub fn build(balance: Balance, weights: &[u32]) -> Balancer {
+    /// A balancer over as many endpoints as there are weights. Weight 0 takes no request. A hash asks `table`.
+    pub fn build(balance: &Balance, weights: &[u32], table: Option<&Arc<HashTable>>) -> Balancer {
         let policy = match balance {
+            Balance::Hash(hash) if let Some(table) = table => {
+                Policy::Hash(Hashed::new(Arc::clone(table), weights, hash.bounded_load))
+            }
+            Balance::Hash(_) => Policy::P2c(P2c::new(weights)),
             Balance::P2c => Policy::P2c(P2c::new(weights)),
             Balance::RoundRobin => Policy::RoundRobin(RoundRobin::new(weights)),
             Balance::LeastRequests => Policy::LeastRequests(LeastRequests::new(weights)),
@@ -87,15 +108,15 @@ impl Balancer {
         Balancer { weights: weights.into(), policy }
     }
 
-    /// Index of the endpoint that takes the next request; `None` if no endpoint may. `random` is uniform over all its values.
+    /// Index of the endpoint that takes the next request; `None` if no endpoint may.
     #[inline]
-    pub fn pick(&self, loads: &impl Loads, random: u64, now: Instant) -> Option<usize> {
+    pub fn pick(&self, loads: &impl Loads, draw: &Draw) -> Option<usize> {
         if let [weight] = *self.weights {
             return (weight > 0 && loads.usable(0)).then_some(0);
         }
         let preferred = |endpoint: usize| self.takes(endpoint) && loads.usable(endpoint) && !loads.avoided(endpoint);
         let possible = |endpoint: usize| self.takes(endpoint) && loads.usable(endpoint);
-        self.pick_among(&preferred, loads, random, now).or_else(|| self.pick_among(&possible, loads, random, now))
+        self.pick_among(&preferred, loads, draw).or_else(|| self.pick_among(&possible, loads, draw))
     }
 
     fn takes(&self, endpoint: usize) -> bool {
@@ -103,19 +124,14 @@ impl Balancer {
     }
 
     #[inline]
-    fn pick_among(
-        &self,
-        open: &impl Fn(usize) -> bool,
-        loads: &impl Loads,
-        random: u64,
-        now: Instant,
-    ) -> Option<usize> {
+    fn pick_among(&self, open: &impl Fn(usize) -> bool, loads: &impl Loads, draw: &Draw) -> Option<usize> {
         match &self.policy {
-            Policy::P2c(policy) => policy.pick(open, loads, random, now),
+            Policy::P2c(policy) => policy.pick(open, loads, draw),
             Policy::RoundRobin(policy) => policy.pick(open),
             Policy::LeastRequests(policy) => policy.pick(open, loads),
-            Policy::PeakEwma(policy) => policy.pick(open, loads, now),
-            Policy::Random(policy) => policy.pick(open, random),
+            Policy::PeakEwma(policy) => policy.pick(open, loads, draw.now),
+            Policy::Random(policy) => policy.pick(open, draw.random),
+            Policy::Hash(policy) => policy.pick(open, loads, draw),
             Policy::First => first::pick(open, self.weights.len()),
         }
     }

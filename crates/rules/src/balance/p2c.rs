@@ -3,7 +3,7 @@
 
 use super::lottery::{Lottery, mixed};
 use super::turns::Turns;
-use super::{ALIKE, Loads};
+use super::{ALIKE, Draw, Loads};
 use std::time::Instant;
 
 /// Power of two choices. Endpoints are drawn in proportion to their weights; of two, the one with the lower
@@ -21,13 +21,8 @@ impl P2c {
     }
 
     #[inline]
-    pub(super) fn pick(
-        &self,
-        open: &impl Fn(usize) -> bool,
-        loads: &impl Loads,
-        random: u64,
-        now: Instant,
-    ) -> Option<usize> {
+    pub(super) fn pick(&self, open: &impl Fn(usize) -> bool, loads: &impl Loads, draw: &Draw) -> Option<usize> {
+        let Draw { random, now, .. } = *draw;
         let (first, second) = self.lottery.two(random)?;
         let picked = match second {
             Some(second) if open(first) && open(second) => self.better(first, second, loads, now),

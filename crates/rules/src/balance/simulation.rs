@@ -87,7 +87,7 @@ fn run(
             endpoints.in_flight[endpoint].update(|count| count - 1);
             endpoints.latency[endpoint].observe(Duration::from_micros(took), at(end as f64));
         }
-        let endpoint = balancer.pick(endpoints, random.next(), at(now)).unwrap();
+        let endpoint = balancer.pick(endpoints, &draw(random.next(), at(now))).unwrap();
         endpoints.in_flight[endpoint].update(|count| count + 1);
         let took = service(endpoint, now, &mut random);
         running.push(Reverse(((now + took) as u64, took as u64, endpoint)));
@@ -110,8 +110,16 @@ fn simulate(balancer: &Balancer, endpoints: &Endpoints, requests: usize, gap: f6
 const ALL: [Balance; 6] =
     [Balance::P2c, Balance::RoundRobin, Balance::LeastRequests, Balance::PeakEwma, Balance::Random, Balance::First];
 
+fn draw(random: u64, now: Instant) -> Draw {
+    Draw { random, now, key: None }
+}
+
+fn build(balance: &Balance, weights: &[u32]) -> Balancer {
+    Balancer::build(balance, weights, None)
+}
+
 fn p2c(weights: &[u32]) -> Balancer {
-    Balancer::build(Balance::P2c, weights)
+    build(&Balance::P2c, weights)
 }
 
 #[test]
@@ -129,14 +137,14 @@ fn each_policy_comes_close_to_its_ideal() {
         for (gap, bound) in [(20_000.0, idle), (2.0, loaded)] {
             for weights in [&[1; 8][..], &[4, 2, 1, 0, 1]] {
                 let (count, sum) = (weights.len(), weights.iter().sum::<u32>());
-                let balancer = Balancer::build(balance, weights);
+                let balancer = build(&balance, weights);
                 let picks = simulate(&balancer, &Endpoints::new(count), 40_000, gap, &vec![200.0; count]);
                 let off = picks.iter().zip(weights).map(|(picked, weight)| {
                     let ideal = 40_000.0 * f64::from(*weight) / f64::from(sum);
                     (*picked as f64 - ideal).abs() / ideal.max(1.0) * 100.0
                 });
                 let most = off.fold(0.0, f64::max);
-                println!("{:15} gap {gap:7} µs, weights {weights:?}: {picks:?}, off by {most:.2} %", name(balance));
+                println!("{:15} gap {gap:7} µs, weights {weights:?}: {picks:?}, off by {most:.2} %", name(&balance));
                 assert!(most <= bound, "{balance:?} gap {gap}: {picks:?}");
             }
         }
@@ -145,10 +153,10 @@ fn each_policy_comes_close_to_its_ideal() {
 
 #[test]
 fn the_first_takes_all_until_it_is_down() {
-    let (balancer, endpoints) = (Balancer::build(Balance::First, &[0, 1, 1]), Endpoints::new(3));
+    let (balancer, endpoints) = (build(&Balance::First, &[0, 1, 1]), Endpoints::new(3));
     assert_eq!(simulate(&balancer, &endpoints, 1000, 100.0, &[200.0; 3]), [0, 1000, 0]);
     endpoints.down.borrow_mut().push(1);
-    assert_eq!(balancer.pick(&endpoints, 1, Instant::now()), Some(2));
+    assert_eq!(balancer.pick(&endpoints, &draw(1, Instant::now())), Some(2));
 }
 
 /// safety.md 166: one endpoint of eleven takes 2 s for 30 s, at 1000 requests a second; the others take 5 ms.
@@ -156,19 +164,18 @@ fn the_first_takes_all_until_it_is_down() {
 fn a_stalling_endpoint_is_noticed_by_who_looks() {
     const SLOW: std::ops::Range<f64> = 5e6..35e6;
     let table = ALL.iter().filter(|balance| **balance != Balance::First).map(|balance| {
-        let served =
-            run(&Balancer::build(*balance, &[1; 11]), &Endpoints::new(11), (95_000, 1000.0), |at, now, random| {
-                if at == 4 && SLOW.contains(&now) { 2e6 } else { 5000.0 * (0.5 + 0.5 * random.exponential()) }
-            });
+        let served = run(&build(balance, &[1; 11]), &Endpoints::new(11), (95_000, 1000.0), |at, now, random| {
+            if at == 4 && SLOW.contains(&now) { 2e6 } else { 5000.0 * (0.5 + 0.5 * random.exponential()) }
+        });
         let during: Vec<&Served> = served.iter().filter(|served| SLOW.contains(&served.at)).collect();
         let quick = during.iter().filter(|served| served.took <= 1e6).count();
         let after: Vec<_> = served.iter().filter(|served| served.at > SLOW.end).collect();
         let share = after.iter().filter(|served| served.endpoint == 4).count() as f64 / after.len() as f64;
-        (*balance, 100.0 * quick as f64 / during.len() as f64, during.len() - quick, 100.0 * share)
+        (balance.clone(), 100.0 * quick as f64 / during.len() as f64, during.len() - quick, 100.0 * share)
     });
     println!("policy           within 1 s   slow answers   its share in the minute afterwards");
     for (balance, percent, slow, share) in table {
-        println!("{:15} {percent:10.3} % {slow:13} {share:10.2} %", name(balance));
+        println!("{:15} {percent:10.3} % {slow:13} {share:10.2} %", name(&balance));
         match balance {
             Balance::P2c | Balance::PeakEwma => assert!(percent >= 99.9, "{balance:?}: {percent} %"),
             Balance::RoundRobin | Balance::Random => assert!(percent < 92.0, "{balance:?}: {percent} %"),
@@ -224,13 +231,15 @@ fn one_that_comes_back_is_not_flooded() {
 fn avoided_endpoints_are_the_last_resort() {
     let now = Instant::now();
     for balance in ALL {
-        let (balancer, endpoints, mut random) = (Balancer::build(balance, &[1, 1, 1]), Endpoints::new(3), Random(1));
+        let (balancer, endpoints, mut random) = (build(&balance, &[1, 1, 1]), Endpoints::new(3), Random(1));
         *endpoints.avoided.borrow_mut() = vec![0, 1];
-        assert!((0..100).all(|_| balancer.pick(&endpoints, random.next(), now) == Some(2)));
+        assert!((0..100).all(|_| balancer.pick(&endpoints, &draw(random.next(), now)) == Some(2)));
         endpoints.down.borrow_mut().push(2);
-        assert!((0..100).all(|_| balancer.pick(&endpoints, random.next(), now).is_some_and(|picked| picked < 2)));
+        assert!(
+            (0..100).all(|_| balancer.pick(&endpoints, &draw(random.next(), now)).is_some_and(|picked| picked < 2))
+        );
         *endpoints.down.borrow_mut() = vec![0, 1, 2];
-        assert_eq!(balancer.pick(&endpoints, 1, now), None);
+        assert_eq!(balancer.pick(&endpoints, &draw(1, now)), None);
     }
 }
 
@@ -242,7 +251,7 @@ fn any_number_of_endpoints_gets_an_answer() {
     {
         for balance in ALL {
             for random in [0, u64::MAX, 1 << 32, 0x1234_5678_9abc_def0] {
-                let picked = Balancer::build(balance, weights).pick(&Endpoints::new(weights.len()), random, now);
+                let picked = build(&balance, weights).pick(&Endpoints::new(weights.len()), &draw(random, now));
                 assert_eq!(picked, expected, "{balance:?} {weights:?}");
             }
         }

@@ -6,6 +6,7 @@ mod answer;
 pub use answer::{Candidate, Choice, Effect, Explanation, Forwarded, Parts, PassedOver, RouteTaken, State, Why};
 
 use super::{Table, View};
+use crate::balance;
 use crate::error::Kind;
 use crate::fault::Fault;
 use crate::filter::Filters;
@@ -266,7 +267,7 @@ fn choices(plan: &Plan, action: &Action, states: impl Fn(usize, usize) -> State)
             Candidate { address: plan.address.clone(), weight: plan.weight, state, eligible }
         };
         let endpoints = upstream.endpoints.iter().enumerate().map(candidate).collect();
-        Some(Choice { name: upstream.name.clone(), weight, balance: upstream.balance, endpoints })
+        Some(Choice { name: upstream.name.clone(), weight, balance: balance::name(&upstream.balance), endpoints })
     };
     shares.into_iter().filter_map(choice).collect()
 }

@@ -4,12 +4,14 @@
 //! test reads of a request is a [`View`]; [`explain`] says of one request which way it takes.
 
 pub mod explain;
+mod key;
 mod keys;
 mod predicate;
 pub(crate) mod query;
 mod table;
 mod value;
 
+pub use key::Key;
 pub use predicate::{Refusal, Test};
 pub use table::Table;
 

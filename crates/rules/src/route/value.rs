@@ -4,7 +4,7 @@ use super::{View, query};
 use crate::http::Known;
 use penstock_plan::{Field, Operand};
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::fmt::{self, Write};
 
 /// A text of the request or of the plan.
 #[derive(Clone, Debug)]
@@ -92,6 +92,12 @@ impl Text {
     /// What `test` says of the text; `None` if the request does not have it.
     #[inline]
     pub(super) fn read<R>(&self, view: &View<'_>, test: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        if let Source::ClientIp = self.source {
+            let mut text = AddressText { bytes: [0; 40], length: 0 };
+            // An address is never longer than its room.
+            write!(text, "{}", view.client?.to_canonical()).ok()?;
+            return Some(test(text.bytes()));
+        }
         let text = self.source.read(view)?;
         if !self.lower || !text.iter().any(u8::is_ascii_uppercase) {
             return Some(test(&text));
@@ -126,7 +132,8 @@ impl Source {
             Source::Method => view.head.method(),
             Source::Scheme => view.scheme,
             Source::Listener => view.listener,
-            Source::ClientIp => return view.client.map(|client| Cow::Owned(address(client).into_bytes())),
+            // Written by `Text::read`.
+            Source::ClientIp => return None,
             Source::Field(field) => return read_field(field, view),
         };
         Some(Cow::Borrowed(text.as_bytes()))
@@ -173,7 +180,23 @@ fn cookie<'v>(view: &View<'v>, name: &str) -> Option<&'v [u8]> {
     })
 }
 
-/// An address as text; IPv4 mapped into IPv6 reads as IPv4.
-fn address(client: IpAddr) -> String {
-    client.to_canonical().to_string()
+/// An address as text without the heap; IPv4 mapped into IPv6 reads as IPv4.
+struct AddressText {
+    bytes: [u8; 40],
+    length: usize,
+}
+
+impl AddressText {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for AddressText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
+    }
 }

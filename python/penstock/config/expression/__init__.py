@@ -4,6 +4,7 @@ Nothing here evaluates an expression, knows of routes or reads a file. `docs/exp
 reference; `crates/plan/src/predicate.rs` is the shape that comes out."""
 
 from penstock.config.expression.compiler import LONGEST_TEXT, compile_expression
+from penstock.config.expression.key import compile_key
 from penstock.config.expression.values import Predicate
 
-__all__ = ["LONGEST_TEXT", "Predicate", "compile_expression"]
+__all__ = ["LONGEST_TEXT", "Predicate", "compile_expression", "compile_key"]

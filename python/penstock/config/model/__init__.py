@@ -4,6 +4,7 @@ A model accepts the right shape and types. Whether names exist, texts are well f
 decided in `check.py`, so that every fault of a file is found in one go. Docstrings of fields are the descriptions
 that editors show."""
 
+from penstock.config.model.balance import HashBalance
 from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
 from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
 from penstock.config.model.health import BodyTest, HealthCheck, Words
@@ -24,6 +25,7 @@ __all__ = [
     "Endpoint",
     "EngineSettings",
     "Filter",
+    "HashBalance",
     "HealthCheck",
     "Listener",
     "ListenerLimits",

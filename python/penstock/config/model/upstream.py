@@ -1,15 +1,13 @@
 """Upstreams: named groups of endpoints."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from penstock.config.model.balance import Balance
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
 from penstock.config.model.health import HealthCheck
-
-Policy = Literal["p2c", "round_robin", "least_requests", "peak_ewma", "random", "first"]
-"""A balance policy that needs no more than its name."""
 
 
 class Endpoint(Model):
@@ -61,10 +59,11 @@ class Upstream(Model):
         Field(min_length=1),
     ]
     """The members, at least one: addresses, or tables with `address` and `weight`."""
-    balance: Policy = "p2c"
+    balance: Balance = "p2c"
     """How an endpoint is chosen: "p2c" (the better of two picked at random, by load and latency), "round_robin" (in
     turn, by weight), "least_requests" (the fewest under way for its weight), "peak_ewma" (the best of all by load and
-    latency), "random" (any, by weight) or "first" (the first that may take requests). Default "p2c"."""
+    latency), "random" (any, by weight), "first" (the first that may take requests) or a table with `hash` (the
+    same endpoint for the same key). Default "p2c"."""
     host: str = "keep"
     """Which Host the endpoint is sent: "keep" (the client's), "upstream" (the endpoint's address) or a name such as
     "shop.internal". Default "keep"."""

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::http::RequestHead;
-use penstock_plan::{Balance, Span};
+use penstock_plan::Span;
 use serde::Serialize;
 
 /// Which way a request takes, and why not another.
@@ -111,7 +111,7 @@ pub struct Choice {
     /// Its share of a split; 1 where there is no split.
     pub weight: u32,
     /// How one endpoint is chosen.
-    pub balance: Balance,
+    pub balance: &'static str,
     /// In the order of the plan.
     pub endpoints: Vec<Candidate>,
 }
