@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from terminal import ROOT, blocks, compare, play
+from waiting import wait_for
 
 import penstock
 from product import run
@@ -136,15 +137,14 @@ def test_every_metric_is_documented() -> None:
     documented = set(re.findall(r"^\| `(penstock_\w+)`", text, re.MULTILINE))
     config = {
         "listeners": {"web": {"bind": "127.0.0.1:0"}},
-        "upstreams": {"app": {"endpoints": ["127.0.0.1:9"]}},
+        "upstreams": {"app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}}},
         "routes": [{"upstream": "app"}],
         "admin": {"bind": "127.0.0.1:0"},
     }
-    with (
-        penstock.Proxy(config) as proxy,
-        urllib.request.urlopen(f"http://{proxy.admin}/metrics", timeout=20) as answer,
-    ):
-        exposed = set(re.findall(r"^# TYPE (\S+)", answer.read().decode(), re.MULTILINE))
+    with penstock.Proxy(config) as proxy:
+        wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].probe, "a probe has ended")
+        with urllib.request.urlopen(f"http://{proxy.admin}/metrics", timeout=20) as answer:
+            exposed = set(re.findall(r"^# TYPE (\S+)", answer.read().decode(), re.MULTILINE))
     assert documented == exposed
 
 

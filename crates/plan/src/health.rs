@@ -100,3 +100,41 @@ pub struct GrpcProbe {
     /// The `:authority`; `null`: the address that is asked.
     pub host: Option<String>,
 }
+
+/// Ejection of endpoints that fail the requests they get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outlier {
+    /// Failures in a row that eject an endpoint, at least 1.
+    #[schemars(range(min = 1, max = 255))]
+    pub failures: u8,
+    /// The time in which they must lie.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub within: Duration,
+    /// Length of a first ejection; each that follows soon is twice as long.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub eject: Duration,
+    /// Longest ejection.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub most: Duration,
+    /// Share of an upstream's endpoints that may be ejected at once, in percent.
+    #[schemars(range(min = 0, max = 100))]
+    pub share_percent: u8,
+    /// Whether slow endpoints are ejected, too.
+    pub latency: Option<LatencyOutlier>,
+}
+
+/// When an endpoint is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyOutlier {
+    /// Its mean against the median of the others' means, in percent.
+    pub factor_percent: u32,
+    /// Below this it is fast enough, whatever the others are.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub least: Duration,
+}

@@ -17,7 +17,7 @@ mod upstream;
 
 pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, Filter, PrefixChange, Rewrite};
-pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, Probe, Start, TcpProbe};
+pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, Probe, Start, TcpProbe};
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};

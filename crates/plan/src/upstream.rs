@@ -1,6 +1,6 @@
 //! Named groups of endpoints.
 
-use crate::{Balance, HealthCheck, millis};
+use crate::{Balance, HealthCheck, Outlier, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct Upstream {
     pub limits: UpstreamLimits,
     /// Probes, or none.
     pub health_check: Option<HealthCheck>,
+    /// Ejection of endpoints that fail, or none.
+    pub outlier: Option<Outlier>,
 }
 
 /// One member of an upstream.

@@ -5,6 +5,7 @@ use crate::snapshot::Snapshot;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::upstream::probe::Probing;
 use crate::upstream::resolve;
+use crate::upstream::watch::watch;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
 use penstock_plan::HealthCheck;
@@ -36,7 +37,10 @@ type Followed = HashMap<u64, (Option<HealthCheck>, Vec<AbortHandle>)>;
 /// Run until told to stop.
 pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
-    runtime.block_on(obey(shared, commands));
+    runtime.block_on(async {
+        tokio::task::spawn_local(watch(Arc::clone(&shared)));
+        obey(shared, commands).await;
+    });
 }
 
 async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -100,6 +104,9 @@ fn follow(
     for upstream in &snapshot.upstreams {
         let check = &upstream.plan.health_check;
         for endpoint in &upstream.endpoints {
+            if upstream.plan.outlier.is_none() {
+                endpoint.standing.forget();
+            }
             if before.get(&endpoint.id).is_some_and(|(known, _)| known == check)
                 && let Some(unchanged) = before.remove(&endpoint.id)
             {

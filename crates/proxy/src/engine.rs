@@ -112,9 +112,10 @@ impl Engine {
         let snapshot = self.snapshot()?;
         let state = |upstream: usize, endpoint: usize| {
             let endpoint = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.endpoints.get(endpoint));
-            match endpoint.map(|endpoint| endpoint.is_down()) {
-                Some(true) => State::Down,
-                Some(false) => State::Up,
+            match endpoint {
+                Some(endpoint) if endpoint.is_down() => State::Down,
+                Some(endpoint) if endpoint.is_out(Instant::now()) => State::Ejected,
+                Some(_) => State::Up,
                 None => State::Unknown,
             }
         };

@@ -150,13 +150,7 @@ impl<'a> Story<'a> {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            if let Some(endpoint) = &self.endpoint {
-                endpoint
-                    .endpoint
-                    .counters()
-                    .failures
-                    .add(u64::from(error.side() == penstock_rules::error::Side::Upstream));
-            }
+            self.note_failure(settings, error);
             let again = match error.retry {
                 Retry::Never => false,
                 Retry::Always => true,
@@ -373,7 +367,7 @@ impl<'a> Story<'a> {
             let closed = matches!(kind, Kind::UpstreamClosed) && interim == 0;
             Error { kind, retry: if closed { Retry::Idempotent } else { Retry::Never } }
         })?;
-        self.note_answer();
+        self.note_answer(settings, response.status);
         Ok(())
     }
 

@@ -14,8 +14,9 @@ use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
 use penstock_rules::route::{Key, Table};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Everything a worker needs to serve requests under one plan.
 pub(crate) struct Snapshot {
@@ -55,6 +56,8 @@ pub(crate) struct SharedUpstream {
     /// The key of what workers keep for it.
     pub(crate) id: u64,
     pub(crate) counters: Sharded<UpstreamCounters>,
+    /// Held while an endpoint is ejected.
+    pub(crate) ejecting: Mutex<()>,
 }
 
 /// An upstream under one plan.
@@ -221,11 +224,9 @@ impl Registry {
             }
         });
         let limits = HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
-        let shared = self
-            .upstreams
-            .get(&plan.name)
-            .cloned()
-            .unwrap_or_else(|| Arc::new(SharedUpstream { id: self.id(), counters: Sharded::new(self.workers) }));
+        let shared = self.upstreams.get(&plan.name).cloned().unwrap_or_else(|| {
+            Arc::new(SharedUpstream { id: self.id(), counters: Sharded::new(self.workers), ejecting: Mutex::default() })
+        });
         let hash = match &plan.balance {
             Balance::Hash(hash) => Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"))
                 .map_err(|found| faults.extend(found))
@@ -270,10 +271,12 @@ impl Registry {
 }
 
 impl UpstreamSettings {
-    /// Whether all endpoints are down: then all are used, because a probe that fails everywhere is a broken probe
-    /// (safety.md 167).
+    /// Whether all endpoints are down or ejected: then all are used, because a probe that fails everywhere is a broken probe
+    /// (safety.md 167). Those that wait for their first probe do not count, as long as there are others.
     pub(crate) fn is_all_down(&self) -> bool {
-        self.endpoints.iter().all(|endpoint| endpoint.is_down()) && !self.endpoints.iter().all(|one| one.is_starting())
+        let now = Instant::now();
+        self.endpoints.iter().all(|endpoint| endpoint.is_out(now))
+            && !self.endpoints.iter().all(|one| one.is_starting())
     }
 }
 

@@ -115,7 +115,14 @@ fn upstream(settings: &UpstreamSettings) -> Value {
 
 fn endpoint(endpoint: &Endpoint, weight: u16, probed: bool) -> Value {
     let counters = &endpoint.counters;
-    let health = endpoint.health();
+    let (health, standing) = (endpoint.health(), endpoint.standing.report(Instant::now()));
+    let ejected = standing.ejection.filter(|_| health.state() == State::Up);
+    let (since, reason) = match (ejected, health.reason()) {
+        (Some((ejection, cause)), _) => (ejection.until.checked_sub(ejection.length), cause.to_string()),
+        (None, Some(reason)) => (Some(health.since()), reason.to_string()),
+        (None, None) if probed => (Some(health.since()), "not yet probed".into()),
+        (None, None) => (Some(health.since()), "not probed".into()),
+    };
     let resolved: Vec<String> = match &endpoint.place {
         Place::Tcp { addresses, .. } => addresses.load().iter().map(ToString::to_string).collect(),
         Place::Unix(path) => vec![path.display().to_string()],
@@ -124,16 +131,18 @@ fn endpoint(endpoint: &Endpoint, weight: u16, probed: bool) -> Value {
         "address": endpoint.address,
         "weight": weight,
         "state": match health.state() {
+            State::Up if ejected.is_some() => "ejected",
             State::Up => "up",
             State::Down => "down",
             State::Starting => "starting",
         },
-        "since": health.since().elapsed().as_secs_f64(),
-        "reason": match health.reason() {
-            Some(reason) => reason.to_string(),
-            None if probed => "not yet probed".into(),
-            None => "not probed".into(),
-        },
+        "since": since.unwrap_or_else(Instant::now).elapsed().as_secs_f64(),
+        "reason": reason,
+        "ejected_for": standing.ejection.map(|(ejection, _)| {
+            ejection.until.saturating_duration_since(Instant::now()).as_secs_f64()
+        }),
+        "ejections": standing.ejections,
+        "failures_in_a_row": standing.failures_in_a_row,
         "probe": health.last().map(|last| json!({
             "ago": last.at.elapsed().as_secs_f64(),
             "passed": last.outcome.is_success(),

@@ -141,12 +141,22 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
     yield endpoints("reused_total", "counter", "Requests sent over a connection that was open.", "reused")
     yield endpoints("idle_connections", "gauge", "Unused open connections.", "idle")
     yield endpoints("latency_seconds", "gauge", "Moving average of the latency.", "latency_us", 1e-6)
+    ejected = [(_place(one.name, row), row.ejected_for is not None) for one in stats.upstreams for row in one.endpoints]
+    yield Family("endpoint_ejected", "gauge", "1 while the endpoint is ejected.").text(ejected)
+    yield endpoints("ejections_total", "counter", "Times the endpoint was ejected.", "ejections")
+    probes = [(_place(one.name, row), row.probe) for one in stats.upstreams for row in one.endpoints if row.probe]
+    yield Family("endpoint_probe_passed", "gauge", "1 if the last probe was passed.").text(
+        [(place, probe.passed) for place, probe in probes]
+    )
+    yield Family("endpoint_probe_seconds", "gauge", "How long the last probe took.").text(
+        [(place, probe.took) for place, probe in probes]
+    )
 
     def upstreams(name: str, kind: str, meaning: str, field: str) -> str:
         rows = [({"upstream": one.name}, getattr(one, field)) for one in stats.upstreams]
         return Family(f"upstream_{name}", kind, meaning).text(rows)
 
-    yield upstreams("all_down", "gauge", "1 while every endpoint fails its probes and all are asked.", "all_down")
+    yield upstreams("all_down", "gauge", "1 while every endpoint is down or ejected and all are asked.", "all_down")
     yield upstreams("retries_total", "counter", "Attempts beyond a request's first.", "retries")
     yield upstreams(
         "retries_refused_total", "counter", "Attempts that the retry budget did not allow.", "retries_refused"

@@ -111,7 +111,7 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
     for upstream in answer["upstreams"]:
         lines.append(f"upstream {upstream['name']} ({upstream['balance']})")
         if upstream["all_down"]:
-            lines.append(click.style("  every endpoint fails its probes: requests go to all of them", fg="red"))
+            lines.append(click.style("  every endpoint is down or ejected: requests go to all of them", fg="red"))
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
     return lines
 
@@ -121,12 +121,25 @@ def _route(name: str) -> str:
 
 
 def _endpoint(row: dict[str, Any]) -> tuple[object, ...]:
-    reason = f"({row['reason']})" if row["reason"] and row["state"] != "up" else ""
     latency = f"{row['latency_us'] / 1000:.1f} ms"
     return (
-        row["address"], row["state"], reason, row["in_flight"], "in flight", row["requests"], "requests",
-        row["failures"], "failed", latency,
+        row["address"], row["state"], _why(row), row["in_flight"], "in flight", row["requests"], "requests",
+        row["failures"], "failed", latency, _probe(row["probe"]),
     )  # fmt: skip
+
+
+def _why(row: dict[str, Any]) -> str:
+    if row["state"] == "up":
+        return ""
+    left = f", {row['ejected_for']:.0f} s left" if row["state"] == "ejected" else ""
+    return f"({row['reason']}, for {_length(row['since'])}{left})"
+
+
+def _probe(probe: dict[str, Any] | None) -> str:
+    if probe is None:
+        return ""
+    in_a_row = f", {probe['failures_in_a_row']} failures in a row" if probe["failures_in_a_row"] else ""
+    return f"probed {_length(probe['ago'])} ago: {probe['outcome']} in {probe['took'] * 1000:.0f} ms{in_a_row}"
 
 
 def _length(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The rules of health checks: which keys belong together, and what each may say."""
+"""The rules of health checks and ejections: which keys belong together, and what each may say."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ _TCP = ("send", "expect")
 
 
 def check_health(key: KeyPath, upstream: Upstream, fault: Report) -> None:
-    """Find every fault of the upstream's health check."""
-    check = upstream.health_check
-    if check is None:
-        return
-    key = (*key, "health_check")
+    """Find every fault of how the health of the upstream's endpoints is judged."""
+    if upstream.outlier is not None and upstream.outlier.most < upstream.outlier.eject:
+        fault((*key, "outlier", "most"), "the longest ejection is shorter than the first")
+    if upstream.health_check is not None:
+        _check_probes((*key, "health_check"), upstream.health_check, upstream, fault)
+
+
+def _check_probes(key: KeyPath, check: HealthCheck, upstream: Upstream, fault: Report) -> None:
     _together(key, check, fault)
     fault((*key, "path"), _wrong_path(check.path))
     fault((*key, "method"), texts.wrong_token(check.method, "a method"))

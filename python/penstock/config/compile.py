@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from penstock.config.model import Config, Cors, Filter, HashBalance, HealthCheck, Listener, Respond, Upstream, Words
+    from penstock.config.model import (
+        Config,
+        Cors,
+        Filter,
+        HashBalance,
+        HealthCheck,
+        Listener,
+        Outlier,
+        Respond,
+        Upstream,
+        Words,
+    )
     from penstock.config.model.balance import Policy
 
 Plan = dict[str, Any]
@@ -86,6 +97,7 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),
         "health_check": upstream.health_check and _health_check(upstream.health_check, folder),
+        "outlier": upstream.outlier and _outlier(upstream.outlier),
     }
 
 
@@ -99,6 +111,18 @@ def _health_check(check: HealthCheck, folder: Path) -> Plan:
         "fall": check.fall,
         "rise": check.rise,
         "start": check.start,
+    }
+
+
+def _outlier(outlier: Outlier) -> Plan:
+    latency = outlier.latency
+    return {
+        "failures": outlier.failures,
+        "within": _milliseconds(outlier.within),
+        "eject": _milliseconds(outlier.eject),
+        "most": _milliseconds(outlier.most),
+        "share_percent": round(outlier.share * 100),
+        "latency": latency and {"factor_percent": round(latency.factor * 100), "least": _milliseconds(latency.least)},
     }
 
 

@@ -150,8 +150,9 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
 
 
 def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, Any]:
-    counters = dict.fromkeys(("in_flight", "requests", "failures", "connects", "reused", "idle", "latency_us"), 0)
-    state = {"state": "up", "since": 0.0, "reason": "", "probe": None, "resolved": []}
+    counted = "in_flight requests failures connects reused idle latency_us ejections failures_in_a_row"
+    counters = dict.fromkeys(counted.split(), 0)
+    state = {"state": "up", "since": 0.0, "reason": "", "ejected_for": None, "probe": None, "resolved": []}
     route = {"requests": 0, "statuses": {}, "bytes_in": 0, "bytes_out": 0}
     return {
         "version": plan["version"],

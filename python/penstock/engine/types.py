@@ -74,10 +74,15 @@ class EndpointStats:
     address: str
     weight: int
     state: str
-    """`"up"`, `"down"`, or `"starting"`: it has not passed the probe that it must pass first."""
+    """`"up"`, `"down"`, `"ejected"`, or `"starting"`: it has not passed the probe that it must pass first."""
     since: float | None
     """Seconds since the state began."""
     reason: str | None
+    ejected_for: float | None
+    """Seconds until its ejection ends; `None` if it is not ejected."""
+    ejections: int
+    failures_in_a_row: int
+    """Of its requests, those that count for the next ejection."""
     probe: ProbeStats | None
     """`None` before the first."""
     in_flight: int

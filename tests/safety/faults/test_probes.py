@@ -55,15 +55,15 @@ def test_where_every_probe_fails_all_serve_and_the_operator_is_told(start: Calla
         assert {running.get("/")[1] for _ in range(10)} == {"b"}
         assert alarm(0)
         b.well = False
-        told = "app: every endpoint fails its probes: requests go to all of them"
+        told = "app: every endpoint is down or ejected: requests go to all of them"
         wait_for(lambda: told in running.messages(), "the log tells it")
         assert next(line for line in running.lines if line["message"] == told)["level"] == "error"
         assert alarm(1)
         assert running.status()["upstreams"][0]["all_down"]
-        assert "every endpoint fails its probes" in running.command("status").stdout
+        assert "every endpoint is down or ejected" in running.command("status").stdout
         assert {running.get("/")[1] for _ in range(10)} == {"a", "b"}
         a.well = True
-        wait_for(lambda: any("passes its probes again" in message for message in running.messages()), "it ends")
+        wait_for(lambda: any("an endpoint is up again" in message for message in running.messages()), "it ends")
         assert alarm(0)
         assert {running.get("/")[1] for _ in range(10)} == {"a"}
         # Told once: a broken probe does not fill the log.

@@ -7,7 +7,9 @@ use crate::filter::compress::Coder;
 use crate::observe::access_log;
 use crate::snapshot::{Route, UpstreamSettings};
 use crate::upstream::endpoint::InFlight;
-use penstock_rules::error::Kind;
+use crate::upstream::outlier;
+use penstock_rules::error::{Error, Kind, Retry, Side};
+use penstock_rules::health::Cause;
 use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, forwarded};
 use penstock_rules::route::View;
 use std::net::IpAddr;
@@ -154,12 +156,32 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    pub(super) fn note_answer(&mut self) {
+    /// The endpoint answered with this status.
+    pub(super) fn note_answer(&mut self, settings: &UpstreamSettings, status: u16) {
         let now = Instant::now();
         let answered = now.saturating_duration_since(self.began);
         self.answered = Some(answered);
         if let Some(in_flight) = &self.endpoint {
             in_flight.endpoint.answered(answered.saturating_sub(self.connect), now);
+            match status {
+                500.. => self.speak_against(settings, Cause::Status(status)),
+                _ => in_flight.endpoint.shared.standing.succeeded(now),
+            }
+        }
+    }
+
+    /// An attempt failed. That a connection had been closed while nobody used it says nothing of the endpoint.
+    pub(super) fn note_failure(&self, settings: &UpstreamSettings, error: Error) {
+        let (Some(in_flight), Side::Upstream) = (&self.endpoint, error.side()) else { return };
+        in_flight.endpoint.counters().failures.add(1);
+        if !(self.reused && error.retry == Retry::Idempotent) {
+            self.speak_against(settings, Cause::Failure(error.kind));
+        }
+    }
+
+    fn speak_against(&self, settings: &UpstreamSettings, cause: Cause) {
+        if let Some(in_flight) = &self.endpoint {
+            outlier::failed(settings, &in_flight.endpoint.shared, cause, &self.exchange.worker.shared);
         }
     }
 

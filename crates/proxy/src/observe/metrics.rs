@@ -171,6 +171,9 @@ pub(crate) struct EndpointCounters {
     pub(crate) connects: Counter,
     pub(crate) reused: Counter,
     pub(crate) idle: Counter,
+    pub(crate) answers: Counter,
+    /// Of the waits for answers, in microseconds.
+    pub(crate) latency_sum: Counter,
     /// Peak EWMA of this worker, in microseconds.
     pub(crate) latency: Counter,
 }

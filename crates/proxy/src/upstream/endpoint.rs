@@ -1,5 +1,6 @@
 //! One endpoint as all workers know it, and as one worker uses it.
 
+use super::outlier::Standing;
 use crate::clock::{Clock, Tick};
 use crate::observe::metrics::{EndpointCounters, Sharded};
 use crate::stream::Stream;
@@ -28,6 +29,8 @@ pub(crate) struct Endpoint {
     /// That of `health`, for workers: a [`State`] as a number.
     state: AtomicU8,
     health: Mutex<Health>,
+    /// What requests say of it.
+    pub(crate) standing: Standing,
 }
 
 /// Where an endpoint is reached.
@@ -59,12 +62,18 @@ impl Endpoint {
             counters: Sharded::new(workers),
             state: AtomicU8::new(number(Health::new(start, Instant::now()).state())),
             health: Mutex::new(Health::new(start, Instant::now())),
+            standing: Standing::new(),
         })
     }
 
     /// Whether its probes, or that it has none behind it yet, keep requests from it.
     pub(crate) fn is_down(&self) -> bool {
         self.state.load(Relaxed) != UP
+    }
+
+    /// Whether it gets no requests: it is down, or ejected.
+    pub(crate) fn is_out(&self, now: Instant) -> bool {
+        self.is_down() || self.standing.is_ejected(now)
     }
 
     /// Whether it waits for its first probe: then it takes no request even where all others are down.
@@ -243,6 +252,8 @@ impl LocalEndpoint {
     pub(crate) fn answered(&self, wait: Duration, now: Instant) {
         self.latency.observe(wait, now);
         self.counters().latency.set(self.latency.value(now).unwrap_or_default() as u64);
+        self.counters().answers.add(1);
+        self.counters().latency_sum.add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
         self.avoidance.succeeded();
     }
 
@@ -276,7 +287,8 @@ struct Remaining<'a> {
     endpoints: &'a [Rc<LocalEndpoint>],
     /// Bit N: endpoint N was tried. Those beyond 64 can be tried twice, which is harmless and rare.
     tried: u64,
-    /// All are down: a probe that fails everywhere is a broken probe (safety.md 167).
+    /// All are out: a probe that fails everywhere is a broken probe (safety.md 167), and one endpoint of several that fail is better
+    /// than none.
     all_down: bool,
     now: Instant,
 }
@@ -287,11 +299,14 @@ impl Loads for Remaining<'_> {
         let Some(LocalEndpoint { shared, .. }) = self.endpoints.get(endpoint).map(|endpoint| &**endpoint) else {
             return false;
         };
-        !tried && if self.all_down { !shared.is_starting() } else { !shared.is_down() }
+        !tried && if self.all_down { !shared.is_starting() } else { !shared.is_out(self.now) }
     }
 
     fn avoided(&self, endpoint: usize) -> bool {
-        self.endpoints.get(endpoint).is_some_and(|endpoint| endpoint.avoidance.avoids(self.now))
+        self.endpoints.get(endpoint).is_some_and(|endpoint| {
+            let busy_trial = endpoint.in_flight.get() > 0 && endpoint.shared.standing.is_on_trial();
+            busy_trial || endpoint.avoidance.avoids(self.now)
+        })
     }
 
     fn in_flight(&self, endpoint: usize) -> u32 {
@@ -309,7 +324,7 @@ impl LocalUpstream {
         let mut remaining = Remaining { endpoints: &self.endpoints, tried, all_down: false, now: draw.now };
         self.balancer.pick(&remaining, draw).or_else(|| {
             // As `UpstreamSettings::is_all_down`, which says so to people.
-            remaining.all_down = self.endpoints.iter().all(|endpoint| endpoint.shared.is_down());
+            remaining.all_down = self.endpoints.iter().all(|endpoint| endpoint.shared.is_out(draw.now));
             if remaining.all_down { self.balancer.pick(&remaining, draw) } else { None }
         })
     }

@@ -2,5 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod endpoint;
+pub(crate) mod outlier;
 pub(crate) mod probe;
 pub(crate) mod resolve;
+pub(crate) mod watch;

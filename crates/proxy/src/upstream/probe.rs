@@ -59,7 +59,6 @@ impl Probing {
         let message = format!("{upstream}/{address} is {word}: {}", change.reason);
         let fields = [("upstream", json!(upstream)), ("endpoint", json!(address)), ("state", json!(word))];
         self.shared.events.add(level, "health", message, &fields);
-        tell_of_all(upstream, down, &self.shared);
     }
 
     /// One probe. Each begins with the next address of a name, as requests do.
@@ -129,23 +128,6 @@ impl Probing {
 
 async fn connect_unix(path: &Path) -> Result<Stream, Kind> {
     UnixStream::connect(path).await.map(Stream::Unix).map_err(|_| Kind::ConnectRefused)
-}
-
-/// Say when this change left an upstream without an endpoint that is up, or ended that.
-fn tell_of_all(upstream: &str, down: bool, shared: &Shared) {
-    let snapshot = shared.snapshot.load();
-    let Some(settings) = snapshot.as_ref().and_then(|plan| plan.upstreams.iter().find(|one| one.plan.name == upstream))
-    else {
-        return;
-    };
-    let up = settings.endpoints.iter().filter(|endpoint| !endpoint.is_down()).count();
-    let (level, state, message) = match (down, up) {
-        (true, 0) => (Level::Error, "all_down", "every endpoint fails its probes: requests go to all of them"),
-        (false, 1) => (Level::Info, "some_up", "an endpoint passes its probes again: requests go to it"),
-        _ => return,
-    };
-    let fields = [("upstream", json!(upstream)), ("state", json!(state))];
-    shared.events.add(level, "health", format!("{upstream}: {message}"), &fields);
 }
 
 /// Send `request`, and give what comes back to `take` until it says how the probe ended; `None` if the endpoint closed before, or

@@ -263,7 +263,7 @@ fn choices(plan: &Plan, action: &Action, states: impl Fn(usize, usize) -> State)
         let upstream = plan.upstreams.get(at)?;
         let candidate = |(endpoint, plan): (usize, &penstock_plan::Endpoint)| {
             let state = states(at, endpoint);
-            let eligible = plan.weight > 0 && state != State::Down;
+            let eligible = plan.weight > 0 && !matches!(state, State::Down | State::Ejected);
             Candidate { address: plan.address.clone(), weight: plan.weight, state, eligible }
         };
         let endpoints = upstream.endpoints.iter().enumerate().map(candidate).collect();

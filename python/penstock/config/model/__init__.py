@@ -7,7 +7,7 @@ that editors show."""
 from penstock.config.model.balance import HashBalance
 from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
 from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
-from penstock.config.model.health import BodyTest, HealthCheck, Words
+from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
 from penstock.config.model.route import Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share
 from penstock.config.model.upstream import Endpoint, Upstream, UpstreamLimits, UpstreamTimeouts
@@ -27,10 +27,12 @@ __all__ = [
     "Filter",
     "HashBalance",
     "HealthCheck",
+    "LatencyOutlier",
     "Listener",
     "ListenerLimits",
     "ListenerTimeouts",
     "Log",
+    "Outlier",
     "Redirect",
     "ReplacePrefix",
     "Respond",

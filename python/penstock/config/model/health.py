@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, Strict, WithJsonSchema
 
 from penstock.config.model.base import Flag, Model, Timeout, Whole
 
@@ -74,6 +74,32 @@ OneOrMoreStatuses = Annotated[
     Field(min_length=1),
 ]
 Said = Annotated[Words, BeforeValidator(_body, json_schema_input_type=str | Words)]
+
+
+class LatencyOutlier(Model):
+    """When an endpoint is slow enough to be ejected."""
+
+    factor: Annotated[float, Field(ge=1.1, le=1000), Strict()] = 3.0
+    """How many times the median of the other endpoints its mean must be, 1.1 to 1000. Default 3."""
+    least: Timeout = timedelta(milliseconds=100)
+    """Below this it is fast enough, whatever the others are. Default "100ms"."""
+
+
+class Outlier(Model):
+    """Ejection of endpoints that fail the requests they get."""
+
+    failures: Annotated[Whole, Field(ge=1, le=255)] = 5
+    """Failures in a row that eject an endpoint. Default 5."""
+    within: Timeout = timedelta(seconds=10)
+    """The time in which they must lie. Default "10s"."""
+    eject: Timeout = timedelta(seconds=30)
+    """Length of a first ejection; each that follows soon is twice as long. Default "30s"."""
+    most: Timeout = timedelta(seconds=300)
+    """The longest ejection. Default "5m"."""
+    share: Annotated[float, Field(ge=0, le=1), Strict()] = 0.5
+    """Share of the upstream's endpoints that may be ejected at once, 0 to 1; never the last one. Default 0.5."""
+    latency: LatencyOutlier | None = None
+    """Whether endpoints that are far slower than the others are ejected, too; {} for the defaults. Default: no."""
 
 
 class HealthCheck(Model):

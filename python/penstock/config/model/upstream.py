@@ -1,13 +1,13 @@
 """Upstreams: named groups of endpoints."""
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.balance import Balance
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
-from penstock.config.model.health import HealthCheck
+from penstock.config.model.health import HealthCheck, Outlier
 
 
 class Endpoint(Model):
@@ -47,6 +47,14 @@ class UpstreamLimits(Model):
     """Unused connections kept for each worker and endpoint; 0 keeps none. Default 32."""
 
 
+def _from_switch(value: object) -> Any:
+    if isinstance(value, bool):
+        if value:
+            raise ValueError("is false, or a table; without it, it is on")
+        return None
+    return value
+
+
 def _from_address(value: object) -> Any:
     return Endpoint(address=value) if isinstance(value, str) else value
 
@@ -73,3 +81,7 @@ class Upstream(Model):
     """How much an endpoint may answer."""
     health_check: HealthCheck | None = None
     """Probes of every endpoint. Default: none, every endpoint counts as up."""
+    outlier: Annotated[
+        Outlier | None, BeforeValidator(_from_switch, json_schema_input_type=Literal[False] | Outlier)
+    ] = Outlier()
+    """Ejection of endpoints that fail the requests they get; false switches it off. Default: as below."""

@@ -137,6 +137,8 @@ pub enum State {
     Up,
     /// It takes none.
     Down,
+    /// It failed too often and takes none for a while.
+    Ejected,
     /// Nothing runs that could know.
     Unknown,
 }

@@ -1,0 +1,87 @@
+//! What is seen only by looking at all endpoints of an upstream together: ejections that end, latencies that differ, and that none
+//! is left. A few times a second, on the control thread.
+
+use super::outlier;
+use crate::observe::events::Level;
+use crate::snapshot::UpstreamSettings;
+use crate::worker::Shared;
+use penstock_rules::health::{Cause, SlowWatch, Waits};
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(100);
+/// From one look at latencies to the next.
+const LATENCIES: Duration = Duration::from_secs(1);
+
+/// What is remembered of an upstream from look to look.
+#[derive(Default)]
+struct Seen {
+    all_down: bool,
+    slow: SlowWatch,
+}
+
+/// Look at the upstreams of whatever snapshot runs, for as long as this does.
+pub(crate) async fn watch(shared: Arc<Shared>) {
+    let mut seen: HashMap<u64, Seen> = HashMap::new();
+    let mut latencies_at = Instant::now();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(snapshot) = shared.snapshot.load_full() else { continue };
+        let now = Instant::now();
+        let judge_latencies = now >= latencies_at;
+        if judge_latencies {
+            latencies_at = now + LATENCIES;
+        }
+        let mut kept = HashMap::with_capacity(seen.len());
+        for settings in &snapshot.upstreams {
+            let mut known = seen.remove(&settings.shared.id).unwrap_or_default();
+            tell_of_returns(settings, now, &shared);
+            if judge_latencies {
+                eject_slow(settings, &mut known.slow, &shared);
+            }
+            tell_of_all(settings, &mut known.all_down, &shared);
+            kept.insert(settings.shared.id, known);
+        }
+        seen = kept;
+    }
+}
+
+fn tell_of_returns(settings: &UpstreamSettings, now: Instant, shared: &Shared) {
+    for endpoint in settings.endpoints.iter().filter(|endpoint| endpoint.standing.has_returned(now)) {
+        outlier::tell(settings, endpoint, None, shared);
+    }
+}
+
+fn eject_slow(settings: &UpstreamSettings, watch: &mut SlowWatch, shared: &Shared) {
+    let Some(rules) = settings.plan.outlier.as_ref().and_then(|rules| rules.latency) else { return };
+    let waits = |endpoint: &Arc<super::endpoint::Endpoint>| {
+        let answers = endpoint.counters.sum(|counters| counters.answers.get());
+        let micros = endpoint.counters.sum(|counters| counters.latency_sum.get());
+        (endpoint.id, Waits { answers, micros })
+    };
+    let waits: Vec<_> = settings.endpoints.iter().map(waits).collect();
+    for at in watch.look(&rules, &waits) {
+        if let Some(endpoint) = settings.endpoints.get(at) {
+            outlier::eject(settings, endpoint, Cause::Slow, shared);
+        }
+    }
+}
+
+/// Say when no endpoint of an upstream is left, and when that ends.
+fn tell_of_all(settings: &UpstreamSettings, before: &mut bool, shared: &Shared) {
+    let all_down = settings.is_all_down();
+    if std::mem::replace(before, all_down) == all_down {
+        return;
+    }
+    let (level, state, message) = if all_down {
+        (Level::Error, "all_down", "every endpoint is down or ejected: requests go to all of them")
+    } else {
+        (Level::Info, "some_up", "an endpoint is up again: requests go to it")
+    };
+    let name = &settings.plan.name;
+    let fields = [("upstream", json!(name)), ("state", json!(state))];
+    shared.events.add(level, "health", format!("{name}: {message}"), &fields);
+}
