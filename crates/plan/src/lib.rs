@@ -12,6 +12,7 @@ mod health;
 mod listener;
 mod millis;
 mod predicate;
+mod retry;
 mod route;
 mod upstream;
 
@@ -20,6 +21,7 @@ pub use filter::{Coding, Compress, Cors, Filter, PrefixChange, Rewrite};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, Probe, Start, TcpProbe};
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
+pub use retry::Retry;
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};
 pub use upstream::{Endpoint, HostHeader, Upstream, UpstreamLimits, UpstreamTimeouts};
 

@@ -1,6 +1,6 @@
 //! Named groups of endpoints.
 
-use crate::{Balance, HealthCheck, Outlier, millis};
+use crate::{Balance, HealthCheck, Outlier, Retry, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub struct Upstream {
     pub health_check: Option<HealthCheck>,
     /// Ejection of endpoints that fail, or none.
     pub outlier: Option<Outlier>,
+    /// When a request is sent once more.
+    pub retry: Retry,
 }
 
 /// One member of an upstream.

@@ -1,6 +1,8 @@
 //! The story of one exchange, from a whole request head to the last byte of its answer, in nine steps:
 //! 1 admit, 2 route, 3 request filters, 4 pick, 5 connect, 6 send, 7 relay, 8 finish or retry, 9 record.
 
+mod course;
+mod replay;
 mod story;
 
 pub(crate) use story::Story;
@@ -16,6 +18,7 @@ use crate::upstream::connect::connect;
 use crate::upstream::endpoint::LocalUpstream;
 use crate::wire::Wire;
 use crate::worker::{Local, Worker};
+use course::Course;
 use penstock_plan::{Action, HostHeader};
 use penstock_rules::balance::Draw;
 use penstock_rules::error::{Error, Kind, Retry};
@@ -24,14 +27,12 @@ use penstock_rules::http::{
     write_request,
 };
 use penstock_rules::pace::LeastRate;
+use replay::Replay;
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
-
-/// Connections tried for one request, the first included.
-const ATTEMPTS: u32 = 3;
+use std::time::{Duration, Instant};
 
 /// What an exchange is told by its connection.
 pub(crate) struct Exchange<'a> {
@@ -139,51 +140,24 @@ impl<'a> Story<'a> {
         upstream.budget.request(self.began);
         // Of the request as the endpoint gets it: the route's filters have run.
         let key = settings.hash.as_ref().and_then(|(key, _)| key.hash(&self.view(request)));
-        let mut tried = 0;
+        let mut course = Course::new(settings, upstream, request.is_idempotent());
+        if request.is_idempotent() {
+            self.replay = Replay::new(settings.plan.retry.buffer as usize);
+        }
         let mut last = Error::from(Kind::NoEndpoint);
-        let mut repeated = false;
         loop {
-            let Some(endpoint) = self.pick(upstream, tried, key) else { return Err(last) };
+            let Some(endpoint) = self.pick(upstream, course.tried, key) else { return Err(last) };
+            course.begin(endpoint);
             self.attempts += 1;
             settings.shared.counters.of(self.exchange.worker.index).retries.add(u64::from(self.attempts > 1));
-            let error = match self.attempt(down, request, response, settings).await {
+            let error = match self.attempt(down, request, response, &course).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             self.note_failure(settings, error);
-            let again = match error.retry {
-                Retry::Never => false,
-                Retry::Always => true,
-                // Once: a request that breaks whoever answers it must not break them all.
-                Retry::Idempotent => request.is_idempotent() && !std::mem::replace(&mut repeated, true),
-            };
-            if !again || self.attempts >= ATTEMPTS || self.status != 0 || down.received() > 0 {
-                return Err(error);
-            }
-            if !self.is_free(error) {
-                self.charge(settings, upstream, error)?;
-            }
-            if !self.reused && error.kind != Kind::Exhausted {
-                tried |= 1u64.checked_shl(u32::try_from(endpoint).unwrap_or(64)).unwrap_or(0);
-            }
+            self.try_again(&mut course, error).await?;
             last = error;
         }
-    }
-
-    /// Whether one more attempt asks no more of the endpoints: the last met a connection that the endpoint had closed, of which there
-    /// are no more than requests that went well before; or it had no descriptor to begin with.
-    fn is_free(&self, error: Error) -> bool {
-        error.kind == Kind::Exhausted || (self.reused && error.retry == Retry::Idempotent)
-    }
-
-    /// Charge one more attempt to the budget, or end with the failure of the last.
-    fn charge(&self, settings: &UpstreamSettings, upstream: &LocalUpstream, error: Error) -> Result<(), Error> {
-        let counters = settings.shared.counters.of(self.exchange.worker.index);
-        if !upstream.budget.try_again(Instant::now()) {
-            counters.retries_refused.add(1);
-            return Err(error);
-        }
-        Ok(())
     }
 
     /// Step 4, pick.
@@ -199,12 +173,16 @@ impl<'a> Story<'a> {
         down: &mut impl Downstream,
         request: &RequestHead,
         response: &mut ResponseHead,
-        settings: &UpstreamSettings,
+        course: &Course<'_>,
     ) -> Result<(), Error> {
-        let mut up = self.connect(settings, down).await?;
+        let (settings, patience) = (course.settings, course.patience());
+        let mut up = self.connect(settings, down, patience).await?;
         self.send(&mut up, request, settings);
         let mut upload = Pump::default();
-        self.converse(down, &mut up, &mut upload, response, request).await?;
+        self.converse(down, &mut up, &mut upload, (request, response), patience).await?;
+        if self.asks_another(course, response.status) {
+            return Err(Error { kind: Kind::UpstreamStatus, retry: Retry::Idempotent });
+        }
         if response.status == 101 {
             return self.switch(down, &mut up, request, response).await;
         }
@@ -223,7 +201,12 @@ impl<'a> Story<'a> {
     }
 
     /// Step 5, connect: from the pool, or anew. A second attempt always connects anew.
-    async fn connect(&mut self, settings: &UpstreamSettings, down: &mut impl Downstream) -> Result<H1, Error> {
+    async fn connect(
+        &mut self,
+        settings: &UpstreamSettings,
+        down: &mut impl Downstream,
+        patience: Option<Duration>,
+    ) -> Result<H1, Error> {
         let Exchange { worker, .. } = self.exchange;
         let Some(in_flight) = &self.endpoint else { return Err(Kind::Internal.into()) };
         let endpoint = &in_flight.endpoint;
@@ -236,7 +219,8 @@ impl<'a> Story<'a> {
             }
             None => {
                 let began = Instant::now();
-                let (wait, clock) = (settings.plan.timeouts.connect, &worker.clock);
+                let wait = settings.plan.timeouts.connect;
+                let (wait, clock) = (patience.map_or(wait, |patience| patience.min(wait)), &worker.clock);
                 let opened = connect(endpoint, wait.min(clock.until(self.total_by))).await;
                 self.connect += began.elapsed();
                 // The client was not asked for its body meanwhile.
@@ -292,14 +276,14 @@ impl<'a> Story<'a> {
         down: &mut impl Downstream,
         up: &mut H1,
         upload: &mut Pump,
-        response: &mut ResponseHead,
-        request: &RequestHead,
+        (request, response): (&RequestHead, &mut ResponseHead),
+        patience: Option<Duration>,
     ) -> Result<(), Error> {
         let Some(settings) = self.upstream else { return Err(Kind::Internal.into()) };
         let clock = &self.exchange.worker.clock;
         let wait = self.route.and_then(|route| route.plan.timeouts.head).unwrap_or(settings.plan.timeouts.head);
         let to_head = request.is_head();
-        let (mut head_by, mut interim, mut broken) = (NEVER, 0u32, None);
+        let (mut head_by, mut interim, mut broken, mut hasty) = (NEVER, 0u32, None, false);
         // A client that waits to be told to go on is not late with its body; the endpoint is with its answer.
         let mut waiting = request.options.expect_continue.then(|| clock.now());
         let outcome = poll_fn(|cx| {
@@ -315,7 +299,7 @@ impl<'a> Story<'a> {
                 }
             }
             if !upload.is_done() {
-                match upload.poll(cx, clock, down, up) {
+                match upload.poll(cx, clock, &mut self.replay.of(down), up) {
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                     Poll::Ready(Err(Failure::Source(kind))) => return Poll::Ready(Err(kind)),
                     // The endpoint takes no more; it may have said why.
@@ -349,7 +333,10 @@ impl<'a> Story<'a> {
             }
             if upload.is_done() || waiting.is_some() {
                 if head_by == NEVER {
-                    head_by = clock.after(wait);
+                    // What cannot be sent again from its beginning has the whole time.
+                    let patience = patience.filter(|_| self.replay.is_whole());
+                    hasty = patience.is_some_and(|patience| patience < wait);
+                    head_by = clock.after(patience.map_or(wait, |patience| patience.min(wait)));
                 }
                 if clock.now() >= head_by {
                     return Poll::Ready(Err(Kind::UpstreamHeadTimeout));
@@ -364,8 +351,8 @@ impl<'a> Story<'a> {
         .await;
         outcome.map_err(|kind| {
             // A connection that broke before a byte of an answer came: the request may be repeated, if it can be.
-            let closed = matches!(kind, Kind::UpstreamClosed) && interim == 0;
-            Error { kind, retry: if closed { Retry::Idempotent } else { Retry::Never } }
+            let silent = kind == Kind::UpstreamClosed || (hasty && kind == Kind::UpstreamHeadTimeout);
+            Error { kind, retry: if silent && interim == 0 { Retry::Idempotent } else { Retry::Never } }
         })?;
         self.note_answer(settings, response.status);
         Ok(())
@@ -396,7 +383,7 @@ impl<'a> Story<'a> {
                 return Poll::Ready(Err(kind));
             }
             if !upload.is_done()
-                && let Poll::Ready(Err(_)) = upload.poll(cx, clock, down, up)
+                && let Poll::Ready(Err(_)) = upload.poll(cx, clock, &mut self.replay.of(down), up)
             {
                 // Whoever failed, the answer is under way: it is delivered, and both connections end with it.
                 upload.stop();

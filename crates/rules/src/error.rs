@@ -137,6 +137,8 @@ kinds! {
     UpstreamHeadTimeout "upstream_head_timeout" 504 Upstream,
     /// The response body stopped coming.
     UpstreamBodyTimeout "upstream_body_timeout" 504 Upstream,
+    /// The endpoint answered with a status for which another one is asked.
+    UpstreamStatus "upstream_status" 502 Upstream,
     /// The endpoint stopped reading.
     UpstreamWriteTimeout "upstream_write_timeout" 504 Upstream,
     /// A response that breaks RFC 9112.

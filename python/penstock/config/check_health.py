@@ -17,9 +17,11 @@ _TCP = ("send", "expect")
 
 
 def check_health(key: KeyPath, upstream: Upstream, fault: Report) -> None:
-    """Find every fault of how the health of the upstream's endpoints is judged."""
+    """Find every fault of how the health of the upstream's endpoints is judged, and of what follows when they fail."""
     if upstream.outlier is not None and upstream.outlier.most < upstream.outlier.eject:
         fault((*key, "outlier", "most"), "the longest ejection is shorter than the first")
+    if upstream.retry.backoff.most < upstream.retry.backoff.least:
+        fault((*key, "retry", "backoff", "most"), "the longest pause is shorter than the shortest")
     if upstream.health_check is not None:
         _check_probes((*key, "health_check"), upstream.health_check, upstream, fault)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Listener,
         Outlier,
         Respond,
+        Retry,
         Upstream,
         Words,
     )
@@ -98,6 +99,18 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "limits": dict(upstream.limits),
         "health_check": upstream.health_check and _health_check(upstream.health_check, folder),
         "outlier": upstream.outlier and _outlier(upstream.outlier),
+        "retry": _retry(upstream.retry),
+    }
+
+
+def _retry(retry: Retry) -> Plan:
+    return {
+        "attempts": retry.attempts,
+        "per_try_timeout": None if retry.per_try_timeout is None else _milliseconds(retry.per_try_timeout),
+        "on": list(retry.on),
+        "least_pause": _milliseconds(retry.backoff.least),
+        "most_pause": _milliseconds(retry.backoff.most),
+        "buffer": retry.buffer,
     }
 
 

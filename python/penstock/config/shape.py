@@ -34,7 +34,6 @@ _LATER_KEYS = frozenset(
         "providers",
         "proxy_protocol",
         "rate_limit",
-        "retry",
         "retry_budget",
         "secrets",
         "slow_start",

@@ -1,6 +1,7 @@
 //! What is remembered of an exchange from its first step to its record.
 
 use super::Exchange;
+use super::replay::Replay;
 use crate::clock::{NEVER, Tick};
 use crate::codec::Downstream;
 use crate::filter::compress::Coder;
@@ -30,6 +31,10 @@ pub(crate) struct Story<'a> {
     pub(crate) attempts: u32,
     pub(crate) reused: bool,
     pub(crate) connect: Duration,
+    /// On attempts before the one that runs, connecting left out.
+    pub(super) spent: Duration,
+    /// What must be kept of the request's body.
+    pub(super) replay: Replay,
     /// From the beginning to the response head.
     pub(crate) answered: Option<Duration>,
     pub(crate) status: u16,
@@ -79,6 +84,8 @@ impl<'a> Story<'a> {
             attempts: 0,
             reused: false,
             connect: Duration::ZERO,
+            spent: Duration::ZERO,
+            replay: Replay::default(),
             answered: None,
             status: 0,
             error: None,
@@ -162,7 +169,7 @@ impl<'a> Story<'a> {
         let answered = now.saturating_duration_since(self.began);
         self.answered = Some(answered);
         if let Some(in_flight) = &self.endpoint {
-            in_flight.endpoint.answered(answered.saturating_sub(self.connect), now);
+            in_flight.endpoint.answered(answered.saturating_sub(self.connect + self.spent), now);
             match status {
                 500.. => self.speak_against(settings, Cause::Status(status)),
                 _ => in_flight.endpoint.shared.standing.succeeded(now),
@@ -174,7 +181,9 @@ impl<'a> Story<'a> {
     pub(super) fn note_failure(&self, settings: &UpstreamSettings, error: Error) {
         let (Some(in_flight), Side::Upstream) = (&self.endpoint, error.side()) else { return };
         in_flight.endpoint.counters().failures.add(1);
-        if !(self.reused && error.retry == Retry::Idempotent) {
+        let stale = self.reused && error.kind == Kind::UpstreamClosed && error.retry == Retry::Idempotent;
+        // Of a status it was told when it came.
+        if !stale && error.kind != Kind::UpstreamStatus {
             self.speak_against(settings, Cause::Failure(error.kind));
         }
     }

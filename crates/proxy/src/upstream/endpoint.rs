@@ -319,6 +319,12 @@ impl Loads for Remaining<'_> {
 }
 
 impl LocalUpstream {
+    /// Whether there is an endpoint that takes requests and was not `tried` yet.
+    pub(crate) fn has_other(&self, tried: u64, now: Instant) -> bool {
+        let mut untried = self.endpoints.iter().enumerate().filter(|(at, _)| *at >= 64 || tried & (1 << at) == 0);
+        untried.any(|(_, endpoint)| !endpoint.shared.is_out(now))
+    }
+
     /// Choose an endpoint that was not `tried` yet.
     pub(crate) fn pick(&self, tried: u64, draw: &Draw) -> Option<usize> {
         let mut remaining = Remaining { endpoints: &self.endpoints, tried, all_down: false, now: draw.now };

@@ -9,6 +9,7 @@ from penstock.config.model.config import AccessLog, Admin, Config, EngineSetting
 from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
+from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share
 from penstock.config.model.upstream import Endpoint, Upstream, UpstreamLimits, UpstreamTimeouts
 
@@ -18,6 +19,7 @@ Split = tuple[Share, ...]
 __all__ = [
     "AccessLog",
     "Admin",
+    "Backoff",
     "BodyTest",
     "Compress",
     "Config",
@@ -36,6 +38,7 @@ __all__ = [
     "Redirect",
     "ReplacePrefix",
     "Respond",
+    "Retry",
     "RewritePath",
     "Route",
     "RouteLimits",

@@ -76,7 +76,7 @@ def _positive(value: timedelta) -> timedelta:
 
 
 _DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,3})? ?(ms|s|m|h|d)$"}
-_SIZE_SCHEMA = {
+SIZE_SCHEMA = {
     "anyOf": [
         {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,3})? ?([KkMmGg]?[Bb])$"},
         {"type": "integer", "minimum": 0},
@@ -96,11 +96,11 @@ Timeout = Annotated[
 ]
 """A length of time of at least a millisecond."""
 
-Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
+Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]
 """A number of bytes."""
 
 # A field of a head, the head itself and a target are u32 in the plan; 16 MB is far beyond what any peer sends.
-HeadSize = Annotated[int, Field(ge=256, le=16 << 20), BeforeValidator(parse_size), WithJsonSchema(_SIZE_SCHEMA)]
+HeadSize = Annotated[int, Field(ge=256, le=16 << 20), BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)]
 """The largest head that is read, 256 bytes to 16 MB."""
 
 Whole = Annotated[int, Strict()]

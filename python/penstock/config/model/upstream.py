@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 from penstock.config.model.balance import Balance
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
 from penstock.config.model.health import HealthCheck, Outlier
+from penstock.config.model.retry import Retry
 
 
 class Endpoint(Model):
@@ -45,6 +46,10 @@ class UpstreamLimits(Model):
     """Interim responses (1xx) before the final one; beyond: 502. Default 8."""
     idle_connections: Annotated[Whole, Field(ge=0, le=65535)] = 32
     """Unused connections kept for each worker and endpoint; 0 keeps none. Default 32."""
+
+
+def _retry_or_none(value: object) -> Any:
+    return Retry(attempts=0) if value is False else value
 
 
 def _from_switch(value: object) -> Any:
@@ -85,3 +90,5 @@ class Upstream(Model):
         Outlier | None, BeforeValidator(_from_switch, json_schema_input_type=Literal[False] | Outlier)
     ] = Outlier()
     """Ejection of endpoints that fail the requests they get; false switches it off. Default: as below."""
+    retry: Annotated[Retry, BeforeValidator(_retry_or_none, json_schema_input_type=Literal[False] | Retry)] = Retry()
+    """When a request is sent once more; false: never. Default: as below."""

@@ -1,0 +1,91 @@
+//! The attempts of one request at one upstream: what was tried, and what may still be.
+
+use super::Story;
+use crate::snapshot::UpstreamSettings;
+use crate::upstream::endpoint::LocalUpstream;
+use penstock_rules::error::{Error, Kind, Retry};
+use penstock_rules::retry::Retries;
+use std::time::{Duration, Instant};
+
+/// The attempts of one request at one upstream.
+pub(super) struct Course<'a> {
+    pub(super) settings: &'a UpstreamSettings,
+    pub(super) upstream: &'a LocalUpstream,
+    /// Bit N: endpoint N was tried. Those beyond 64 can be tried twice, which is harmless and rare.
+    pub(super) tried: u64,
+    pub(super) retries: Retries<'a>,
+    /// Bit of the endpoint that is tried now.
+    current: u64,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(settings: &'a UpstreamSettings, upstream: &'a LocalUpstream, idempotent: bool) -> Course<'a> {
+        let retries = Retries::new(&settings.plan.retry, idempotent);
+        Course { settings, upstream, tried: 0, retries, current: 0 }
+    }
+
+    /// The next attempt goes to this endpoint.
+    pub(super) fn begin(&mut self, endpoint: usize) {
+        self.current = u32::try_from(endpoint).ok().and_then(|endpoint| 1u64.checked_shl(endpoint)).unwrap_or(0);
+    }
+
+    /// This endpoint is not asked again.
+    pub(super) fn give_up(&mut self) {
+        self.tried |= self.current;
+    }
+
+    /// How long this attempt may wait, if another can follow.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let patience = self.settings.plan.retry.per_try_timeout?;
+        (self.retries.may_repeat() && self.has_other()).then_some(patience)
+    }
+
+    fn has_other(&self) -> bool {
+        self.upstream.has_other(self.tried | self.current, Instant::now())
+    }
+}
+
+impl Story<'_> {
+    /// Whether another endpoint is asked instead of passing on an answer of this status. The attempt is charged to the budget here:
+    /// where it cannot be, the answer is still at hand.
+    pub(super) fn asks_another(&self, course: &Course<'_>, status: u16) -> bool {
+        course.retries.is_reason(status)
+            && self.replay.is_whole()
+            && course.has_other()
+            && self.charge(course, Kind::UpstreamStatus.into()).is_ok()
+    }
+
+    /// Whether there is one more attempt; it may begin when this returns.
+    ///
+    /// # Errors
+    /// `error`, if there is none.
+    pub(super) async fn try_again(&mut self, course: &mut Course<'_>, error: Error) -> Result<(), Error> {
+        if !course.retries.again(error.retry) || self.status != 0 || !self.replay.is_whole() {
+            return Err(error);
+        }
+        let stale = self.reused && error.retry == Retry::Idempotent && error.kind == Kind::UpstreamClosed;
+        // One that asks no more of the endpoints is free: the last met a connection that the endpoint had closed, of which there are
+        // no more than requests that went well before; or it had no descriptor to begin with.
+        if !stale && error.kind != Kind::Exhausted && error.kind != Kind::UpstreamStatus {
+            self.charge(course, error)?;
+        }
+        if !stale && error.kind != Kind::Exhausted {
+            course.give_up();
+        }
+        if !stale && error.retry == Retry::Idempotent {
+            tokio::time::sleep(course.retries.pause(self.exchange.worker.random())).await;
+        }
+        self.replay.rewind();
+        self.spent = self.began.elapsed().saturating_sub(self.connect);
+        Ok(())
+    }
+
+    /// Charge one more attempt to the budget, or end with the failure of the last.
+    fn charge(&self, course: &Course<'_>, error: Error) -> Result<(), Error> {
+        if !course.upstream.budget.try_again(Instant::now()) {
+            course.settings.shared.counters.of(self.exchange.worker.index).retries_refused.add(1);
+            return Err(error);
+        }
+        Ok(())
+    }
+}
