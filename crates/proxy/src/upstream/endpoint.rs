@@ -304,8 +304,12 @@ impl Loads for Remaining<'_> {
 
     fn avoided(&self, endpoint: usize) -> bool {
         self.endpoints.get(endpoint).is_some_and(|endpoint| {
-            let busy_trial = endpoint.in_flight.get() > 0 && endpoint.shared.standing.is_on_trial();
-            busy_trial || endpoint.avoidance.avoids(self.now)
+            // On trial one request at a time finds out; the first that fails ends it for all workers.
+            if endpoint.shared.standing.is_on_trial() {
+                endpoint.in_flight.get() > 0
+            } else {
+                endpoint.avoidance.avoids(self.now)
+            }
         })
     }
 

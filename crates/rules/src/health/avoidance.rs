@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// An endpoint that refused a connection is avoided for a while: 1 s, and twice as long each time it fails again, up to 30 s.
+/// An endpoint that refused a connection is avoided for a while: 250 ms, and twice as long each time it fails again, up to 30 s. So one
+/// worker alone sees the five failures in ten seconds that eject it ([`super::Outlier`]); once it is, ejection decides.
 /// Avoided is weaker than down: where no other endpoint is usable, it is still tried ([`crate::balance::Loads::avoided`]).
 ///
 /// A cell: one worker's view of one endpoint.
@@ -18,7 +19,7 @@ struct Wait {
     length: Duration,
 }
 
-const SHORTEST: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
 
 impl Avoidance {
@@ -54,16 +55,16 @@ mod tests {
     fn waits_double_until_a_success() {
         let (mut now, avoidance) = (Instant::now(), Avoidance::default());
         assert!(!avoidance.avoids(now));
-        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+        for wait in [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000].map(Duration::from_millis) {
             avoidance.failed(now);
             // A second failure in the same wait changes nothing.
             avoidance.failed(now + Duration::from_millis(10));
-            assert!(avoidance.avoids(now + Duration::from_secs(seconds) - Duration::from_millis(1)));
-            now += Duration::from_secs(seconds);
+            assert!(avoidance.avoids(now + wait - Duration::from_millis(1)));
+            now += wait;
             assert!(!avoidance.avoids(now));
         }
         avoidance.succeeded();
         avoidance.failed(now);
-        assert!(!avoidance.avoids(now + Duration::from_secs(1)));
+        assert!(!avoidance.avoids(now + SHORTEST));
     }
 }
