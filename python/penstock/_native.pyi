@@ -51,5 +51,11 @@ class Engine:
     def stop(self) -> None:
         """Close everything and end the threads. Safe to call twice."""
 
+    def order(self, upstream: str, address: str, order: str) -> None:
+        """Change what people decide about one endpoint: `{"admin": "draining"}` or `{"weight": 3}`.
+
+        Raises `ValueError` for an upstream or endpoint that the running plan does not have.
+        """
+
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""

@@ -38,6 +38,39 @@ pub struct Endpoint {
     /// Share of the requests, 0 to 256; 0 takes none.
     #[schemars(range(min = 0, max = 256))]
     pub weight: u16,
+    /// Tier: the next is used when no endpoint of the lower ones is usable.
+    pub priority: u8,
+    /// The most requests at once, of all workers. `null`: no limit.
+    #[schemars(range(min = 1))]
+    pub max_connections: Option<u32>,
+    /// How long its weight grows after it came up. `null`: it has all of it at once.
+    #[serde(with = "millis::option")]
+    #[schemars(with = "Option<u64>")]
+    pub slow_start: Option<Duration>,
+    /// Whether people let it be used.
+    pub admin: AdminState,
+}
+
+/// Whether people let an endpoint be used; its health is another matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AdminState {
+    /// It is used.
+    Ready,
+    /// It gets no new requests, but those of clients that are bound to it.
+    Draining,
+    /// It gets none.
+    Disabled,
+}
+
+/// What a command can order about an endpoint while a plan runs. It lasts until the endpoint is configured otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Use it, let it drain, or do not use it.
+    Admin(AdminState),
+    /// Its share of the requests, 0 to 256.
+    Weight(u16),
 }
 
 /// Which `Host` an endpoint is sent.

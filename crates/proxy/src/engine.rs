@@ -9,7 +9,7 @@ use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::{Command, Shared};
 use crate::{control, descriptors, stats, worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use penstock_plan::Plan;
+use penstock_plan::{Order, Plan};
 use penstock_rules::fault::Fault;
 use penstock_rules::route::Table;
 use penstock_rules::route::explain::{self, Explanation, Request, State};
@@ -172,6 +172,17 @@ impl Engine {
         }
     }
 
+    /// Change what people decide about one endpoint; all workers keep to it from their next request on.
+    ///
+    /// # Errors
+    /// What the running plan does not have.
+    pub fn order(&self, upstream: &str, address: &str, order: Order) -> Result<(), String> {
+        match self.lock().as_mut() {
+            Some(running) => running.order(upstream, address, order),
+            None => Err("no plan is running".into()),
+        }
+    }
+
     /// Open the access log's file anew.
     pub fn reopen_logs(&self) {
         if let Some(running) = self.lock().as_ref() {
@@ -276,6 +287,24 @@ impl Running {
             self.control.tell(control::Command::Retire(before));
         }
         Ok(Applied { version, warnings, addresses })
+    }
+
+    fn order(&mut self, upstream: &str, address: &str, order: Order) -> Result<(), String> {
+        let snapshot = self.shared.snapshot.load_full().ok_or("no plan is running")?;
+        let names = || snapshot.upstreams.iter().map(|settings| settings.plan.name.as_str());
+        let settings = snapshot.upstreams.iter().find(|settings| settings.plan.name == upstream);
+        let settings = settings.ok_or_else(|| unknown("upstream", upstream, names()))?;
+        let addresses = || settings.endpoints.iter().map(|endpoint| endpoint.address.as_str());
+        let endpoint = settings.endpoints.iter().find(|endpoint| endpoint.address == address);
+        endpoint.ok_or_else(|| unknown("endpoint", address, addresses()))?.duty.order(order);
+        if let Order::Weight(_) = order {
+            settings.rebuild_tables();
+        }
+        // The same snapshot under another number: workers take in weights anew.
+        self.generation += 1;
+        self.shared.version.store(self.generation, Ordering::Release);
+        self.tell(|| Command::Notice);
+        Ok(())
     }
 
     /// Open the sockets that are not open yet.
@@ -396,6 +425,10 @@ impl Running {
         self.shared.log.stop();
         self.shared.events.close();
     }
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    format!("no {what} {name:?}: there are {}", known.collect::<Vec<_>>().join(", "))
 }
 
 impl<C: Send + 'static> Thread<C> {

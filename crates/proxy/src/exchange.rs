@@ -15,7 +15,7 @@ use crate::relay::{Failure, Pump, tunnel};
 use crate::respond;
 use crate::snapshot::{Answer, Listener, Route, UpstreamSettings};
 use crate::upstream::connect::connect;
-use crate::upstream::endpoint::LocalUpstream;
+use crate::upstream::local::{LocalUpstream, Unpicked};
 use crate::wire::Wire;
 use crate::worker::{Local, Worker};
 use course::Course;
@@ -139,14 +139,17 @@ impl<'a> Story<'a> {
         self.upstream = Some(settings);
         upstream.budget.request(self.began);
         // Of the request as the endpoint gets it: the route's filters have run.
-        let key = settings.hash.as_ref().and_then(|(key, _)| key.hash(&self.view(request)));
+        let key = settings.key.as_ref().and_then(|key| key.hash(&self.view(request)));
         let mut course = Course::new(settings, upstream, request.is_idempotent());
         if request.is_idempotent() {
             self.replay = Replay::new(settings.plan.retry.buffer as usize);
         }
         let mut last = Error::from(Kind::NoEndpoint);
         loop {
-            let Some(endpoint) = self.pick(upstream, course.tried, key) else { return Err(last) };
+            let endpoint = self.pick(upstream, course.tried, key).map_err(|unpicked| match unpicked {
+                Unpicked::Busy if self.attempts == 0 => Kind::QueueFull.into(),
+                Unpicked::Busy | Unpicked::None => last,
+            })?;
             course.begin(endpoint);
             self.attempts += 1;
             settings.shared.counters.of(self.exchange.worker.index).retries.add(u64::from(self.attempts > 1));
@@ -161,11 +164,14 @@ impl<'a> Story<'a> {
     }
 
     /// Step 4, pick.
-    fn pick(&mut self, upstream: &LocalUpstream, tried: u64, key: Option<u64>) -> Option<usize> {
+    fn pick(&mut self, upstream: &LocalUpstream, tried: u64, key: Option<u64>) -> Result<usize, Unpicked> {
         let draw = Draw { random: self.exchange.worker.random(), now: self.began, key };
-        let picked = upstream.pick(tried, &draw)?;
-        self.endpoint = Some(upstream.endpoints.get(picked)?.begin());
-        Some(picked)
+        if let Some(before) = &mut self.endpoint {
+            before.leave();
+        }
+        let (picked, in_flight) = upstream.pick(tried, &draw)?;
+        self.endpoint = Some(in_flight);
+        Ok(picked)
     }
 
     async fn attempt(

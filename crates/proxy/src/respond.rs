@@ -77,6 +77,7 @@ fn page(kind: Kind, id: &[u8], json: bool) -> (ResponseHead, Vec<u8>) {
     head.compose(status);
     match kind {
         Kind::NoEndpoint
+        | Kind::QueueFull
         | Kind::Unresolved
         | Kind::TooManyConnections
         | Kind::TooManyPerClient

@@ -4,8 +4,9 @@ use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::upstream::endpoint::Endpoint;
 use ahash::AHashMap;
+use arc_swap::ArcSwap;
 use penstock_plan::{Action, Balance, HashMethod, Plan, Respond, Start, Upstream};
-use penstock_rules::balance::HashTable;
+use penstock_rules::balance::{self, HashTable};
 use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
 use penstock_rules::health::Question;
@@ -68,8 +69,10 @@ pub(crate) struct UpstreamSettings {
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// What probes ask.
     pub(crate) question: Option<Arc<Question>>,
-    /// What its policy hashes, and where keys go; `None` for policies that hash nothing.
-    pub(crate) hash: Option<(Key, Arc<HashTable>)>,
+    /// What its policy hashes; `None` for policies that hash nothing.
+    pub(crate) key: Option<Key>,
+    /// Where keys go, one table for each tier. A command that changes a weight puts new ones here.
+    tables: ArcSwap<Vec<Arc<HashTable>>>,
 }
 
 /// A route under one plan.
@@ -104,7 +107,7 @@ pub(crate) struct Registry {
     upstreams: HashMap<String, Arc<SharedUpstream>>,
     endpoints: HashMap<(String, String), Arc<Endpoint>>,
     /// By name of the upstream.
-    tables: HashMap<String, Arc<HashTable>>,
+    tables: HashMap<String, Arc<Vec<Arc<HashTable>>>>,
     routes: HashMap<String, Arc<SharedRoute>>,
     unrouted: Arc<SharedRoute>,
 }
@@ -165,11 +168,15 @@ impl Registry {
                     .map(|endpoint| ((upstream.plan.name.clone(), endpoint.address.clone()), Arc::clone(endpoint)))
             })
             .collect();
-        let tables = snapshot.upstreams.iter().filter_map(|upstream| {
-            let (_, table) = upstream.hash.as_ref()?;
-            Some((upstream.plan.name.clone(), Arc::clone(table)))
-        });
+        let tables = snapshot.upstreams.iter().map(|upstream| (upstream.plan.name.clone(), upstream.tables()));
         self.tables = tables.collect();
+        for upstream in &snapshot.upstreams {
+            upstream
+                .endpoints
+                .iter()
+                .zip(&upstream.plan.endpoints)
+                .for_each(|(endpoint, plan)| endpoint.duty.configure(plan));
+        }
         self.routes =
             snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
     }
@@ -207,7 +214,7 @@ impl Registry {
             if let Some(known) = self.endpoints.get(&key) {
                 return Some(Arc::clone(known));
             }
-            let made = Endpoint::new(self.id(), &endpoint.address, self.workers, start);
+            let made = Endpoint::new(self.id(), endpoint, self.workers, start);
             if made.is_none() {
                 let path = format!("upstreams[{at}].endpoints[{entry}]");
                 let message = format!("{:?} is neither \"host:port\" nor \"unix:/path\"", endpoint.address);
@@ -215,7 +222,7 @@ impl Registry {
             }
             made.map(Arc::new)
         });
-        let endpoints = endpoints.collect();
+        let endpoints: Vec<Arc<Endpoint>> = endpoints.collect();
         let question = plan.health_check.as_ref().and_then(|check| match Question::build(&check.probe) {
             Ok(question) => Some(Arc::new(question)),
             Err((key, message)) => {
@@ -227,24 +234,16 @@ impl Registry {
         let shared = self.upstreams.get(&plan.name).cloned().unwrap_or_else(|| {
             Arc::new(SharedUpstream { id: self.id(), counters: Sharded::new(self.workers), ejecting: Mutex::default() })
         });
-        let hash = match &plan.balance {
-            Balance::Hash(hash) => Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"))
-                .map_err(|found| faults.extend(found))
-                .ok()
-                .map(|key| (key, self.table(plan, hash.method))),
-            _ => None,
+        let (key, tables) = match &plan.balance {
+            Balance::Hash(hash) => {
+                let key = Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"));
+                let known = self.tables.get(&plan.name).map_or(&[][..], |tables| tables);
+                (key.map_err(|found| faults.extend(found)).ok(), tables(plan, hash.method, &endpoints, known))
+            }
+            _ => (None, Vec::new()),
         };
-        UpstreamSettings { shared, endpoints, question, limits, hash, plan: plan.clone() }
-    }
-
-    /// The table of an upstream: the one that runs, unless its endpoints or their weights have changed.
-    fn table(&self, plan: &Upstream, method: HashMethod) -> Arc<HashTable> {
-        let members: Vec<_> =
-            plan.endpoints.iter().map(|endpoint| (endpoint.address.clone(), endpoint.weight)).collect();
-        match self.tables.get(&plan.name) {
-            Some(known) if known.is_of(method, &members) => Arc::clone(known),
-            _ => Arc::new(HashTable::build(method, &members)),
-        }
+        let tables = ArcSwap::from_pointee(tables);
+        UpstreamSettings { shared, endpoints, question, limits, key, tables, plan: plan.clone() }
     }
 
     fn route(&self, at: usize, plan: &penstock_plan::Route, faults: &mut Vec<Fault>) -> Route {
@@ -271,11 +270,23 @@ impl Registry {
 }
 
 impl UpstreamSettings {
+    pub(crate) fn tables(&self) -> Arc<Vec<Arc<HashTable>>> {
+        self.tables.load_full()
+    }
+
+    /// A weight was changed by a command: keys go where it says.
+    pub(crate) fn rebuild_tables(&self) {
+        if let Balance::Hash(hash) = &self.plan.balance {
+            let tables = tables(&self.plan, hash.method, &self.endpoints, &self.tables());
+            self.tables.store(Arc::new(tables));
+        }
+    }
+
     /// Whether all endpoints are down or ejected: then all are used, because a probe that fails everywhere is a broken probe
     /// (safety.md 167). Those that wait for their first probe do not count, as long as there are others.
     pub(crate) fn is_all_down(&self) -> bool {
         let now = Instant::now();
-        self.endpoints.iter().all(|endpoint| endpoint.is_out(now))
+        self.endpoints.iter().filter(|one| one.duty.is_ready()).all(|endpoint| endpoint.is_out(now))
             && !self.endpoints.iter().all(|one| one.is_starting())
     }
 }
@@ -293,6 +304,25 @@ impl Snapshot {
         let at = *self.by_id.get(&id)?;
         Some((at, self.listeners.get(at)?))
     }
+}
+
+/// The tables of an upstream, one for each tier: those that are `known`, where neither endpoints nor weights have changed.
+fn tables(
+    plan: &Upstream,
+    method: HashMethod,
+    endpoints: &[Arc<Endpoint>],
+    known: &[Arc<HashTable>],
+) -> Vec<Arc<HashTable>> {
+    let table = |priority: u8| {
+        let members = plan.endpoints.iter().zip(endpoints).map(|(plan, endpoint)| {
+            let weight = if plan.priority == priority { endpoint.duty.weight_under(plan) } else { 0 };
+            (plan.address.clone(), weight)
+        });
+        let members: Vec<_> = members.collect();
+        let known = known.iter().find(|table| table.is_of(method, &members));
+        known.map_or_else(|| Arc::new(HashTable::build(method, &members)), Arc::clone)
+    };
+    balance::priorities(plan.endpoints.iter().map(|endpoint| endpoint.priority)).into_iter().map(table).collect()
 }
 
 fn answer(respond: &Respond) -> Answer {

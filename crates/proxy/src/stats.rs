@@ -99,8 +99,7 @@ fn routes(snapshot: &Snapshot) -> Vec<Value> {
 fn upstream(settings: &UpstreamSettings) -> Value {
     let endpoints = settings.endpoints.iter().zip(&settings.plan.endpoints);
     let probed = settings.plan.health_check.is_some();
-    let endpoints: Vec<Value> =
-        endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan.weight, probed)).collect();
+    let endpoints: Vec<Value> = endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan, probed)).collect();
     let balance = penstock_rules::balance::name(&settings.plan.balance);
     let counters = &settings.shared.counters;
     json!({
@@ -113,7 +112,7 @@ fn upstream(settings: &UpstreamSettings) -> Value {
     })
 }
 
-fn endpoint(endpoint: &Endpoint, weight: u16, probed: bool) -> Value {
+fn endpoint(endpoint: &Endpoint, plan: &penstock_plan::Endpoint, probed: bool) -> Value {
     let counters = &endpoint.counters;
     let (health, standing) = (endpoint.health(), endpoint.standing.report(Instant::now()));
     let ejected = standing.ejection.filter(|_| health.state() == State::Up);
@@ -129,7 +128,10 @@ fn endpoint(endpoint: &Endpoint, weight: u16, probed: bool) -> Value {
     };
     json!({
         "address": endpoint.address,
-        "weight": weight,
+        "weight": endpoint.duty.weight(),
+        "priority": plan.priority,
+        "max_connections": plan.max_connections,
+        "admin": endpoint.duty.admin(),
         "state": match health.state() {
             State::Up if ejected.is_some() => "ejected",
             State::Up => "up",

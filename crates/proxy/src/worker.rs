@@ -7,10 +7,10 @@ use crate::observe::access_log::{LogSink, RecordBatch};
 use crate::observe::events::Events;
 use crate::observe::metrics::{Sharded, WorkerCounters};
 use crate::snapshot::Snapshot;
-use crate::upstream::endpoint::{LocalEndpoint, LocalUpstream};
+use crate::upstream::endpoint::LocalEndpoint;
+use crate::upstream::local::LocalUpstream;
 use ahash::AHashMap;
 use arc_swap::ArcSwapOption;
-use penstock_rules::balance::Balancer;
 use penstock_rules::limit;
 use penstock_rules::retry::RetryBudget;
 use std::cell::{Cell, RefCell};
@@ -115,7 +115,10 @@ impl Worker {
         let snapshot = self.shared.snapshot.load_full()?;
         let local = Rc::new(self.localise(snapshot, version));
         let previous = self.local.borrow_mut().replace(Rc::clone(&local));
-        *self.previous.borrow_mut() = previous;
+        // A command may have changed the endpoints of the same configuration: the one before it is still the one before.
+        if !previous.as_ref().is_some_and(|previous| Arc::ptr_eq(&previous.snapshot, &local.snapshot)) {
+            *self.previous.borrow_mut() = previous;
+        }
         Some(local)
     }
 
@@ -169,14 +172,11 @@ impl Worker {
                 kept.insert(endpoint.id, Rc::clone(&local));
                 local
             });
-            let weights: Vec<u32> = upstream.plan.endpoints.iter().map(|endpoint| endpoint.weight.into()).collect();
             let id = upstream.shared.id;
             // What was spent stays spent: a reload is no way around the budget.
             let budget = budgets.remove(&id).unwrap_or_else(|| Rc::new(RetryBudget::new(now)));
             spent.insert(id, Rc::clone(&budget));
-            let table = upstream.hash.as_ref().map(|(_, table)| table);
-            let balancer = Balancer::build(&upstream.plan.balance, &weights, table);
-            LocalUpstream { balancer, budget, endpoints: endpoints.collect() }
+            LocalUpstream::new(&upstream.plan, endpoints.collect(), &upstream.tables(), budget)
         });
         let upstreams = upstreams.collect();
         for (id, endpoint) in known.iter() {
@@ -213,6 +213,10 @@ impl Worker {
         if self.clock.now() >= self.sweep_at.get() {
             self.sweep_at.set(self.clock.after(SWEEP));
             self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(&self.clock));
+            if let Some(local) = self.local.borrow().as_ref() {
+                let upstreams = local.upstreams.iter().zip(&local.snapshot.upstreams);
+                upstreams.for_each(|(upstream, settings)| upstream.reweigh(&settings.plan, &settings.tables()));
+            }
         }
     }
 }

@@ -68,6 +68,14 @@ impl Engine {
         py.detach(|| self.0.stop());
     }
 
+    /// Change what people decide about one endpoint: `{"admin": "draining"}` or `{"weight": 3}`.
+    fn order(&self, py: Python<'_>, upstream: &str, address: &str, order: &str) -> PyResult<()> {
+        py.detach(|| {
+            let order = serde_json::from_str(order).map_err(|error| PyValueError::new_err(error.to_string()))?;
+            self.0.order(upstream, address, order).map_err(PyValueError::new_err)
+        })
+    }
+
     /// Open the access log's file anew.
     fn reopen_logs(&self, py: Python<'_>) {
         py.detach(|| self.0.reopen_logs());

@@ -121,6 +121,8 @@ kinds! {
     NoRoute "no_route" 404 Proxy,
     /// No endpoint may take the request.
     NoEndpoint "no_endpoint" 503 Proxy,
+    /// Every endpoint that could take the request has as many as it may, and no more may wait.
+    QueueFull "queue_full" 503 Proxy,
     /// The endpoint refused the connection.
     ConnectRefused "connect_refused" 502 Upstream,
     /// The endpoint did not accept the connection in time.

@@ -19,8 +19,12 @@ Report = Callable[[KeyPath, "str | None"], None]
 
 def check_balance(key: KeyPath, upstream: Upstream, config: Config, fault: Report, warn: Report) -> None:
     """Find what is wrong with the balance of one upstream, and what is doubtful."""
+    if not any(endpoint.state == "ready" for endpoint in upstream.endpoints):
+        warn((*key, "endpoints"), "none is ready, so no endpoint takes new requests")
     if isinstance(upstream.balance, HashBalance):
         check_key((*key, "balance", "hash"), upstream.balance.hash, config, fault, warn)
+        if any(endpoint.slow_start for endpoint in upstream.endpoints):
+            warn((*key, "endpoints"), "slow_start has no effect on a hash: keys would move twice")
         if upstream.balance.bounded_load == 1:
             warn((*key, "balance", "bounded_load"), "1 leaves no room: nearly every key moves about; 1.25 is usual")
 

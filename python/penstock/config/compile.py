@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from penstock.config.model import (
         Config,
         Cors,
+        Endpoint,
         Filter,
         HashBalance,
         HealthCheck,
@@ -89,10 +90,7 @@ def _listener(name: str, listener: Listener, folder: Path) -> Plan:
 def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
     return {
         "name": name,
-        "endpoints": [
-            {"address": resolve_address(endpoint.address, folder), "weight": endpoint.weight}
-            for endpoint in upstream.endpoints
-        ],
+        "endpoints": [_endpoint(endpoint, folder) for endpoint in upstream.endpoints],
         "balance": _balance(upstream.balance),
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
         "timeouts": _timeouts(upstream.timeouts),
@@ -161,6 +159,17 @@ def _bytes(words: Words | None) -> list[int]:
     if words is None:
         return []
     return list(words.text.encode() if words.text is not None else bytes.fromhex(words.hex or ""))
+
+
+def _endpoint(endpoint: Endpoint, folder: Path) -> Plan:
+    return {
+        "address": resolve_address(endpoint.address, folder),
+        "weight": endpoint.weight,
+        "priority": endpoint.priority,
+        "max_connections": endpoint.max_connections,
+        "slow_start": endpoint.slow_start and _milliseconds(endpoint.slow_start),
+        "admin": endpoint.state,
+    }
 
 
 def _balance(balance: Policy | HashBalance) -> Plan | str:

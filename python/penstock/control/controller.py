@@ -153,6 +153,11 @@ class Controller:
         self.state = State.STOPPED
         self._engine.stop()
 
+    def order(self, upstream: str, address: str, order: Mapping[str, Any]) -> None:
+        """Change what people decide about one endpoint: `{"admin": "draining"}` or `{"weight": 3}`."""
+        self._engine.order(upstream, address, order)
+        log.info("endpoint ordered", extra={"upstream": upstream, "endpoint": address, **order})
+
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""
         self._engine.reopen_logs()
@@ -161,6 +166,19 @@ class Controller:
     def drain_timeout(self) -> float:
         """Seconds that the running configuration gives to a drain."""
         return self._running.config.engine.drain_timeout.total_seconds() if self._running else 0.0
+
+    @property
+    def labels(self) -> dict[tuple[str, str], dict[str, str]]:
+        """Labels of the running configuration's endpoints, by upstream and address."""
+        running = self._running
+        if running is None:
+            return {}
+        # The plan has the addresses as the data plane names them.
+        return {
+            (row["name"], endpoint["address"]): dict(model.labels)
+            for row in running.plan["upstreams"]
+            for endpoint, model in zip(row["endpoints"], running.config.upstreams[row["name"]].endpoints, strict=True)
+        }
 
     @property
     def plan(self) -> dict[str, Any] | None:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 def status(controller: Controller) -> dict[str, Any]:
     """What runs, how it fares, and what was refused last. Times are seconds since the epoch, `uptime` seconds."""
     stats = dataclasses.asdict(controller.stats())
+    labels = controller.labels
+    for upstream in stats["upstreams"]:
+        for row in upstream["endpoints"]:
+            row["labels"] = labels.get((upstream["name"], row["address"]), {})
     refusal = controller.last_refusal
     return {
         "state": controller.state.value,

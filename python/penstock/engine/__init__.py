@@ -125,6 +125,17 @@ class Engine:
         """Close everything and end the threads. Safe to call twice."""
         self._engine.stop()
 
+    def order(self, upstream: str, address: str, order: Mapping[str, Any]) -> None:
+        """Change what people decide about one endpoint: `{"admin": "draining"}` or `{"weight": 3}`.
+
+        It holds at once, and until the endpoint is configured otherwise. Raises `EngineError` for one that is not
+        there.
+        """
+        try:
+            self._engine.order(upstream, address, json.dumps(order))
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+
     def reopen_logs(self) -> None:
         """Open the access log's file anew, after a rotation."""
         self._engine.reopen_logs()

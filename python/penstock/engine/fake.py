@@ -101,6 +101,10 @@ class FakeEngine:
         self.calls.append("stop")
         self.stopped = True
 
+    def order(self, upstream: str, address: str, order: Mapping[str, Any]) -> None:
+        """Remember it."""
+        self.calls.append(f"order {upstream} {address} {json.dumps(order)}")
+
     def reopen_logs(self) -> None:
         """Remember it."""
         self.calls.append("reopen_logs")

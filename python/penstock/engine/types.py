@@ -73,6 +73,11 @@ class EndpointStats:
 
     address: str
     weight: int
+    """As configured or ordered; one that starts slowly gets less for a while."""
+    priority: int
+    max_connections: int | None
+    admin: Literal["ready", "draining", "disabled"]
+    """What people decided, whatever its health."""
     state: str
     """`"up"`, `"down"`, `"ejected"`, or `"starting"`: it has not passed the probe that it must pass first."""
     since: float | None
@@ -282,6 +287,9 @@ class DataPlane(Protocol):
 
     def stop(self) -> None:
         """Close everything."""
+
+    def order(self, upstream: str, address: str, order: Mapping[str, Any]) -> None:
+        """Change what people decide about one endpoint."""
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""

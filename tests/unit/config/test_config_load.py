@@ -90,7 +90,8 @@ def test_python_values_make_a_configuration() -> None:
     assert plan["version"] == 7
     assert plan["listeners"][0]["timeouts"]["head"] == 2000
     assert plan["listeners"][0]["limits"]["body"] == 4096
-    assert plan["upstreams"][0]["endpoints"][1] == {"address": "127.0.0.1:9001", "weight": 3}
+    endpoint = plan["upstreams"][0]["endpoints"][1]
+    assert (endpoint["address"], endpoint["weight"]) == ("127.0.0.1:9001", 3)
 
 
 # The fault is in the second route's upstream in each form; its line is that of the key.

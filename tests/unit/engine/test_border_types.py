@@ -11,7 +11,21 @@ from penstock.errors import ConfigError, EngineError
 PLAN = {
     "version": 3,
     "listeners": [{"name": "web", "bind": ["127.0.0.1:0"]}],
-    "upstreams": [{"name": "shop", "endpoints": [{"address": "127.0.0.1:9001", "weight": 1}]}],
+    "upstreams": [
+        {
+            "name": "shop",
+            "endpoints": [
+                {
+                    "address": "127.0.0.1:9001",
+                    "weight": 1,
+                    "priority": 0,
+                    "max_connections": None,
+                    "slow_start": None,
+                    "admin": "ready",
+                }
+            ],
+        }
+    ],
     "routes": [{"name": "all", "action": {"upstream": 0}}],
 }
 

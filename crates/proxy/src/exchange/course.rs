@@ -2,7 +2,7 @@
 
 use super::Story;
 use crate::snapshot::UpstreamSettings;
-use crate::upstream::endpoint::LocalUpstream;
+use crate::upstream::local::LocalUpstream;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::retry::Retries;
 use std::time::{Duration, Instant};

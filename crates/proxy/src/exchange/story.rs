@@ -7,7 +7,7 @@ use crate::codec::Downstream;
 use crate::filter::compress::Coder;
 use crate::observe::access_log;
 use crate::snapshot::{Route, UpstreamSettings};
-use crate::upstream::endpoint::InFlight;
+use crate::upstream::local::InFlight;
 use crate::upstream::outlier;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::health::Cause;

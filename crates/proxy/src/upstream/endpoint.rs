@@ -1,14 +1,15 @@
 //! One endpoint as all workers know it, and as one worker uses it.
 
+use super::duty::{Duty, Entry};
+use super::local::InFlight;
 use super::outlier::Standing;
 use crate::clock::{Clock, Tick};
 use crate::observe::metrics::{EndpointCounters, Sharded};
 use crate::stream::Stream;
 use arc_swap::ArcSwap;
 use penstock_plan::Start;
-use penstock_rules::balance::{Balancer, Draw, Latency, Loads};
+use penstock_rules::balance::Latency;
 use penstock_rules::health::{Avoidance, Change, Health, Probed, State};
-use penstock_rules::retry::RetryBudget;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub(crate) struct Endpoint {
     health: Mutex<Health>,
     /// What requests say of it.
     pub(crate) standing: Standing,
+    pub(crate) duty: Duty,
 }
 
 /// Where an endpoint is reached.
@@ -45,8 +47,9 @@ pub(crate) enum Place {
 }
 
 impl Endpoint {
-    /// `address` is `host:port` or `unix:/path`; `None` if it is neither. `start`: whether it waits for its first probe.
-    pub(crate) fn new(id: u64, address: &str, workers: usize, start: Start) -> Option<Endpoint> {
+    /// Its address is `host:port` or `unix:/path`; `None` if it is neither. `start`: whether it waits for its first probe.
+    pub(crate) fn new(id: u64, plan: &penstock_plan::Endpoint, workers: usize, start: Start) -> Option<Endpoint> {
+        let address = plan.address.as_str();
         let place = if let Some(path) = address.strip_prefix("unix:") {
             Place::Unix(path.into())
         } else if let Ok(address) = address.parse::<SocketAddr>() {
@@ -63,6 +66,7 @@ impl Endpoint {
             state: AtomicU8::new(number(Health::new(start, Instant::now()).state())),
             health: Mutex::new(Health::new(start, Instant::now())),
             standing: Standing::new(),
+            duty: Duty::new(plan),
         })
     }
 
@@ -150,9 +154,9 @@ pub(crate) struct LocalEndpoint {
     pub(crate) shared: Arc<Endpoint>,
     worker: usize,
     pool: RefCell<Vec<Idle>>,
-    in_flight: Cell<u32>,
-    latency: Latency,
-    avoidance: Avoidance,
+    pub(super) in_flight: Cell<u32>,
+    pub(super) latency: Latency,
+    pub(super) avoidance: Avoidance,
     next_address: Cell<usize>,
     /// Unused connections that are kept, and those that there are descriptors for.
     pub(crate) most_idle: Cell<usize>,
@@ -240,12 +244,16 @@ impl LocalEndpoint {
         addresses
     }
 
-    /// A request goes to the endpoint, until what is returned is dropped.
-    pub(crate) fn begin(self: &Rc<Self>) -> InFlight {
+    /// A request goes to the endpoint, until what is returned is dropped; `None` if it has as many as it may.
+    pub(crate) fn begin(self: &Rc<Self>) -> Option<InFlight> {
+        let entry = self.shared.duty.enter();
+        if entry == Entry::Full {
+            return None;
+        }
         self.in_flight.set(self.in_flight.get() + 1);
         self.counters().in_flight.add(1);
         self.counters().requests.add(1);
-        InFlight { endpoint: Rc::clone(self) }
+        Some(InFlight { endpoint: Rc::clone(self), counted: entry == Entry::Counted })
     }
 
     /// The endpoint answered after `wait`.
@@ -260,82 +268,5 @@ impl LocalEndpoint {
     /// The endpoint could not be reached.
     pub(crate) fn unreachable(&self, now: Instant) {
         self.avoidance.failed(now);
-    }
-}
-
-/// A request under way to an endpoint.
-pub(crate) struct InFlight {
-    pub(crate) endpoint: Rc<LocalEndpoint>,
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
-        self.endpoint.counters().in_flight.subtract(1);
-    }
-}
-
-/// An upstream as one worker uses it.
-pub(crate) struct LocalUpstream {
-    pub(crate) balancer: Balancer,
-    pub(crate) budget: Rc<RetryBudget>,
-    pub(crate) endpoints: Vec<Rc<LocalEndpoint>>,
-}
-
-/// The endpoints of an upstream, less those that a request has failed on.
-struct Remaining<'a> {
-    endpoints: &'a [Rc<LocalEndpoint>],
-    /// Bit N: endpoint N was tried. Those beyond 64 can be tried twice, which is harmless and rare.
-    tried: u64,
-    /// All are out: a probe that fails everywhere is a broken probe (safety.md 167), and one endpoint of several that fail is better
-    /// than none.
-    all_down: bool,
-    now: Instant,
-}
-
-impl Loads for Remaining<'_> {
-    fn usable(&self, endpoint: usize) -> bool {
-        let tried = endpoint < 64 && self.tried & (1 << endpoint) != 0;
-        let Some(LocalEndpoint { shared, .. }) = self.endpoints.get(endpoint).map(|endpoint| &**endpoint) else {
-            return false;
-        };
-        !tried && if self.all_down { !shared.is_starting() } else { !shared.is_out(self.now) }
-    }
-
-    fn avoided(&self, endpoint: usize) -> bool {
-        self.endpoints.get(endpoint).is_some_and(|endpoint| {
-            // On trial one request at a time finds out; the first that fails ends it for all workers.
-            if endpoint.shared.standing.is_on_trial() {
-                endpoint.in_flight.get() > 0
-            } else {
-                endpoint.avoidance.avoids(self.now)
-            }
-        })
-    }
-
-    fn in_flight(&self, endpoint: usize) -> u32 {
-        self.endpoints.get(endpoint).map_or(0, |endpoint| endpoint.in_flight.get())
-    }
-
-    fn latency(&self, endpoint: usize, now: Instant) -> Option<f32> {
-        self.endpoints.get(endpoint)?.latency.value(now)
-    }
-}
-
-impl LocalUpstream {
-    /// Whether there is an endpoint that takes requests and was not `tried` yet.
-    pub(crate) fn has_other(&self, tried: u64, now: Instant) -> bool {
-        let mut untried = self.endpoints.iter().enumerate().filter(|(at, _)| *at >= 64 || tried & (1 << at) == 0);
-        untried.any(|(_, endpoint)| !endpoint.shared.is_out(now))
-    }
-
-    /// Choose an endpoint that was not `tried` yet.
-    pub(crate) fn pick(&self, tried: u64, draw: &Draw) -> Option<usize> {
-        let mut remaining = Remaining { endpoints: &self.endpoints, tried, all_down: false, now: draw.now };
-        self.balancer.pick(&remaining, draw).or_else(|| {
-            // As `UpstreamSettings::is_all_down`, which says so to people.
-            remaining.all_down = self.endpoints.iter().all(|endpoint| endpoint.shared.is_out(draw.now));
-            if remaining.all_down { self.balancer.pick(&remaining, draw) } else { None }
-        })
     }
 }

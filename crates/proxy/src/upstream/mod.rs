@@ -1,7 +1,9 @@
 //! Endpoints: which one, its connections, its names and its health.
 
 pub(crate) mod connect;
+pub(crate) mod duty;
 pub(crate) mod endpoint;
+pub(crate) mod local;
 pub(crate) mod outlier;
 pub(crate) mod probe;
 pub(crate) mod resolve;

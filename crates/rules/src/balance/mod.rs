@@ -14,12 +14,15 @@ mod random;
 mod round_robin;
 #[cfg(test)]
 mod simulation;
+mod slow_start;
 mod turns;
 
 pub use hash::HashTable;
 pub use latency::Latency;
 
 use hash::Hashed;
+pub use slow_start::grown_weight;
+
 use least_requests::LeastRequests;
 use p2c::P2c;
 use peak_ewma::PeakEwma;
@@ -51,8 +54,32 @@ pub trait Loads {
 /// A balance policy with the state that it keeps for one worker and one upstream.
 #[derive(Debug)]
 pub struct Balancer {
+    /// Lowest priority first.
+    tiers: Box<[Tier]>,
+}
+
+/// What a policy knows beforehand of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Share of the requests against the others of its tier; 0 takes none.
+    pub weight: u32,
+    /// Its tier.
+    pub priority: u8,
+}
+
+/// The endpoints of one priority. Its policy sees all endpoints, those of other tiers with weight 0.
+#[derive(Debug)]
+struct Tier {
     weights: Box<[u32]>,
     policy: Policy,
+}
+
+/// The priorities that there are, lowest first: one tier each.
+pub fn priorities(of: impl Iterator<Item = u8>) -> Vec<u8> {
+    let mut priorities: Vec<_> = of.collect();
+    priorities.sort_unstable();
+    priorities.dedup();
+    priorities
 }
 
 #[derive(Debug)]
@@ -91,40 +118,45 @@ pub fn name(balance: &Balance) -> &'static str {
 }
 
 impl Balancer {
-    /// A balancer over as many endpoints as there are weights. Weight 0 takes no request. A hash asks `table`.
-    pub fn build(balance: &Balance, weights: &[u32], table: Option<&Arc<HashTable>>) -> Balancer {
-        let policy = match balance {
-            Balance::Hash(hash) if let Some(table) = table => {
-                Policy::Hash(Hashed::new(Arc::clone(table), weights, hash.bounded_load))
-            }
-            Balance::Hash(_) => Policy::P2c(P2c::new(weights)),
-            Balance::P2c => Policy::P2c(P2c::new(weights)),
-            Balance::RoundRobin => Policy::RoundRobin(RoundRobin::new(weights)),
-            Balance::LeastRequests => Policy::LeastRequests(LeastRequests::new(weights)),
-            Balance::PeakEwma => Policy::PeakEwma(PeakEwma::new(weights)),
-            Balance::Random => Policy::Random(Random::new(weights)),
-            Balance::First => Policy::First,
+    /// A balancer over `members`. A hash asks `tables`, one for each tier.
+    pub fn build(balance: &Balance, members: &[Member], tables: &[Arc<HashTable>]) -> Balancer {
+        let tier = |(at, priority): (usize, u8)| {
+            let weight = |member: &Member| if member.priority == priority { member.weight } else { 0 };
+            let weights: Box<[u32]> = members.iter().map(weight).collect();
+            Tier { policy: Policy::build(balance, &weights, tables.get(at)), weights }
         };
-        Balancer { weights: weights.into(), policy }
+        let priorities = priorities(members.iter().map(|member| member.priority));
+        Balancer { tiers: priorities.into_iter().enumerate().map(tier).collect() }
     }
 
     /// Index of the endpoint that takes the next request; `None` if no endpoint may.
     #[inline]
     pub fn pick(&self, loads: &impl Loads, draw: &Draw) -> Option<usize> {
-        if let [weight] = *self.weights {
+        if let [tier] = &*self.tiers
+            && let [weight] = *tier.weights
+        {
             return (weight > 0 && loads.usable(0)).then_some(0);
         }
-        let preferred = |endpoint: usize| self.takes(endpoint) && loads.usable(endpoint) && !loads.avoided(endpoint);
-        let possible = |endpoint: usize| self.takes(endpoint) && loads.usable(endpoint);
-        self.pick_among(&preferred, loads, draw).or_else(|| self.pick_among(&possible, loads, draw))
+        let preferred = |endpoint: usize| loads.usable(endpoint) && !loads.avoided(endpoint);
+        let possible = |endpoint: usize| loads.usable(endpoint);
+        let preferred = self.tiers.iter().find_map(|tier| tier.pick(preferred, loads, draw));
+        preferred.or_else(|| self.tiers.iter().find_map(|tier| tier.pick(possible, loads, draw)))
     }
 
+    /// Whether any endpoint of some weight is `open`.
+    pub fn any(&self, open: impl Fn(usize) -> bool) -> bool {
+        self.tiers.iter().any(|tier| (0..tier.weights.len()).any(|endpoint| tier.takes(endpoint) && open(endpoint)))
+    }
+}
+
+impl Tier {
     fn takes(&self, endpoint: usize) -> bool {
         self.weights.get(endpoint).is_some_and(|weight| *weight > 0)
     }
 
     #[inline]
-    fn pick_among(&self, open: &impl Fn(usize) -> bool, loads: &impl Loads, draw: &Draw) -> Option<usize> {
+    fn pick(&self, open: impl Fn(usize) -> bool, loads: &impl Loads, draw: &Draw) -> Option<usize> {
+        let open = &|endpoint: usize| self.takes(endpoint) && open(endpoint);
         match &self.policy {
             Policy::P2c(policy) => policy.pick(open, loads, draw),
             Policy::RoundRobin(policy) => policy.pick(open),
@@ -133,6 +165,22 @@ impl Balancer {
             Policy::Random(policy) => policy.pick(open, draw.random),
             Policy::Hash(policy) => policy.pick(open, loads, draw),
             Policy::First => first::pick(open, self.weights.len()),
+        }
+    }
+}
+
+impl Policy {
+    fn build(balance: &Balance, weights: &[u32], table: Option<&Arc<HashTable>>) -> Policy {
+        match balance {
+            Balance::Hash(hash) if let Some(table) = table => {
+                Policy::Hash(Hashed::new(Arc::clone(table), weights, hash.bounded_load))
+            }
+            Balance::Hash(_) | Balance::P2c => Policy::P2c(P2c::new(weights)),
+            Balance::RoundRobin => Policy::RoundRobin(RoundRobin::new(weights)),
+            Balance::LeastRequests => Policy::LeastRequests(LeastRequests::new(weights)),
+            Balance::PeakEwma => Policy::PeakEwma(PeakEwma::new(weights)),
+            Balance::Random => Policy::Random(Random::new(weights)),
+            Balance::First => Policy::First,
         }
     }
 }

@@ -115,7 +115,8 @@ fn draw(random: u64, now: Instant) -> Draw {
 }
 
 fn build(balance: &Balance, weights: &[u32]) -> Balancer {
-    Balancer::build(balance, weights, None)
+    let members: Vec<_> = weights.iter().map(|weight| Member { weight: *weight, priority: 0 }).collect();
+    Balancer::build(balance, &members, &[])
 }
 
 fn p2c(weights: &[u32]) -> Balancer {
@@ -240,6 +241,32 @@ fn avoided_endpoints_are_the_last_resort() {
         );
         *endpoints.down.borrow_mut() = vec![0, 1, 2];
         assert_eq!(balancer.pick(&endpoints, &draw(1, now)), None);
+    }
+}
+
+#[test]
+fn a_tier_is_used_when_those_below_cannot_be() {
+    let now = Instant::now();
+    let members = [0, 0, 1, 1, 7].map(|priority| Member { weight: 1, priority });
+    let picks = |endpoints: &Endpoints, balance: &Balance| {
+        let (balancer, mut random) = (Balancer::build(balance, &members, &[]), Random(3));
+        let picked: std::collections::BTreeSet<_> =
+            (0..100).filter_map(|_| balancer.pick(endpoints, &draw(random.next(), now))).collect();
+        picked.into_iter().collect::<Vec<_>>()
+    };
+    for balance in ALL.iter().filter(|balance| **balance != Balance::First) {
+        let endpoints = Endpoints::new(5);
+        assert_eq!(picks(&endpoints, balance), [0, 1], "{balance:?}");
+        *endpoints.down.borrow_mut() = vec![0];
+        assert_eq!(picks(&endpoints, balance), [1], "{balance:?}");
+        *endpoints.down.borrow_mut() = vec![0, 1];
+        assert_eq!(picks(&endpoints, balance), [2, 3], "{balance:?}");
+        // One that refuses is worse than one of a later tier, and better than none.
+        *endpoints.down.borrow_mut() = vec![0, 2, 3];
+        *endpoints.avoided.borrow_mut() = vec![1];
+        assert_eq!(picks(&endpoints, balance), [4], "{balance:?}");
+        *endpoints.down.borrow_mut() = vec![0, 2, 3, 4];
+        assert_eq!(picks(&endpoints, balance), [1], "{balance:?}");
     }
 }
 

@@ -14,7 +14,7 @@ use crate::http::{
     BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, Target, forwarded, write_request,
 };
 use crate::network::Network;
-use penstock_plan::{Action, Filter, HostHeader, Listener, Plan, Route};
+use penstock_plan::{Action, AdminState, Filter, HostHeader, Listener, Plan, Route};
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 
@@ -263,7 +263,8 @@ fn choices(plan: &Plan, action: &Action, states: impl Fn(usize, usize) -> State)
         let upstream = plan.upstreams.get(at)?;
         let candidate = |(endpoint, plan): (usize, &penstock_plan::Endpoint)| {
             let state = states(at, endpoint);
-            let eligible = plan.weight > 0 && !matches!(state, State::Down | State::Ejected);
+            let is_out = matches!(state, State::Down | State::Ejected);
+            let eligible = plan.weight > 0 && plan.admin == AdminState::Ready && !is_out;
             Candidate { address: plan.address.clone(), weight: plan.weight, state, eligible }
         };
         let endpoints = upstream.endpoints.iter().enumerate().map(candidate).collect();

@@ -12,12 +12,23 @@ from penstock.config.model.retry import Retry
 
 
 class Endpoint(Model):
-    """One member of an upstream. In a file, a bare address stands for an endpoint of weight 1."""
+    """One member of an upstream. In a file, a bare address stands for an endpoint with every default."""
 
     address: str
     """"10.0.0.1:9000", "[::1]:9000", "app.internal:9000" or "unix:/run/app.sock" (relative to the file)."""
     weight: Annotated[Whole, Field(ge=0, le=256)] = 1
     """Share of the requests against the other endpoints, 0 to 256; 0 takes none. Default 1."""
+    priority: Annotated[Whole, Field(ge=0, le=255)] = 0
+    """Tier, 0 to 255: the next is used when no endpoint of the lower ones can be. Default 0."""
+    max_connections: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    """The most requests at once, of all workers together. Default: no limit."""
+    slow_start: Timeout | None = None
+    """How long its weight grows, from a tenth, after it came up or was added. Default: it has all of it at once."""
+    state: Literal["ready", "draining", "disabled"] = "ready"
+    """"ready", "draining" (no new requests, but those of clients that are bound to it) or "disabled" (none). Default
+    "ready"."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Texts by name, for policies written in Python; shown in the status. Default: none."""
 
 
 class UpstreamTimeouts(Model):

@@ -24,8 +24,8 @@ fn plan() -> Plan {
         "upstreams": [{
             "name": "shop", "balance": "p2c", "host": "keep", "health_check": null, "outlier": null,
             "retry": {"attempts": 1, "per_try_timeout": null, "on": [], "least_pause": 1, "most_pause": 1, "buffer": 1},
-            "endpoints": [{"address": "10.0.0.1:9000", "weight": 1}, {"address": "10.0.0.2:9000", "weight": 0},
-                          {"address": "10.0.0.3:9000", "weight": 2}],
+            "endpoints": [{"address": "10.0.0.1:9000", "weight": 1, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"}, {"address": "10.0.0.2:9000", "weight": 0, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"},
+                          {"address": "10.0.0.3:9000", "weight": 2, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"}],
             "timeouts": {"connect": 1, "head": 1, "body": 1, "write": 1, "idle": 1},
             "limits": {"head": 1, "fields": 1, "interim": 1, "idle_connections": 1},
         }],

@@ -1,0 +1,169 @@
+//! An upstream as one worker uses it: which endpoint takes a request.
+
+use super::endpoint::LocalEndpoint;
+use penstock_plan::Upstream;
+use penstock_rules::balance::{Balancer, Draw, HashTable, Loads, Member, grown_weight};
+use penstock_rules::health::State;
+use penstock_rules::retry::RetryBudget;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A request under way to an endpoint.
+pub(crate) struct InFlight {
+    pub(crate) endpoint: Rc<LocalEndpoint>,
+    /// Whether it has one of a limited number of places.
+    pub(super) counted: bool,
+}
+
+impl InFlight {
+    /// Give the place back: the request goes to another endpoint, or to this one anew.
+    pub(crate) fn leave(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.endpoint.shared.duty.leave();
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
+        self.endpoint.counters().in_flight.subtract(1);
+        self.leave();
+    }
+}
+
+/// An upstream as one worker uses it.
+pub(crate) struct LocalUpstream {
+    balancer: RefCell<Balancer>,
+    /// What `balancer` was made of.
+    members: RefCell<Vec<Member>>,
+    pub(crate) budget: Rc<RetryBudget>,
+    pub(crate) endpoints: Vec<Rc<LocalEndpoint>>,
+}
+
+/// The endpoints of an upstream, less those that a request has failed on.
+struct Remaining<'a> {
+    endpoints: &'a [Rc<LocalEndpoint>],
+    /// Bit N: endpoint N was tried. Those beyond 64 can be tried twice, which is harmless and rare.
+    tried: u64,
+    /// All are out: a probe that fails everywhere is a broken probe (safety.md 167), and one endpoint of several that fail is better
+    /// than none.
+    all_down: bool,
+    /// Endpoints without a place count, too.
+    full: bool,
+    now: Instant,
+}
+
+/// Why no endpoint was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unpicked {
+    /// Those that could be have as many requests as they may.
+    Busy,
+    /// There is none.
+    None,
+}
+
+impl Loads for Remaining<'_> {
+    fn usable(&self, endpoint: usize) -> bool {
+        let tried = endpoint < 64 && self.tried & (1 << endpoint) != 0;
+        let Some(LocalEndpoint { shared, .. }) = self.endpoints.get(endpoint).map(|endpoint| &**endpoint) else {
+            return false;
+        };
+        let duty = &shared.duty;
+        !tried
+            && duty.is_ready()
+            && (self.full || duty.has_room())
+            && if self.all_down { !shared.is_starting() } else { !shared.is_out(self.now) }
+    }
+
+    fn avoided(&self, endpoint: usize) -> bool {
+        self.endpoints.get(endpoint).is_some_and(|endpoint| {
+            // On trial one request at a time finds out; the first that fails ends it for all workers.
+            if endpoint.shared.standing.is_on_trial() {
+                endpoint.in_flight.get() > 0
+            } else {
+                endpoint.avoidance.avoids(self.now)
+            }
+        })
+    }
+
+    fn in_flight(&self, endpoint: usize) -> u32 {
+        self.endpoints.get(endpoint).map_or(0, |endpoint| endpoint.in_flight.get())
+    }
+
+    fn latency(&self, endpoint: usize, now: Instant) -> Option<f32> {
+        self.endpoints.get(endpoint)?.latency.value(now)
+    }
+}
+
+impl LocalUpstream {
+    pub(crate) fn new(
+        plan: &Upstream,
+        endpoints: Vec<Rc<LocalEndpoint>>,
+        tables: &[Arc<HashTable>],
+        budget: Rc<RetryBudget>,
+    ) -> LocalUpstream {
+        let members = members(plan, &endpoints);
+        let balancer = RefCell::new(Balancer::build(&plan.balance, &members, tables));
+        LocalUpstream { balancer, members: RefCell::new(members), budget, endpoints }
+    }
+
+    /// Whether there is an endpoint that takes requests and was not `tried` yet.
+    pub(crate) fn has_other(&self, tried: u64, now: Instant) -> bool {
+        let mut untried = self.endpoints.iter().enumerate().filter(|(at, _)| *at >= 64 || tried & (1 << at) == 0);
+        untried.any(|(_, endpoint)| endpoint.shared.duty.is_ready() && !endpoint.shared.is_out(now))
+    }
+
+    /// Choose an endpoint that was not `tried` yet, and take a place there.
+    pub(crate) fn pick(&self, tried: u64, draw: &Draw) -> Result<(usize, InFlight), Unpicked> {
+        let mut remaining =
+            Remaining { endpoints: &self.endpoints, tried, all_down: false, full: false, now: draw.now };
+        let balancer = self.balancer.borrow();
+        // Another worker may take the last place between the look and the grasp: then the endpoint is full at the next look.
+        for _ in 0..=self.endpoints.len() {
+            let picked = balancer.pick(&remaining, draw).or_else(|| {
+                // As `UpstreamSettings::is_all_down`, which says so to people.
+                let mut ready = self.endpoints.iter().filter(|endpoint| endpoint.shared.duty.is_ready());
+                remaining.all_down = ready.all(|endpoint| endpoint.shared.is_out(draw.now));
+                if remaining.all_down { balancer.pick(&remaining, draw) } else { None }
+            });
+            let Some(picked) = picked else { break };
+            if let Some(in_flight) = self.endpoints.get(picked).and_then(LocalEndpoint::begin) {
+                return Ok((picked, in_flight));
+            }
+        }
+        remaining.full = true;
+        Err(if balancer.any(|endpoint| remaining.usable(endpoint)) { Unpicked::Busy } else { Unpicked::None })
+    }
+
+    /// Let weights grow that are still growing.
+    pub(crate) fn reweigh(&self, plan: &Upstream, tables: &[Arc<HashTable>]) {
+        if plan.endpoints.iter().all(|endpoint| endpoint.slow_start.is_none()) {
+            return;
+        }
+        let members = members(plan, &self.endpoints);
+        if *self.members.borrow() != members {
+            *self.balancer.borrow_mut() = Balancer::build(&plan.balance, &members, tables);
+            *self.members.borrow_mut() = members;
+        }
+    }
+}
+
+/// The endpoints with the weights that they have now. Where none starts slowly, these are those that were given.
+fn members(plan: &Upstream, endpoints: &[Rc<LocalEndpoint>]) -> Vec<Member> {
+    let slowly = plan.endpoints.iter().any(|endpoint| endpoint.slow_start.is_some());
+    let member = |(plan, endpoint): (&penstock_plan::Endpoint, &Rc<LocalEndpoint>)| {
+        let weight = endpoint.shared.duty.weight();
+        let weight = if slowly {
+            let health = endpoint.shared.health();
+            let up = if health.state() == State::Up { health.since().elapsed() } else { Duration::ZERO };
+            grown_weight(weight, plan.slow_start.unwrap_or_default(), up)
+        } else {
+            weight.into()
+        };
+        Member { weight, priority: plan.priority }
+    };
+    plan.endpoints.iter().zip(endpoints).map(member).collect()
+}
