@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import explain_request
+from penstock.control.commands import read_order
 from penstock.control.source import source_of
 from penstock.errors import ControlError, UsageError
 from penstock.service import Service
@@ -81,6 +82,13 @@ class Proxy:
     def stats(self) -> Stats:
         """Counters and states, read once."""
         return self._running.controller.stats()
+
+    def endpoint(self, upstream: str, address: str, order: str) -> None:
+        """Drain, use, disable or weigh one endpoint: `"drain"`, `"ready"`, `"disable"` or `"weight=3"`.
+
+        It holds at once, and until the endpoint is configured otherwise.
+        """
+        self._running.controller.order(upstream, address, read_order(order))
 
     def explain(
         self,

@@ -20,6 +20,7 @@ COMMANDS = {
     "reload": "penstock.cli.control",
     "status": "penstock.cli.control",
     "drain": "penstock.cli.control",
+    "endpoint": "penstock.cli.control",
     "plan": "penstock.cli.check",
     "schema": "penstock.cli.check",
     "proxy": "penstock.cli.run",

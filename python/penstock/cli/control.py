@@ -1,7 +1,8 @@
-"""`reload`, `status` and `drain`: commands to a running process."""
+"""`reload`, `status`, `drain` and `endpoint`: commands to a running process."""
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path  # noqa: TC003 - click reads it from the options
 from typing import Any
 
@@ -12,6 +13,8 @@ from penstock.cli.output import columns, print_json, print_warnings, shown
 from penstock.control.channel import ask, default_path
 from penstock.errors import ConfigError, ControlError, Fault
 
+WATCH = 1.0
+"""Seconds from one status to the next."""
 PATIENCE = 60.0
 """Seconds for an answer; a reload may have to resolve names."""
 LONGEST_DRAIN = 365 * 86_400.0
@@ -34,14 +37,42 @@ def reload(config: Path, control: Path | None) -> None:
 @config_option
 @control_option
 @json_option
-def status(config: Path, control: Path | None, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Show it again every second, until interrupted.")
+def status(config: Path, control: Path | None, as_json: bool, watch: bool) -> None:
     """Show what the running process serves and how it fares."""
-    answer = command(control or default_path(config), {"command": "status"})
+    path = control or default_path(config)
+    _show_status(path, as_json)
+    pause = threading.Event()
+    while watch and not pause.wait(WATCH):
+        if not as_json:
+            click.clear()
+        _show_status(path, as_json)
+
+
+def _show_status(path: Path, as_json: bool) -> None:
+    answer = command(path, {"command": "status"})
     if as_json:
         print_json(answer)
         return
     for line in status_lines(answer):
         click.echo(line)
+
+
+@click.command(short_help="Drain, disable or weigh one endpoint of the running process.")
+@config_option
+@control_option
+@click.argument("upstream")
+@click.argument("address")
+@click.argument("order", metavar="drain|ready|disable|weight=N")
+def endpoint(config: Path, control: Path | None, upstream: str, address: str, order: str) -> None:
+    """Change what the running process does with one endpoint, at once and without a reload.
+
+    drain: no new requests, but those of clients that are bound to it. ready: use it. disable: no requests at all.
+    weight=N: its share of the requests, 0 to 256. It holds until the endpoint is configured otherwise.
+    """
+    request = {"command": "endpoint", "upstream": upstream, "endpoint": address, "order": order}
+    row = command(control or default_path(config), request)
+    click.echo(f"{upstream} {row['address']}: {row['admin']}, weight {row['weight']}, {row['in_flight']} in flight")
 
 
 @click.command(short_help="Let what is under way finish, then end the process.")
@@ -121,9 +152,10 @@ def _route(name: str) -> str:
 
 
 def _endpoint(row: dict[str, Any]) -> tuple[object, ...]:
+    state = row["state"] if row["admin"] == "ready" else f"{row['state']}, {row['admin']}"
     latency = f"{row['latency_us'] / 1000:.1f} ms"
     return (
-        row["address"], row["state"], _why(row), row["in_flight"], "in flight", row["requests"], "requests",
+        row["address"], state, _why(row), row["in_flight"], "in flight", row["requests"], "requests",
         row["failures"], "failed", latency, _probe(row["probe"]),
     )  # fmt: skip
 

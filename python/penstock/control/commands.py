@@ -78,8 +78,30 @@ def _explain(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str
     return dataclasses.asdict(controller.explain(wanted))
 
 
+ADMIN = {"drain": "draining", "ready": "ready", "disable": "disabled"}
+"""Words of the command, and the state that each gives an endpoint."""
+
+
+def read_order(text: str) -> dict[str, Any]:
+    """`drain`, `ready`, `disable` or `weight=N` in the form that the data plane takes. Raises `ControlError`."""
+    if text in ADMIN:
+        return {"admin": ADMIN[text]}
+    word, _, number = text.partition("=")
+    if word == "weight" and number.isascii() and number.isdecimal() and int(number) <= 256:
+        return {"weight": int(number)}
+    raise ControlError(f"no order {text!r}: there are {', '.join(ADMIN)} and weight=N with N from 0 to 256")
+
+
+def _endpoint(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:
+    upstream, address = str(request.get("upstream")), str(request.get("endpoint"))
+    controller.order(upstream, address, read_order(str(request.get("order"))))
+    rows = next(row for row in controller.stats().upstreams if row.name == upstream).endpoints
+    return dataclasses.asdict(next(row for row in rows if row.address == address))
+
+
 COMMANDS: dict[str, Callable[[Controller, Lifecycle, Mapping[str, Any]], dict[str, Any]]] = {
     "drain": _drain,
+    "endpoint": _endpoint,
     "explain": _explain,
     "plan": _plan,
     "reload": _reload,
