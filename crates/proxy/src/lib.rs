@@ -6,6 +6,7 @@
 
 mod admit;
 mod buffers;
+mod checked;
 mod clock;
 mod codec;
 mod connection;
@@ -26,4 +27,5 @@ mod upstream;
 mod wire;
 mod worker;
 
-pub use engine::{Applied, Engine, check, explain_plan};
+pub use checked::CheckedPlan;
+pub use engine::{Applied, Engine};
