@@ -12,6 +12,7 @@ use crate::listen::Accepted;
 use crate::respond;
 use crate::snapshot::SharedListener;
 use crate::stream::Stream;
+use crate::upstream::reserved::Reserved;
 use crate::wire::Wire;
 use crate::worker::Worker;
 use penstock_rules::error::Kind;
@@ -49,6 +50,14 @@ enum Rest {
     Closed,
 }
 
+/// What a connection keeps from burst to burst.
+#[derive(Default)]
+struct Kept {
+    /// Requests so far.
+    served: u32,
+    reserved: Reserved,
+}
+
 /// Serve a connection until it closes.
 pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
     let peer = accepted.peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
@@ -61,17 +70,12 @@ pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
     })
     .await;
     let mut stream = accepted.stream;
-    let mut served = 0;
+    let mut kept = Kept::default();
     loop {
-        let mut wire = Wire::new(stream, Rc::clone(&worker.buffers));
-        if !wire.read_ahead() {
-            let mut quiet = wire.into_stream();
-            if !wait_for_request(&worker, &origin, &mut quiet, &alarm, served == 0).await {
-                return;
-            }
-            wire = Wire::new(quiet, Rc::clone(&worker.buffers));
+        if !wait_for_request(&worker, &origin, &stream, &alarm, kept.served == 0).await {
+            return;
         }
-        let burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut served));
+        let burst = Box::pin(burst(&worker, &origin, stream, Rc::clone(&alarm), &mut kept));
         match Guarded(burst).await {
             Ok(Rest::Quiet(quiet)) => stream = quiet,
             Ok(Rest::Closed) => return,
@@ -85,13 +89,7 @@ pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
 }
 
 /// Wait until there is something to read; false: close.
-async fn wait_for_request(
-    worker: &Rc<Worker>,
-    origin: &Origin,
-    stream: &mut Stream,
-    alarm: &Alarm,
-    first: bool,
-) -> bool {
+async fn wait_for_request(worker: &Rc<Worker>, origin: &Origin, stream: &Stream, alarm: &Alarm, first: bool) -> bool {
     let mut until = NEVER;
     let ready = poll_fn(|cx| {
         if stream.poll_readable(cx).is_ready() {
@@ -135,9 +133,9 @@ pub(crate) fn is_closing(worker: &Worker, origin: &Origin) -> bool {
 }
 
 /// Serve requests as long as they follow each other soon.
-async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm>, served: &mut u32) -> Rest {
+async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<Alarm>, kept: &mut Kept) -> Rest {
     let patience = Waits { body: Duration::from_secs(60), write: Duration::from_secs(60), rate: LeastRate::NONE };
-    let mut down = H1::new(wire, alarm, CLIENT, patience);
+    let mut down = H1::new(Wire::new(stream, Rc::clone(&worker.buffers)), alarm, CLIENT, patience);
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
     let peer = origin.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
     let identity = Identity::new(&peer, "http", origin.port);
@@ -156,12 +154,13 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
                 return Rest::Closed;
             }
         }
-        *served = served.saturating_add(1);
-        let last = listener.plan.limits.requests.is_some_and(|most| *served >= most);
+        kept.served = kept.served.saturating_add(1);
+        let last = listener.plan.limits.requests.is_some_and(|most| kept.served >= most);
         if last || gone || worker.is_draining() {
             down.persistent = false;
         }
-        let exchange = Exchange { worker, local: &local, origin, listener, index, identity: &identity };
+        let exchange =
+            Exchange { worker, local: &local, origin, listener, index, identity: &identity, reserved: &kept.reserved };
         exchange::run(&exchange, &mut down, &mut request, &mut response).await;
         drop(local);
         if down.aborted {
@@ -173,10 +172,10 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
             hang_up(down).await;
             return Rest::Closed;
         }
-        if !down.persistent || down.wire.join().is_err() {
+        if !down.persistent {
             return Rest::Closed;
         }
-        if down.wire.input().is_empty() && !more_soon(worker, origin, &mut down).await {
+        if down.wire.input().is_empty() && !more_soon(worker, origin, &down).await {
             return Rest::Quiet(down.wire.into_stream());
         }
         request.fields.shrink(crate::buffers::SMALL);
@@ -207,7 +206,7 @@ async fn read_head(
 }
 
 /// Wait a moment for the next request, with the burst kept at hand.
-async fn more_soon(worker: &Worker, origin: &Origin, down: &mut H1) -> bool {
+async fn more_soon(worker: &Worker, origin: &Origin, down: &H1) -> bool {
     if worker.lingering.get() >= LINGERING {
         return false;
     }
@@ -215,7 +214,7 @@ async fn more_soon(worker: &Worker, origin: &Origin, down: &mut H1) -> bool {
     let _lingering = Lingering(worker);
     let mut until = NEVER;
     poll_fn(|cx| {
-        if down.wire.poll_readable(cx).is_ready() {
+        if down.wire.stream().poll_readable(cx).is_ready() {
             return Poll::Ready(true);
         }
         if until == NEVER {

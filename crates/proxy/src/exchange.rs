@@ -16,6 +16,7 @@ use crate::respond;
 use crate::snapshot::{Answer, Listener, Route, UpstreamSettings};
 use crate::upstream::connect::connect;
 use crate::upstream::local::{LocalUpstream, Unpicked};
+use crate::upstream::reserved::Reserved;
 use crate::wire::Wire;
 use crate::worker::{Local, Worker};
 use course::Course;
@@ -43,6 +44,7 @@ pub(crate) struct Exchange<'a> {
     /// Index of the listener in the plan.
     pub(crate) index: usize,
     pub(crate) identity: &'a Identity,
+    pub(crate) reserved: &'a Reserved,
 }
 
 /// Run one exchange to its end. What becomes of the connection is left in `down`.
@@ -165,10 +167,14 @@ impl<'a> Story<'a> {
 
     /// Step 4, pick.
     fn pick(&mut self, upstream: &LocalUpstream, tried: u64, key: Option<u64>) -> Result<usize, Unpicked> {
-        let draw = Draw { random: self.exchange.worker.random(), now: self.began, key };
         if let Some(before) = &mut self.endpoint {
             before.leave();
         }
+        if let Some((picked, in_flight, stream)) = self.exchange.reserved.take(upstream) {
+            (self.endpoint, self.pinned, self.authenticated) = (Some(in_flight), Some(stream), true);
+            return Ok(picked);
+        }
+        let draw = Draw { random: self.exchange.worker.random(), now: self.began, key };
         let (picked, in_flight) = upstream.pick(tried, &draw)?;
         self.endpoint = Some(in_flight);
         Ok(picked)
@@ -192,6 +198,7 @@ impl<'a> Story<'a> {
         if response.status == 101 {
             return self.switch(down, &mut up, request, response).await;
         }
+        self.authenticated |= request.options.authenticates || response.options.authenticates;
         if !upload.is_done() || !down.is_ended() {
             // The answer came before the request was whole: neither side can tell where a next one would begin.
             down.close_after();
@@ -216,7 +223,10 @@ impl<'a> Story<'a> {
         let Exchange { worker, .. } = self.exchange;
         let Some(in_flight) = &self.endpoint else { return Err(Kind::Internal.into()) };
         let endpoint = &in_flight.endpoint;
-        let pooled = if self.attempts == 1 { endpoint.take_idle() } else { None };
+        let pooled = match self.pinned.take() {
+            None if self.attempts == 1 => endpoint.take_idle(),
+            pinned => pinned,
+        };
         self.reused = pooled.is_some();
         let stream = match pooled {
             Some(stream) => {
@@ -441,8 +451,12 @@ impl<'a> Story<'a> {
             && up.wire.input().is_empty()
             && let Some(in_flight) = &self.endpoint
         {
-            let wait = settings.plan.timeouts.idle;
-            in_flight.endpoint.give_back(up.wire.into_stream(), &self.exchange.worker.clock, wait);
+            let (stream, wait) = (up.wire.into_stream(), settings.plan.timeouts.idle);
+            if self.authenticated {
+                self.exchange.reserved.keep(&in_flight.endpoint, stream);
+            } else {
+                in_flight.endpoint.give_back(stream, &self.exchange.worker.clock, wait);
+            }
         }
     }
 

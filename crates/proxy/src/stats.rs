@@ -49,6 +49,7 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
             "pooled_connections": counters.sum(|counters| counters.shed_pooled.get()),
         },
         "panics": counters.sum(|counters| counters.panics.get()),
+        "dropped_fields": counters.sum(|counters| counters.dropped_fields.get()),
         "access_log": {
             "records": counters.sum(|counters| counters.records.get()),
             "dropped": counters.sum(|counters| counters.records_dropped.get()),

@@ -90,6 +90,8 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
     shed = [({"what": what}, count) for what, count in stats.shed.items()]
     yield Family("shed_total", "counter", "Connections closed to make room for others.").text(shed)
     yield _single("panics_total", "counter", "Connections ended by a fault of ours.", stats.panics)
+    dropped = "Fields of requests dropped for a _ in their names."
+    yield _single("dropped_fields_total", "counter", dropped, stats.dropped_fields)
     yield _single("access_log_records_total", "counter", "Access records written.", stats.access_log.records)
     yield _single(
         "access_log_dropped_total", "counter", "Access records lost: the log was slower.", stats.access_log.dropped

@@ -20,7 +20,7 @@ from penstock.errors import ConfigError, PenstockError
 if TYPE_CHECKING:
     from penstock.config import Config, Expectation, Loaded
     from penstock.control.source import Source
-    from penstock.engine import Checked, Explanation, Rules
+    from penstock.engine import Explanation, Rules
     from penstock.errors import Fault
 
 
@@ -70,21 +70,20 @@ def build(source: Source, version: int, memory: Memory) -> Prepared:
     return Prepared(loaded, text, tuple(warnings), len(loaded.config.tests))
 
 
-def try_out(prepared: Prepared, rules: Rules) -> Checked:
+def try_out(prepared: Prepared, rules: Rules) -> None:
     """The second half: whatever the data plane can say without running it. Raises `ConfigError`."""
     try:
-        checked = rules.check(prepared.text)
+        rules.check(prepared.text)
     except ConfigError as error:
         raise prepared.in_place(error) from None
-    _run_tests(prepared, checked)
-    return checked
+    _run_tests(prepared, rules)
 
 
-def _run_tests(prepared: Prepared, checked: Checked) -> None:
+def _run_tests(prepared: Prepared, rules: Rules) -> None:
     faults = []
     for test in test_requests(prepared.config):
         try:
-            problem = _difference(test.expected, checked.explain(test.request))
+            problem = _difference(test.expected, rules.explain(prepared.text, test.request))
         except PenstockError as error:
             problem = str(error)
         if problem:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.engine.types import (
     Applied,
-    Checked,
     DataPlane,
     Event,
     Explanation,
@@ -32,8 +31,6 @@ PLAN = "<plan>"
 __all__ = [
     "PLAN",
     "Applied",
-    "Checked",
-    "CheckedPlan",
     "DataPlane",
     "Engine",
     "Event",
@@ -41,6 +38,7 @@ __all__ = [
     "Rules",
     "Stats",
     "check",
+    "explain",
     "native_version",
     "plan_schema",
     "read",
@@ -58,31 +56,30 @@ def plan_schema() -> dict[str, Any]:
     return schema
 
 
-def check(plan: str) -> CheckedPlan:
+def check(plan: str) -> None:
     """Build everything of a plan that needs no socket and no name.
 
     Raises `ConfigError` with every fault; their keys are paths into the plan (`routes[3].filters[0]`).
     """
-    return CheckedPlan(plan)
+    native = _native()
+    try:
+        native.check(plan)
+    except native.Refused as refused:
+        raise _config_error(refused) from None
 
 
-class CheckedPlan:
-    """A plan that could run. It was built once, however often it is asked."""
+def explain(plan: str, request: Mapping[str, Any]) -> Explanation:
+    """Which way a request would take under `plan`, and why not another.
 
-    def __init__(self, plan: str) -> None:
-        """Build it. Raises `ConfigError`."""
-        native = _native()
-        try:
-            self._plan = native.CheckedPlan(plan)
-        except native.Refused as refused:
-            raise _config_error(refused) from None
-
-    def explain(self, request: Mapping[str, Any]) -> Explanation:
-        """Which way a request would take, and why not another. Raises `EngineError` for a request that is not one."""
-        try:
-            return read(Explanation, self._plan.explain(json.dumps(request)))
-        except ValueError as error:
-            raise EngineError(f"cannot explain this request: {error}") from error
+    Raises `ConfigError` for a plan that cannot run and `EngineError` for a request that is not one.
+    """
+    native = _native()
+    try:
+        return read(Explanation, native.explain(plan, json.dumps(request)))
+    except native.Refused as refused:
+        raise _config_error(refused) from None
+    except ValueError as error:
+        raise EngineError(f"cannot explain this request: {error}") from error
 
 
 class Engine:

@@ -155,6 +155,8 @@ class Stats:
     shed: dict[str, int]
     """What was closed to make room, by what it was."""
     panics: int
+    dropped_fields: int
+    """Fields of requests that were dropped because some servers read their names as others."""
     access_log: AccessLogStats
     events_dropped: int
 
@@ -257,18 +259,14 @@ class Event:
         return read(cls, {**own, "fields": row})
 
 
-class Checked(Protocol):
-    """A plan that could run."""
-
-    def explain(self, request: Mapping[str, Any]) -> Explanation:
-        """Which way a request would take."""
-
-
 class Rules(Protocol):
     """What can be asked about a plan without running it. The module `penstock.engine` is one."""
 
-    def check(self, plan: str) -> Checked:
-        """Build the plan, or raise `ConfigError` with every fault of it."""
+    def check(self, plan: str) -> None:
+        """Raise `ConfigError` with every fault of the plan."""
+
+    def explain(self, plan: str, request: Mapping[str, Any]) -> Explanation:
+        """Which way a request would take."""
 
 
 class DataPlane(Protocol):

@@ -7,6 +7,7 @@ use crate::codec::Downstream;
 use crate::filter::compress::Coder;
 use crate::observe::access_log;
 use crate::snapshot::{Route, UpstreamSettings};
+use crate::stream::Stream;
 use crate::upstream::local::InFlight;
 use crate::upstream::outlier;
 use penstock_rules::error::{Error, Kind, Retry, Side};
@@ -40,6 +41,10 @@ pub(crate) struct Story<'a> {
     pub(crate) status: u16,
     pub(crate) error: Option<Kind>,
     pub(crate) upgraded: bool,
+    /// The connection that this client has authenticated, until it is used.
+    pub(super) pinned: Option<Stream>,
+    /// The connection is, or will be, this client's alone.
+    pub(super) authenticated: bool,
     /// The endpoint asked for the body that the client offered.
     pub(super) continued: bool,
     /// Bytes written before, then those of this exchange.
@@ -90,12 +95,17 @@ impl<'a> Story<'a> {
             status: 0,
             error: None,
             upgraded: false,
+            pinned: None,
+            authenticated: false,
             continued: false,
             bytes_out: down.written(),
             body_out: 0,
             total_by: NEVER,
         };
         story.choose_id(request);
+        if request.dropped > 0 {
+            exchange.worker.counters().dropped_fields.add(u64::from(request.dropped));
+        }
         let limits = &exchange.listener.plan.limits;
         down.accept_body(request, limits.body, exchange.listener.least(limits.body_rate));
         story

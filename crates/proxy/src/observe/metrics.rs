@@ -85,6 +85,8 @@ pub(crate) struct WorkerCounters {
     /// By [`Kind::index`].
     pub(crate) failures: Vec<Counter>,
     pub(crate) panics: Counter,
+    /// Fields of requests that were dropped for a `_` in their name.
+    pub(crate) dropped_fields: Counter,
     pub(crate) records: Counter,
     pub(crate) records_dropped: Counter,
     pub(crate) connections: Counter,
@@ -100,6 +102,7 @@ impl Default for WorkerCounters {
             latency_sum: Counter::default(),
             failures: Kind::ALL.iter().map(|_| Counter::default()).collect(),
             panics: Counter::default(),
+            dropped_fields: Counter::default(),
             records: Counter::default(),
             records_dropped: Counter::default(),
             connections: Counter::default(),

@@ -6,5 +6,6 @@ pub(crate) mod endpoint;
 pub(crate) mod local;
 pub(crate) mod outlier;
 pub(crate) mod probe;
+pub(crate) mod reserved;
 pub(crate) mod resolve;
 pub(crate) mod watch;

@@ -16,6 +16,10 @@ pub struct Options {
     pub expect_continue: bool,
     /// `TE: trailers`.
     pub te_trailers: bool,
+    /// The connection itself is authenticated (NTLM, Negotiate): it can carry nobody else's requests (safety.md 71).
+    pub authenticates: bool,
+    /// Ranges that `Range` asks for.
+    pub ranges: u16,
     /// `Connection` names further fields; [`is_listed`] tells which.
     pub listed: bool,
 }
@@ -38,6 +42,11 @@ impl Options {
                 }
                 Known::Te => {
                     options.te_trailers |= tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+                }
+                Known::Authorization => options.authenticates |= is_of_connection(field.value),
+                Known::Range => {
+                    let more = memchr::memchr_iter(b',', field.value).count() + 1;
+                    options.ranges = options.ranges.saturating_add(u16::try_from(more).unwrap_or(u16::MAX));
                 }
                 Known::Expect => {
                     expects += 1;
@@ -63,6 +72,7 @@ impl Options {
             match field.known {
                 Known::Connection => upgrade |= options.read_connection(field.value, false).unwrap_or(false),
                 Known::Upgrade => protocol = true,
+                Known::WwwAuthenticate => options.authenticates |= is_of_connection(field.value),
                 _ => {}
             }
         }
@@ -97,6 +107,14 @@ impl Options {
     }
 }
 
+/// Whether credentials or a challenge are of a scheme that authenticates a connection and not a request (RFC 4559 §6).
+fn is_of_connection(value: &[u8]) -> bool {
+    tokens(value).any(|token| {
+        let scheme = token.split(|&byte| byte == b' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case(b"negotiate") || scheme.eq_ignore_ascii_case(b"ntlm")
+    })
+}
+
 /// Whether the field stays behind on this hop, whatever `Connection` says.
 pub(super) fn is_hop_by_hop(known: Known) -> bool {
     matches!(
@@ -126,7 +144,7 @@ pub(super) fn strip_listed(fields: &mut Fields) {
 fn is_listed(fields: &Fields, name: &[u8], known: Known) -> bool {
     let routes =
         matches!(known, Known::Host | Known::ContentLength | Known::TransferEncoding | Known::Cookie | Known::Via);
-    let protected = routes || known.is_identity() || name.eq_ignore_ascii_case(b"authorization");
+    let protected = routes || known.is_identity() || known == Known::Authorization;
     !protected
         && fields.all_known(Known::Connection).any(|value| tokens(value).any(|token| token.eq_ignore_ascii_case(name)))
 }
@@ -170,8 +188,28 @@ mod tests {
         let mut fields = Fields::default();
         fields.push("connection", "x-secret, Authorization, cookie");
         assert!(is_listed(&fields, b"X-Secret", Known::Other));
-        assert!(!is_listed(&fields, b"authorization", Known::Other));
+        assert!(!is_listed(&fields, b"authorization", Known::Authorization));
         assert!(!is_listed(&fields, b"cookie", Known::Cookie));
+    }
+
+    #[test]
+    fn who_authenticates_a_connection_says_so() {
+        for (value, expected) in [
+            ("NTLM TlRMTVNTUAAB", true),
+            ("negotiate", true),
+            ("Basic realm=\"a\", NTLM", true),
+            ("Basic bnRsbQ==", false),
+            ("Bearer ntlm", false),
+        ] {
+            let asked = options(Version::Http11, &[("authorization", value)]).map(|options| options.authenticates);
+            let mut answer = Fields::default();
+            answer.push("www-authenticate", value);
+            let answered = Options::of_response(Version::Http11, &answer).authenticates;
+            assert_eq!((asked, answered), (Ok(expected), expected), "{value}");
+        }
+        let ranges = |fields: &[(&str, &str)]| options(Version::Http11, fields).map(|options| options.ranges);
+        assert_eq!(ranges(&[]), Ok(0));
+        assert_eq!(ranges(&[("range", "bytes=0-,1-2"), ("range", "bytes=3-")]), Ok(3));
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct RequestHead {
     pub options: Options,
     /// What is asked for.
     pub target: Target,
+    /// Fields left out because their names have a `_`.
+    pub dropped: u32,
     /// Bytes of the head on the wire.
     raw_length: usize,
     method: Range,
@@ -47,6 +49,7 @@ impl Default for RequestHead {
             length: Length::None,
             options: Options::default(),
             target: Target::Resource,
+            dropped: 0,
             raw_length: 0,
             method: Range::default(),
             raw_target: Range::default(),
@@ -71,7 +74,7 @@ impl RequestHead {
     /// The [`Kind`] that names what is wrong with it; the head is then not to be used.
     pub fn parse(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<(), Kind> {
         self.clear();
-        self.raw_length = bytes.len();
+        (self.raw_length, self.dropped) = (bytes.len(), 0);
         self.fields.bytes.extend_from_slice(bytes);
         if limits.fields <= FIELDS_ON_STACK {
             self.parse_with(bytes, &mut [MaybeUninit::uninit(); FIELDS_ON_STACK][..limits.fields], limits)
@@ -226,6 +229,7 @@ impl RequestHead {
                 if framing::is_disguised(header.name.as_bytes()) {
                     return Err(Kind::BadHead);
                 }
+                self.dropped += 1;
                 continue;
             }
             self.fields.index(range(header.name.as_bytes()), range(trim(header.value)));
@@ -362,7 +366,7 @@ mod tests {
         let head = parse("GET //a/./b?x=%20 HTTP/1.1\r\nHost: EXAMPLE.com:81\r\nX-A: 1\r\nX_B: 2\r\n\r\n").unwrap();
         assert_eq!((head.method(), head.path(), head.query()), ("GET", "/a/b", Some("x=%20")));
         assert_eq!((head.host(), head.port(), head.raw_target()), ("example.com", Some(81), "//a/./b?x=%20"));
-        assert_eq!((head.fields.get("x-a"), head.fields.len()), (Some(&b"1"[..]), 2));
+        assert_eq!((head.fields.get("x-a"), head.fields.len(), head.dropped), (Some(&b"1"[..]), 2, 1));
     }
 
     #[test]

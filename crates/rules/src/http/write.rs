@@ -3,6 +3,9 @@
 use super::hop::is_hop_by_hop;
 use super::{Known, RequestHead, ResponseHead};
 
+/// Ranges that an endpoint is asked for at most (safety.md 118).
+const MOST_RANGES: u16 = 16;
+
 /// How a written body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
@@ -62,6 +65,8 @@ pub fn write_request(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<
             Known::Other => false,
             Known::Host | Known::ContentLength => true,
             Known::Expect => !head.options.expect_continue,
+            // A server may ignore Range (RFC 9110 §14.2): one that is not asked cannot be made to answer a thousand.
+            Known::Range => head.options.ranges > MOST_RANGES,
             Known::XForwardedFor => true,
             known => is_hop_by_hop(known),
         };
