@@ -7,7 +7,7 @@ ARGS ?=
 ROWS ?= P1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-rust test-python lint fmt bench compare safety wheel debian clean
+.PHONY: help build run test test-rust test-python lint fmt bench compare safety safety-table wheel debian clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,8 +62,11 @@ compare: build ## Measure this tree beside BASE=REVISION, ROWS=P1,P14 (ARGS="--c
 	$(CARGO) build --quiet --release --locked -p penstock-bench
 	$(BIN)/python -m bench.compare $(BASE) --rows $(ROWS) $(ARGS)
 
-safety: build ## Run the catalogue of attacks and faults and print its table
-	$(BIN)/python -m pytest --safety $(ARGS)
+safety: build ## Run the catalogue of attacks and faults and print its table; PEER=host:port: another proxy's
+	$(BIN)/python -m $(if $(PEER),tests.safety --peer $(PEER) $(if $(ORIGIN),--origin $(ORIGIN)),pytest --safety) $(ARGS)
+
+safety-table: build ## Run it with nginx and HAProxy beside (make debian) and rewrite the table in docs/safety.md
+	$(BIN)/python -m tests.safety --write $(ARGS)
 
 wheel: $(VENV)/.installed ## Build the abi3 wheel and try it in an empty environment
 	$(BIN)/maturin build --quiet --release --out dist

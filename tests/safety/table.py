@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +23,7 @@ _PROPERTY = "safety"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--safety`: only the tests of the catalogue, and its table at the end."""
     parser.addoption("--safety", action="store_true", help="run the tests of the safety catalogue and print its table")
+    parser.addoption("--safety-results", metavar="FILE", help="write what became of each case to FILE, as JSON")
 
 
 @pytest.hookimpl(trylast=True)
@@ -42,7 +45,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Print the table."""
     if not config.getoption("--safety"):
         return
-    lines, total = tell(tally(terminalreporter.stats))
+    cases = tally(terminalreporter.stats)
+    if file := config.getoption("--safety-results"):
+        states = {entry.number: state(entry, cases.get(entry.number)) for entry in read()}
+        Path(file).write_text(json.dumps(states, indent=1), "utf-8")
+    lines, total = tell(cases)
     terminalreporter.section("catalogue of attacks and faults")
     for line in lines:
         terminalreporter.write_line(line, red="FAILED" in line)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.wire.cut import WHOLE
-from tests.wire.expect import MORE, MismatchError, compile_lines, substitute
+from tests.wire.expect import MORE, MismatchError, Part, compile_lines, substitute
 from tests.wire.script import Case, Do, Hear, Say, Step, parse_text, unescape, with_line_end
 
 if TYPE_CHECKING:
     from tests.wire.cut import Cut
-    from tests.wire.expect import Names, Part
+    from tests.wire.expect import Names
     from tests.wire.peers import Connection, Origin
     from tests.wire.stage import Stage
 
@@ -38,9 +39,13 @@ class CaseError(AssertionError):
     """A case that went otherwise than written; the message is the dialogue up to there and the difference."""
 
 
-def run_case(case: Case, stage: Stage, cut: Cut = WHOLE) -> None:
+Reader = Callable[[tuple[str, ...]], tuple[Part, ...]]
+"""How a block of expected lines is read."""
+
+
+def run_case(case: Case, stage: Stage, cut: Cut = WHOLE, read: Reader = compile_lines) -> None:
     """Perform a case, its bytes cut in one way. Raises `CaseError`."""
-    dialogue = Dialogue(case, stage, cut)
+    dialogue = Dialogue(case, stage, cut, read)
     try:
         dialogue.perform()
     finally:
@@ -70,8 +75,8 @@ def block_of(step: Say, names: Names) -> bytes:
 class Dialogue:
     """One case under way."""
 
-    def __init__(self, case: Case, stage: Stage, cut: Cut) -> None:
-        self._case, self._stage, self._cut = case, stage, cut
+    def __init__(self, case: Case, stage: Stage, cut: Cut, read: Reader) -> None:
+        self._case, self._stage, self._cut, self._read = case, stage, cut, read
         self._clients: dict[str, Connection] = {}
         self._names = stage.names()
         self._said = {"client": 0, "origin": 0}
@@ -100,7 +105,7 @@ class Dialogue:
         if isinstance(step, Say):
             self._say(step)
         elif isinstance(step, Hear):
-            for part in compile_lines(step.lines):
+            for part in self._read(step.lines):
                 self._hear(step.actor, part)
         else:
             self._do(step)

@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from tests.wire.receive_queue import wait_until_read
 
@@ -22,6 +22,12 @@ DEADLINE = 5.0
 LARGE = 32 * 1024  # larger blocks may fill the socket buffers, so they are sent beside the dialogue
 
 Address = tuple[str, int] | str
+
+
+def be_patient_for(seconds: float) -> None:
+    """Another deadline for all that is awaited from now on."""
+    global DEADLINE  # noqa: PLW0603 - one for all connections, as the constant is
+    DEADLINE = seconds
 
 
 class TimedOutError(AssertionError):
@@ -74,8 +80,9 @@ class Connection:
             return False
         return True
 
-    def read_until(self, done: Callable[[bytes], bool], deadline: float = DEADLINE) -> None:
+    def read_until(self, done: Callable[[bytes], bool], deadline: float | None = None) -> None:
         """Receive until `done` says so or the peer ends; `TimedOutError` at the deadline."""
+        deadline = DEADLINE if deadline is None else deadline
         end = time.monotonic() + deadline
         while not done(bytes(self.received)) and not self.ended:
             self.sock.settimeout(max(0.001, end - time.monotonic()))
@@ -138,6 +145,9 @@ def connect(address: Address, source: str | None = None) -> Connection:
 class Origin:
     """A listening socket; the dialogue speaks on its connections."""
 
+    place: ClassVar[tuple[str, int]] = ("127.0.0.1", 0)
+    """Where origins listen; the system gives the port unless a proxy that is already there wants another."""
+
     def __init__(self, folder: Path | None = None) -> None:
         self.path = folder / "origin.sock" if folder else None
         self.connections: list[Connection] = []
@@ -146,7 +156,8 @@ class Origin:
             self._listener.bind(str(self.path))
         else:
             self._listener = socket.socket()
-            self._listener.bind(("127.0.0.1", 0))
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(self.place[1] != 0))
+            self._listener.bind(self.place)
         self._listener.listen(128)
 
     @property

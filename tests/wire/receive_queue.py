@@ -40,7 +40,7 @@ def wait_until_read(sock: socket.socket, limit: float) -> bool:
 
 
 @functools.cache
-def asker() -> socket.socket:
+def _asker() -> socket.socket:
     """The socket that questions go over; opened once."""
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG)
 
@@ -53,8 +53,8 @@ def _unread(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
         + struct.pack("=III", 0, _NO_COOKIE, _NO_COOKIE)
     )
     body = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF) + identity
-    asker().send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, _REQUEST, 1, 0) + body)
-    answer = asker().recv(8192)
+    _asker().send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, _REQUEST, 1, 0) + body)
+    answer = _asker().recv(8192)
     if _HEADER.unpack_from(answer)[1] == _ERROR:
         return None
     _expires, unread = struct.unpack_from("=II", answer, _QUEUES_AT)

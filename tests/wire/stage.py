@@ -64,7 +64,11 @@ class Stage:
         config = complete(tomllib.loads(text))
         self._unix = {name: bind for name, bind in _binds(config) if bind == "{socket}"}
         self.config = self._fill(config)
-        self.subject = subject(self.config)
+        try:
+            self.subject = subject(self.config)
+        except BaseException:
+            self._close_peers()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +79,9 @@ class Stage:
     def close(self) -> None:
         """Stop the proxy and the origins."""
         self.subject.close()
+        self._close_peers()
+
+    def _close_peers(self) -> None:
         for peer in [*self.origins.values(), *self._refusals.values()]:
             peer.close()
         self._folder.__exit__()
@@ -129,7 +136,8 @@ class Stage:
 class Stages:
     """The running stage; one at a time, because cases of one configuration follow one another."""
 
-    def __init__(self) -> None:
+    def __init__(self, subject: type[Subject] = Penstock) -> None:
+        self._subject = subject
         self._text: str | None = None
         self._stage: Stage | None = None
 
@@ -137,7 +145,7 @@ class Stages:
         """The stage for a configuration, started anew if the last one was another."""
         if self._stage is None or self._text != config:
             self.close()
-            self._stage, self._text = Stage(config), config
+            self._stage, self._text = Stage(config, self._subject), config
         return self._stage
 
     def close(self) -> None:
