@@ -31,9 +31,10 @@ REQUESTS = {
     "escapes": b"GET /%0d%0aX%22 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: " + AGENT + b"\r\n\r\n",
     "no route": b"GET /none HTTP/1.1\r\nHost: shop.example\r\n\r\n",
     "dead": b"GET /dead HTTP/1.1\r\nHost: shop.example\r\n\r\n",
+    "terminal": b"GET /\x1b]0;x HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: \x1b[31m\r\n\r\n",
     "bad": b"GET /bad HTTP/1.1\r\nHost: shop.example\r\nContent-Length: x\r\n\r\n",
 }
-STATUSES = {"plain": 200, "body": 200, "escapes": 200, "no route": 404, "dead": 502, "bad": 400}
+STATUSES = {"plain": 200, "body": 200, "escapes": 200, "no route": 404, "dead": 502, "terminal": 400, "bad": 400}
 COMBINED = re.compile(
     r"^(?P<client>\S+) - (?P<user>\S+) \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "
     r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) (?P<bytes>\d+|-) '
@@ -94,6 +95,7 @@ def _logged(folder: Path, format_name: str, peers: tuple[str, str]) -> list[str]
     return lines
 
 
+@pytest.mark.safety(146)
 def test_json(tmp_path: Path, peers: tuple[str, str]) -> None:
     records = dict(zip(REQUESTS, map(json.loads, _logged(tmp_path, "json", peers)), strict=True))
     assert {name: record["status"] for name, record in records.items()} == STATUSES
@@ -111,6 +113,7 @@ def test_json(tmp_path: Path, peers: tuple[str, str]) -> None:
         "ok",
         "proxy_error",
         "upstream_error",
+        "refused",
         "refused",
     ]
     assert (dead["cause"], bad["cause"]) == ("connect_refused", "bad_content_length")
@@ -133,6 +136,7 @@ def test_every_request_has_an_id_in_the_log_also_a_refused_one(tmp_path: Path, p
     assert len({record["request_id"] for record in records}) == len(REQUESTS)
 
 
+@pytest.mark.safety(146)
 def test_combined(tmp_path: Path, peers: tuple[str, str]) -> None:
     lines = _logged(tmp_path, "combined", peers)
     records = dict(zip(REQUESTS, [COMBINED.match(line) for line in lines], strict=True))
@@ -155,6 +159,7 @@ def test_combined_counts_the_bytes_of_the_body_alone(tmp_path: Path, peers: tupl
     assert int(plain["bytes"]) == len("GET /a?b=c - - echo\n")
 
 
+@pytest.mark.safety(146)
 def test_haproxy(tmp_path: Path, peers: tuple[str, str]) -> None:
     lines = _logged(tmp_path, "haproxy", peers)
     records = dict(zip(REQUESTS, [HAPROXY.search(line) for line in lines], strict=True))
@@ -179,8 +184,8 @@ def _documented(format_name: str) -> str:
 def test_every_field_of_json_is_documented_in_its_order(tmp_path: Path, peers: tuple[str, str]) -> None:
     rows = re.findall(r"^\| `(\w+)` \| (yes)? ?\|", _documented("json"), re.MULTILINE)
     records = dict(zip(REQUESTS, map(json.loads, _logged(tmp_path, "json", peers)), strict=True))
-    bad = records.pop("bad")
-    assert list(bad) == [name for name, refused in rows if refused]
+    for name in ("terminal", "bad"):
+        assert list(records.pop(name)) == [name for name, refused in rows if refused]
     for record in records.values():
         assert list(record) == [name for name, _ in rows]
 

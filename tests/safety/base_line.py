@@ -7,12 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.wire.receive_queue import asker
-
 if TYPE_CHECKING:
     from tests.wire.stage import Penstock
 
-WAIT = 5.0
+WAIT = 2.0
 LOOK = 0.005
 GROWTH = 8 * 1024 * 1024
 """Bytes by which the process may grow over the repetitions of one case: allocators and Python keep some, but buffers of
@@ -24,40 +22,25 @@ class BaseLine:
     """The state of the process, which is Penstock's and the test's, after a case has run once."""
 
     def __init__(self, subject: Penstock) -> None:
-        asker()  # opened when it is first needed, and then kept
         self._subject = subject
         self._descriptors = self._taken()
         self._panics = subject.panics()
         self._memory = resident()
 
-    def check(self) -> None:
-        """Everything is as it was, waited for: a connection that was closed is noticed a moment later."""
+    def left(self) -> str:
+        """What is not as it was, waited for: a connection that was closed is noticed a moment later."""
         deadline = time.monotonic() + WAIT
         while (now := self._taken()) > self._descriptors:
-            assert time.monotonic() < deadline, f"{now - self._descriptors} descriptors are left open"
+            if time.monotonic() > deadline:
+                return f"{now - self._descriptors} descriptors are left open"
             time.sleep(LOOK)  # noqa: TID251 - the pause between two looks at a condition with a deadline
         assert self._subject.panics() == self._panics, "something panicked"
         grown = resident() - self._memory
-        assert grown <= GROWTH, f"the process has grown by {grown} bytes over the repetitions of the case"
+        return f"the process has grown by {grown} bytes over the repetitions of the case" if grown > GROWTH else ""
 
     def _taken(self) -> int:
         """Open descriptors less those of the pools, which are counted, bounded and swept."""
         return open_descriptors() - self._subject.pooled()
-
-
-def wait_for_runtimes() -> None:
-    """Until the worker and the control thread of a Penstock each have their event loop."""
-    deadline = time.monotonic() + WAIT
-    while sum(_is_event_loop(path) for path in Path("/proc/self/fd").iterdir()) < 2:
-        assert time.monotonic() < deadline, "the threads of Penstock have not begun"
-        time.sleep(LOOK)  # noqa: TID251 - the pause between two looks at a condition with a deadline
-
-
-def _is_event_loop(path: Path) -> bool:
-    try:
-        return str(path.readlink()) == "anon_inode:[eventpoll]"
-    except FileNotFoundError:  # closed meanwhile, as the one that lists the folder is
-        return False
 
 
 def open_descriptors() -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.safety.base_line import BaseLine, wait_for_runtimes
+from tests.safety.base_line import BaseLine
 from tests.wire.cut import ANSWERS, BYTES, WHOLE, Cut, at, offsets
 from tests.wire.harness import run_case, said
 from tests.wire.script import Case, parse_file
@@ -43,15 +43,21 @@ def test_case(case: Case, stages: Stages) -> None:
     """The dialogue goes as written, however its bytes are cut."""
     stage = stages.of(case.config)
     try:
-        wait_for_runtimes()
         run_case(case, stage)
-        base = BaseLine(stage.subject)
-        for cut in cuts(case, stage):
-            run_case(case, stage, cut)
-        base.check()
+        # Threads that were late to begin open something once; what a case leaves behind, it leaves each time.
+        left = _repeat(case, stage) and _repeat(case, stage)
+        assert not left, left
     except BaseException:
         stages.close()  # what a failed case left under way is not the next one's
         raise
+
+
+def _repeat(case: Case, stage: Stage) -> str:
+    """Run a case in every way; what is left behind."""
+    base = BaseLine(stage.subject)
+    for cut in cuts(case, stage):
+        run_case(case, stage, cut)
+    return base.left()
 
 
 def cuts(case: Case, stage: Stage) -> Iterator[Cut]:

@@ -4,14 +4,12 @@ use crate::guard;
 use crate::snapshot::Snapshot;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::upstream::probe::Probing;
-use crate::upstream::resolve::{self, Asked};
+use crate::upstream::resolve;
 use crate::upstream::watch::watch;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
 use penstock_plan::HealthCheck;
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -36,9 +34,6 @@ pub(crate) enum Command {
 /// What is followed, by endpoint: the health check, to see whether it changed, and the tasks.
 type Followed = HashMap<u64, (Option<HealthCheck>, Vec<AbortHandle>)>;
 
-/// What was asked for an apply, by endpoint, until the endpoint is followed.
-type Answers = Rc<RefCell<HashMap<u64, Asked>>>;
-
 /// Run until told to stop.
 pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
@@ -51,7 +46,6 @@ pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command
 async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut resolver: Option<Arc<TokioResolver>> = None;
     let mut followed = Followed::new();
-    let answers = Answers::default();
     tokio::task::spawn_local(guard::run(Arc::clone(&shared)));
     while let Some(command) = commands.recv().await {
         match command {
@@ -60,15 +54,12 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
                 if resolver.is_none() {
                     resolver = resolve::resolver().map(Arc::new);
                 }
-                let (resolver, answers) = (resolver.clone(), Rc::clone(&answers));
+                let resolver = resolver.clone();
                 tokio::task::spawn_local(async move {
-                    let _ = answer.try_send(resolve_all(resolver, endpoints, answers).await);
+                    let _ = answer.try_send(resolve_all(resolver, endpoints).await);
                 });
             }
-            Command::Follow(snapshot) => {
-                followed = follow(&shared, &resolver, &snapshot, followed, &answers);
-                answers.borrow_mut().clear();
-            }
+            Command::Follow(snapshot) => followed = follow(&shared, &resolver, &snapshot, followed),
             Command::Retire(snapshot) => {
                 tokio::task::spawn_local(async move {
                     while Arc::strong_count(&snapshot) > 1 {
@@ -81,21 +72,16 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
     }
 }
 
-async fn resolve_all(
-    resolver: Option<Arc<TokioResolver>>,
-    endpoints: Vec<Arc<Endpoint>>,
-    answers: Answers,
-) -> Vec<String> {
+async fn resolve_all(resolver: Option<Arc<TokioResolver>>, endpoints: Vec<Arc<Endpoint>>) -> Vec<String> {
     let tasks: Vec<_> = endpoints
         .into_iter()
         .map(|endpoint| {
-            let (resolver, answers) = (resolver.clone(), Rc::clone(&answers));
+            let resolver = resolver.clone();
             tokio::task::spawn_local(async move {
                 let outcome = match &resolver {
-                    Some(resolver) => resolve::refresh(resolver, &endpoint).await,
+                    Some(resolver) => resolve::refresh(resolver, &endpoint).await.map(|_| ()),
                     None => Err("this machine has no resolver".into()),
                 };
-                answers.borrow_mut().insert(endpoint.id, outcome.clone());
                 outcome.map_err(|reason| format!("{} does not resolve yet: {reason}", endpoint.address)).err()
             })
         })
@@ -113,7 +99,6 @@ fn follow(
     resolver: &Option<Arc<TokioResolver>>,
     snapshot: &Snapshot,
     mut before: Followed,
-    answers: &Answers,
 ) -> Followed {
     let mut now = Followed::new();
     for upstream in &snapshot.upstreams {
@@ -130,8 +115,7 @@ fn follow(
             }
             let mut tasks = Vec::new();
             if let (Place::Tcp { name: Some(_), .. }, Some(resolver)) = (&endpoint.place, resolver) {
-                let asked = answers.borrow_mut().remove(&endpoint.id);
-                let following = resolve::follow(Arc::clone(resolver), Arc::clone(endpoint), Arc::clone(shared), asked);
+                let following = resolve::follow(Arc::clone(resolver), Arc::clone(endpoint), Arc::clone(shared));
                 tasks.push(tokio::task::spawn_local(following).abort_handle());
             }
             match (check, &upstream.question) {

@@ -6,7 +6,6 @@
 
 mod admit;
 mod buffers;
-mod checked;
 mod clock;
 mod codec;
 mod connection;
@@ -27,5 +26,4 @@ mod upstream;
 mod wire;
 mod worker;
 
-pub use checked::CheckedPlan;
-pub use engine::{Applied, Engine};
+pub use engine::{Applied, Engine, check, explain_plan};
