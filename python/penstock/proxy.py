@@ -96,12 +96,13 @@ class Proxy:
         url: str,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         *,
+        body: str | None = None,
         client: str | None = None,
         listener: str | None = None,
     ) -> Explanation:
         """Which way a request would take now, and why not another. `url` is absolute; nothing is sent."""
         fields = headers.items() if isinstance(headers, Mapping) else headers
-        request = explain_request(method, url, fields, client=client, listener=listener)
+        request = explain_request(method, url, fields, body=body, client=client, listener=listener)
         return self._running.controller.explain(request)
 
     def drain(self, wait: float = 30.0) -> bool:

@@ -54,6 +54,15 @@ pub enum Predicate {
         /// The test's place in the text.
         at: Span,
     },
+    /// `json["/flag"] == True`, `json["/none"] == None`.
+    JsonIs {
+        /// JSON Pointer (RFC 6901).
+        pointer: String,
+        /// `true`, `false`, or `null`.
+        value: Option<bool>,
+        /// The test's place in the text.
+        at: Span,
+    },
     /// `value.startswith("/a/")` or any of several.
     StartsWith {
         /// What is tested.
@@ -153,7 +162,9 @@ pub enum Operand {
     ClientIp,
     /// The client's port.
     ClientPort,
-    /// A header field, a query parameter or a cookie.
+    /// A whole number in a JSON body, by JSON Pointer; missing where something else stands there.
+    JsonNumber(String),
+    /// A header field, a query parameter, a cookie or a text in a JSON body.
     Field(Field),
     /// Another text in lower case (ASCII).
     Lower(Box<Operand>),
@@ -169,6 +180,9 @@ pub enum Field {
     Query(String),
     /// Cookie; the first of that name.
     Cookie(String),
+    /// Value in a JSON body, by JSON Pointer (RFC 6901). It exists whatever its type; as a value it is a text, missing where
+    /// something else stands there.
+    Json(String),
 }
 
 /// A member of a set.

@@ -16,6 +16,9 @@ pub struct Route {
     /// What a request must say. `null`: every request matches.
     #[serde(rename = "match")]
     pub matches: Option<Match>,
+    /// A body that the match asks for a JSON value and that has none to give (no JSON, too large) is refused; otherwise the
+    /// route does not match.
+    pub strict: bool,
     /// What becomes of a request that matches.
     pub action: Action,
     /// Steps on the request and its response, in order.

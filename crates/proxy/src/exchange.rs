@@ -3,6 +3,7 @@
 
 mod course;
 mod replay;
+mod route;
 mod story;
 
 pub(crate) use story::Story;
@@ -13,7 +14,7 @@ use crate::codec::h1::{ENDPOINT, H1, Waits};
 use crate::connection::{Origin, is_closing};
 use crate::relay::{Failure, Pump, tunnel};
 use crate::respond;
-use crate::snapshot::{Answer, Listener, Route, UpstreamSettings};
+use crate::snapshot::{Answer, Listener, UpstreamSettings};
 use crate::upstream::connect::connect;
 use crate::upstream::local::{LocalUpstream, Unpicked};
 use crate::upstream::reserved::Reserved;
@@ -28,7 +29,6 @@ use penstock_rules::http::{
     write_request,
 };
 use penstock_rules::pace::LeastRate;
-use replay::Replay;
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -79,7 +79,7 @@ impl<'a> Story<'a> {
         response: &mut ResponseHead,
     ) -> Result<(), Error> {
         let route = match request.target {
-            Target::Resource => self.route(down, request)?,
+            Target::Resource => self.route(down, request).await?,
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).
             Target::Server => return self.answer_fields(down, response, 204, &Fields::default()).await,
         };
@@ -105,28 +105,6 @@ impl<'a> Story<'a> {
         self.forward(down, request, response, at as usize).await
     }
 
-    /// Step 2, route.
-    fn route(&mut self, down: &mut impl Downstream, request: &RequestHead) -> Result<&'a Route, Error> {
-        let Exchange { local, listener, index, .. } = self.exchange;
-        let index = u32::try_from(*index).unwrap_or(u32::MAX);
-        let at = local.snapshot.table.choose(&self.view(request), index)?.ok_or(Kind::NoRoute)?;
-        let route = local.snapshot.routes.get(at).ok_or(Kind::Internal)?;
-        self.route = Some(route);
-        let limit = route.plan.limits.body.or(listener.plan.limits.body);
-        if route.plan.limits.body.is_some() {
-            down.accept_body(request, limit, listener.least(listener.plan.limits.body_rate));
-        }
-        if let (Length::Bytes(bytes), Some(limit)) = (request.length, limit)
-            && bytes > limit
-        {
-            return Err(Kind::BodyTooLarge.into());
-        }
-        if let Some(total) = route.plan.timeouts.total {
-            self.total_by = self.exchange.worker.clock.after(total);
-        }
-        Ok(route)
-    }
-
     /// Steps 4 to 8: forward, and try again where that is safe.
     async fn forward(
         &mut self,
@@ -144,7 +122,7 @@ impl<'a> Story<'a> {
         let key = settings.key.as_ref().and_then(|key| key.hash(&self.view(request)));
         let mut course = Course::new(settings, upstream, request.is_idempotent());
         if request.is_idempotent() {
-            self.replay = Replay::new(settings.plan.retry.buffer as usize);
+            self.replay.keep_up_to(settings.plan.retry.buffer as usize);
         }
         let mut last = Error::from(Kind::NoEndpoint);
         loop {

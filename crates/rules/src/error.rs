@@ -97,6 +97,8 @@ kinds! {
     UriTooLong "uri_too_long" 414 Downstream,
     /// A body beyond its limit.
     BodyTooLarge "body_too_large" 413 Downstream,
+    /// A body that a route asks for a JSON value, and that is no JSON.
+    BadJson "bad_json" 400 Downstream,
     /// `CONNECT` or `TRACE`.
     MethodNotAllowed "method_not_allowed" 405 Downstream,
     /// The head did not come in time.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header field; may be repeated."
 )
-@click.option("-d", "--data", "body", metavar="BODY", help="A body: counts as its Content-Length.")
+@click.option("-d", "--data", "body", metavar="BODY", help="A body, for matches that ask for JSON values.")
 @click.option("--client", metavar="IP[:PORT]", help="The client's address. Default: 127.0.0.1.")
 @click.option("--listener", metavar="NAME", help="The listener that it comes in on. Default: the first.")
 @click.option("--running", is_flag=True, help="Ask the running process, not the file.")
@@ -44,13 +44,11 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter for each option
     running: bool,
 ) -> None:
     """Say which way a request METHOD URL would take, and why not another. Nothing is sent."""
-    fields = _fields(headers, body)
+    more = {"body": body, "client": client, "listener": listener}
     if running:
-        found = _ask(
-            control, config, {"method": method, "url": url, "headers": fields, "client": client, "listener": listener}
-        )
+        found = _ask(control, config, {"method": method, "url": url, "headers": _fields(headers), **more})
     else:
-        found = _work_out(config, method, url, fields, client=client, listener=listener)
+        found = _work_out(config, method, url, _fields(headers), more)
     if as_json:
         print_json(dataclasses.asdict(found))
         return
@@ -67,7 +65,7 @@ def _ask(control: Path | None, config: Path, request: dict[str, object]) -> Expl
 
 
 def _work_out(
-    config: Path, method: str, url: str, fields: list[tuple[str, str]], *, client: str | None, listener: str | None
+    config: Path, method: str, url: str, fields: list[tuple[str, str]], more: dict[str, str | None]
 ) -> Explanation:
     from penstock import engine  # noqa: PLC0415
     from penstock.config import explain_request  # noqa: PLC0415
@@ -75,20 +73,18 @@ def _work_out(
     from penstock.control.prepare import prepare  # noqa: PLC0415
     from penstock.control.source import FileSource  # noqa: PLC0415
 
-    request = explain_request(method, url, fields, client=client, listener=listener)
+    request = explain_request(method, url, fields, **more)
     prepared = prepare(FileSource(config), 1)
     return with_matches(engine.explain(prepared.text, request), prepared.config)
 
 
-def _fields(headers: Sequence[str], body: str | None) -> list[tuple[str, str]]:
+def _fields(headers: Sequence[str]) -> list[tuple[str, str]]:
     fields = []
     for text in headers:
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
             raise click.BadParameter(f"{text!r} is not 'NAME: VALUE'", param_hint="-H")
         fields.append((name.strip(), value.strip()))
-    if body is not None and not any(name.lower() == "content-length" for name, _ in fields):
-        fields.append(("content-length", str(len(body.encode()))))
     return fields
 
 
@@ -96,7 +92,8 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
     """An explanation for people."""
     lines = [click.style(shown(title), bold=True), f"listener   {found.listener}"]
     if found.refused:
-        return [*lines, f"answer     {found.status}: refused ({found.refused}), no route is asked"]
+        by = f"by route {found.route.name}" if found.route else "no route is asked"
+        return [*lines, f"answer     {found.status}: refused ({found.refused}), {by}"]
     if found.passed_over:
         lines.append("passed over")
         for one in found.passed_over:

@@ -198,6 +198,7 @@ def _own_text(route: Route) -> str:
     """The members of a route's text that follow from the route alone, without the braces around them."""
     own = {
         "match": None if route.match is None else {"text": route.match, "predicate": compile_expression(route.match)},
+        "strict": route.strict,
         "filters": [_filter(step) for step in route.filters],
         "timeouts": _NO_TIMEOUTS if route.timeouts is _DEFAULT_TIMEOUTS else _timeouts(route.timeouts),
         "limits": {"body": route.limits.body},

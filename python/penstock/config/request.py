@@ -45,7 +45,12 @@ def test_requests(config: Config) -> Iterator[TestRequest]:
     """The tests of a checked configuration as requests to explain."""
     for index, test in enumerate(config.tests):
         request = explain_request(
-            test.method, test.url, test.headers.items(), client=test.client, listener=test.listener
+            test.method,
+            test.url,
+            test.headers.items(),
+            body=test.body,
+            client=test.client,
+            listener=test.listener,
         )
         expected = Expectation(test.route, test.upstream, test.status)
         yield TestRequest(f"tests[{index}]", test.name or f"{test.method} {test.url}", test, request, expected)
@@ -59,6 +64,7 @@ def explain_request(
     url: str,
     headers: Iterable[tuple[str, str]] = (),
     *,
+    body: str | None = None,
     client: str | None = None,
     listener: str | None = None,
 ) -> dict[str, Any]:
@@ -74,6 +80,8 @@ def explain_request(
     if wrong := wrong_client(client):
         raise UsageError(wrong)
     fields = [[name.lower(), value] for name, value in headers]
+    if body is not None and not any(name in ("content-length", "transfer-encoding") for name, _ in fields):
+        fields.append(["content-length", str(len(body.encode()))])
     # A Host that is given takes the place of the URL's, as with curl.
     host = next((value for name, value in fields if name == "host"), parts.netloc)
     return {
@@ -83,6 +91,7 @@ def explain_request(
         "host": host,
         "target": (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         "headers": [field for field in fields if field[0] != "host"],
+        "body": body,
         "client": _with_port(client),
     }
 

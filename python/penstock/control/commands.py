@@ -70,6 +70,7 @@ def _explain(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str
             str(request.get("method", "GET")),
             str(request["url"]),
             [(str(name), str(value)) for name, value in request.get("headers", [])],
+            body=request.get("body"),
             client=request.get("client"),
             listener=request.get("listener"),
         )

@@ -35,6 +35,26 @@ COMPILED = {
     'header["X-A"] != "a"': compare(header("x-a"), "!=", {"text": "a"}, 0, 20),
     'cookie["a"] == query["b"]': compare({"field": {"cookie": "a"}}, "==", {"field": {"query": "b"}}, 0, 25),
     'header["A"].lower().lower() == "x"': compare({"lower": header("a")}, "==", {"text": "x"}, 0, 34),
+    'json["/plan"] == "pro"': compare({"field": {"json": "/plan"}}, "==", {"text": "pro"}, 0, 22),
+    'json["/n"] > -1': compare({"json_number": "/n"}, ">", {"number": -1}, 0, 15),
+    'json["/a"].lower() == "x"': compare({"lower": {"field": {"json": "/a"}}}, "==", {"text": "x"}, 0, 25),
+    'json["/a"] in [1, 70000]': {
+        "in": {"value": {"json_number": "/a"}, "set": [{"number": 1}, {"number": 70000}], "at": [0, 24]}
+    },
+    '"/a~1b" in json': {"exists": {"field": {"json": "/a~1b"}, "at": [0, 15]}},
+    'json["/flag"] == True': {"json_is": {"pointer": "/flag", "value": True, "at": [0, 21]}},
+    'json["/a"] != None': {
+        "and": [
+            {"exists": {"field": {"json": "/a"}, "at": [0, 18]}},
+            {"not": {"json_is": {"pointer": "/a", "value": None, "at": [0, 18]}}},
+        ]
+    },
+    'json["/a"] not in ["x"]': {
+        "and": [
+            compare({"field": {"json": "/a"}}, ">=", {"text": ""}, 0, 23),
+            {"not": {"in": {"value": {"field": {"json": "/a"}}, "set": [{"text": "x"}], "at": [0, 23]}}},
+        ]
+    },
     'method in ("GET", "HEAD")': {"in": {"value": "method", "set": [{"text": "GET"}, {"text": "HEAD"}], "at": [0, 25]}},
     'path not in ["/a"]': {"not": {"in": {"value": "path", "set": [{"text": "/a"}], "at": [0, 18]}}},
     'header["A"] not in ["a"]': {
@@ -124,7 +144,11 @@ REFUSED = [
     ("a) or (b", ")", "no opening one"),
     ('(host == "a"', "(", "not balanced"),
     ("host ==", "", "ends too early"),
-    ('json["/a"] == "x"', "json", "not yet in this version"),
+    ('json["plan"] == "x"', '"plan"', "JSON Pointer"),
+    ('json["/a~"] == "x"', '"/a~"', "JSON Pointer"),
+    ('json["/a"] == json["/b"]', 'json["/b"]', "whose types are not known"),
+    ('json["/a"] < True', 'json["/a"]', "cannot be compared so with True"),
+    ("path == None", "path", "cannot be compared so with None"),
     ('sni == "x"', "sni", "not yet in this version"),
     ('"h2" in alpn', "alpn", "not yet in this version"),
     ('header["a b"] == "x"', '"a b"', "cannot be the name of a header field"),

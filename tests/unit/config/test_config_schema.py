@@ -130,6 +130,7 @@ def test_tests_of_the_file_become_requests() -> None:
         "host": "Shop.example:8443",
         "target": "/?a=b",
         "headers": [["x-a", "1"]],
+        "body": None,
         "client": "[::1]:40000",
     }
     assert (first.key, first.name, first.expected.status) == ("tests[0]", "GET https://Shop.example:8443?a=b", 200)

@@ -62,6 +62,8 @@ pub(crate) trait Tunnel: Incoming + Outgoing {
 pub(crate) trait Downstream: Tunnel {
     /// Take in the body that `head` announces, up to `limit` bytes and no slower than `rate`.
     fn accept_body(&mut self, head: &RequestHead, limit: Option<u64>, rate: LeastRate);
+    /// Let the body have at most `limit` bytes, those included that came.
+    fn limit_body(&mut self, limit: u64);
     /// Take back a response head that was staged but not written; false if some of it was.
     fn retract(&mut self) -> bool;
     /// Bytes written to the client on this connection, those included that are staged.

@@ -3,7 +3,7 @@
 use crate::codec::{Chunk, Incoming};
 use penstock_rules::error::Kind;
 use penstock_rules::http::Fields;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// The beginning of a body.
 #[derive(Debug, Default)]
@@ -23,9 +23,38 @@ pub(crate) struct Replayed<'a, S> {
 }
 
 impl Replay {
-    /// Keep up to `limit` bytes.
-    pub(crate) fn new(limit: usize) -> Replay {
-        Replay { limit, ..Replay::default() }
+    /// Keep up to `limit` bytes of what comes from now on, those included that are kept already.
+    pub(crate) fn keep_up_to(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Read a body before it is known where it goes; ready when it is whole (true) or longer than `most`. The first attempt begins
+    /// with what was read.
+    pub(crate) fn poll_gather(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut impl Incoming,
+        most: usize,
+    ) -> Poll<Result<bool, Kind>> {
+        loop {
+            if self.kept.len() > most {
+                return Poll::Ready(Ok(false));
+            }
+            match ready!(source.poll_chunk(cx))? {
+                Chunk::End => return Poll::Ready(Ok(true)),
+                Chunk::Bytes => {
+                    let chunk = source.chunk();
+                    self.kept.extend_from_slice(chunk);
+                    let count = chunk.len();
+                    source.consume(count);
+                }
+            }
+        }
+    }
+
+    /// What is kept of the body.
+    pub(crate) fn kept(&self) -> &[u8] {
+        &self.kept
     }
 
     /// Whether the body can still be sent from its beginning.
@@ -132,7 +161,8 @@ mod tests {
 
     #[test]
     fn each_attempt_sees_the_body_from_its_beginning() {
-        let (mut replay, mut source) = (Replay::new(6), Body { bytes: b"abcdef".to_vec(), at: 0 });
+        let (mut replay, mut source) =
+            (Replay { limit: 6, ..Replay::default() }, Body { bytes: b"abcdef".to_vec(), at: 0 });
         assert_eq!(take(&mut replay.of(&mut source), 2), b"ab");
         replay.rewind();
         assert_eq!(take(&mut replay.of(&mut source), 1), b"a");
@@ -147,11 +177,25 @@ mod tests {
 
     #[test]
     fn what_is_longer_than_the_limit_is_not_kept_at_all() {
-        let (mut replay, mut source) = (Replay::new(3), Body { bytes: b"abcdef".to_vec(), at: 0 });
+        let (mut replay, mut source) =
+            (Replay { limit: 3, ..Replay::default() }, Body { bytes: b"abcdef".to_vec(), at: 0 });
         assert_eq!(take(&mut replay.of(&mut source), 3), b"abc");
         assert!(replay.is_whole());
         assert_eq!(take(&mut replay.of(&mut source), 1), b"d");
         assert!(!replay.is_whole() && replay.kept.is_empty());
         assert_eq!(take(&mut replay.of(&mut source), 9), b"ef");
+    }
+
+    #[test]
+    fn what_was_gathered_is_sent_first() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let (mut replay, mut source) = (Replay::default(), Body { bytes: b"abcdef".to_vec(), at: 0 });
+        assert_eq!(replay.poll_gather(&mut cx, &mut source, 6), Poll::Ready(Ok(true)));
+        assert_eq!(take(&mut replay.of(&mut source), 2), b"ab");
+        replay.rewind();
+        assert_eq!(take(&mut replay.of(&mut source), 9), b"abcdef");
+        assert!(replay.of(&mut source).is_ended() && replay.is_whole());
+        let (mut replay, mut source) = (Replay::default(), Body { bytes: vec![b'x'; 10], at: 0 });
+        assert_eq!(replay.poll_gather(&mut cx, &mut source, 6), Poll::Ready(Ok(false)));
     }
 }

@@ -121,6 +121,7 @@ impl<'a> Story<'a> {
             port: origin.port,
             client: self.client,
             client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),
+            body: None,
         }
     }
 

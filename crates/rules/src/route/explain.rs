@@ -5,6 +5,7 @@ mod answer;
 
 pub use answer::{Candidate, Choice, Effect, Explanation, Forwarded, Parts, PassedOver, RouteTaken, State, Why};
 
+use super::json::{self, Body};
 use super::{Table, View};
 use crate::balance;
 use crate::error::Kind;
@@ -34,6 +35,9 @@ pub struct Request {
     pub target: String,
     /// Fields in order, `Host` left out.
     pub headers: Vec<(String, String)>,
+    /// The body that matches may ask for values.
+    #[serde(default)]
+    pub body: Option<String>,
     /// Address of the client's connection, `192.0.2.1:40000` or without a port; `None`: it came by a unix socket.
     pub client: Option<String>,
 }
@@ -67,20 +71,25 @@ pub fn explain(
         head.strip_identity();
     }
     head.strip_listed();
-    let route = {
-        let view = entry.view(&head);
+    let (route, refusal) = {
+        let body = Body::new(body_of(request, &head));
+        let view = entry.view(&head, &body);
         let found = match table.choose(&view, index) {
             Ok(found) => found,
             Err(kind) => return Ok(answer.refuse(kind)),
         };
+        let refusal = found.and_then(|at| body.refusal(at));
         answer.passed_over = passed_over(plan, table, &view, index, found);
-        found.and_then(|at| Some((at, plan.routes.get(at)?)))
+        (found.and_then(|at| Some((at, plan.routes.get(at)?))), refusal)
     };
     let Some((at, route)) = route else {
         answer.status = Some(Kind::NoRoute.status());
         return Ok(answer);
     };
     answer.take(at, route);
+    if let Some(kind) = refusal {
+        return Ok(answer.refuse(kind));
+    }
     match run_filters(&route.filters, &mut head, &mut answer.filters) {
         Err(kind) => return Ok(answer.refuse(kind)),
         Ok(Some(status)) => {
@@ -96,6 +105,16 @@ pub fn explain(
         entry.forwarded(&head, &upstream.host, address)
     });
     Ok(answer)
+}
+
+/// The body as it would be once it was read.
+fn body_of<'r>(request: &'r Request, head: &RequestHead) -> json::State<'r> {
+    match (json::State::announced(head), &request.body) {
+        (json::State::Unread, Some(body)) if body.len() > json::MOST => json::State::TooLarge,
+        (json::State::Unread, Some(body)) => json::State::Whole(body.as_bytes()),
+        (json::State::Unread, None) => json::State::None,
+        (announced, _) => announced,
+    }
 }
 
 fn find_listener<'p>(plan: &'p Plan, request: &Request) -> Result<(u32, &'p Listener), Fault> {
@@ -143,7 +162,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn view<'v>(&'v self, head: &'v RequestHead) -> View<'v> {
+    fn view<'v>(&'v self, head: &'v RequestHead, body: &'v Body<'v>) -> View<'v> {
         View {
             head,
             listener: &self.listener.name,
@@ -151,6 +170,7 @@ impl<'a> Entry<'a> {
             port: self.port,
             client: self.client,
             client_port: self.client_port,
+            body: Some(body),
         }
     }
 
@@ -208,6 +228,8 @@ fn run_filters(filters: &[Filter], head: &mut RequestHead, effects: &mut Vec<Eff
             effect.push(format!("answers {}", answer.status));
         } else if one.has_response() {
             effect.push(response_change(filter, &one, head));
+        } else if one.compress().is_some() {
+            effect.push("codes the response if the client takes it".to_owned());
         }
         if effect.is_empty() {
             effect.push("changes nothing".to_owned());

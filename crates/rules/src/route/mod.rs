@@ -4,6 +4,7 @@
 //! test reads of a request is a [`View`]; [`explain`] says of one request which way it takes.
 
 pub mod explain;
+pub mod json;
 mod key;
 mod keys;
 mod predicate;
@@ -33,4 +34,6 @@ pub struct View<'a> {
     pub client: Option<IpAddr>,
     /// The original caller's port, if it is known.
     pub client_port: Option<u16>,
+    /// The body, as far as it is known; `None`: it is not asked.
+    pub body: Option<&'a json::Body<'a>>,
 }

@@ -4,6 +4,7 @@
 //! always has an answer, takes time linear in the request, and is false on a value that the request does not have.
 
 use super::View;
+use super::json::{Found, Pointer};
 use super::value::{Number, Text, Value, has_field};
 use crate::fault::{self, Fault};
 use crate::network::Network;
@@ -46,6 +47,9 @@ enum Leaf {
     InNetworks(Box<[Network]>),
     Contains(Text, Part),
     Exists(Field),
+    JsonExists(Pointer),
+    /// `None`: null.
+    JsonIs(Pointer, Option<bool>),
     StartsWith(Text, Box<[Box<str>]>),
     EndsWith(Text, Box<[Box<str>]>),
     Matches(Text, regex::bytes::Regex),
@@ -81,6 +85,11 @@ impl Test {
         self.0.matches(view)
     }
 
+    /// Whether it asks for a value of the body.
+    pub(super) fn asks_body(&self) -> bool {
+        self.0.asks_body()
+    }
+
     /// Which part says no, and the value it found; `None` if the request matches.
     pub fn refusal(&self, view: &View<'_>) -> Option<Refusal> {
         if self.matches(view) { None } else { Some(self.0.refusal(view)) }
@@ -112,6 +121,15 @@ impl Node {
             },
             // Of several that all said no, none is the reason.
             Node::Any(_) | Node::Constant(_) => Refusal { at: self.span(), found: None },
+        }
+    }
+
+    fn asks_body(&self) -> bool {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(Node::asks_body),
+            Node::Not(node) => node.asks_body(),
+            Node::Constant(_) => false,
+            Node::Leaf(leaf, _) => leaf.asks_body(),
         }
     }
 
@@ -154,6 +172,12 @@ impl Leaf {
                 value.read(view, |value| part.read(view, |part| memchr::memmem::find(value, part).is_some()))?
             }
             Leaf::Exists(field) => Some(has_field(field, view)),
+            Leaf::JsonExists(pointer) => view.body?.read(pointer, |_| Some(true)),
+            Leaf::JsonIs(pointer, wanted) => view.body?.read(pointer, |found| match found {
+                Found::Bool(value) => Some(Some(*value) == *wanted),
+                Found::Null => Some(wanted.is_none()),
+                _ => None,
+            }),
             Leaf::StartsWith(value, prefixes) => {
                 value.read(view, |value| prefixes.iter().any(|prefix| value.starts_with(prefix.as_bytes())))
             }
@@ -161,6 +185,22 @@ impl Leaf {
                 value.read(view, |value| suffixes.iter().any(|suffix| value.ends_with(suffix.as_bytes())))
             }
             Leaf::Matches(value, regex) => value.read(view, |value| regex.is_match(value)),
+        }
+    }
+
+    fn asks_body(&self) -> bool {
+        match self {
+            Leaf::JsonExists(_) | Leaf::JsonIs(..) => true,
+            Leaf::Text(left, _, right) => left.asks_body() || right.asks_body(),
+            Leaf::Number(left, _, right) => left.asks_body() || right.asks_body(),
+            Leaf::OneOfNumbers(value, _) => value.asks_body(),
+            Leaf::Contains(value, Part::Read(part)) => value.asks_body() || part.asks_body(),
+            Leaf::OneOfTexts(value, _)
+            | Leaf::Contains(value, _)
+            | Leaf::StartsWith(value, _)
+            | Leaf::EndsWith(value, _)
+            | Leaf::Matches(value, _) => value.asks_body(),
+            Leaf::InNetworks(_) | Leaf::Exists(_) => false,
         }
     }
 
@@ -172,7 +212,7 @@ impl Leaf {
             Leaf::Number(value, _, other) if value.is_literal() => other.read(view).map(|number| number.to_string()),
             Leaf::Number(value, ..) | Leaf::OneOfNumbers(value, _) => value.read(view).map(|number| number.to_string()),
             Leaf::InNetworks(_) => view.client.map(|client| client.to_canonical().to_string()),
-            Leaf::Exists(_) => None,
+            Leaf::Exists(_) | Leaf::JsonExists(_) | Leaf::JsonIs(..) => None,
             Leaf::Text(value, ..)
             | Leaf::OneOfTexts(value, _)
             | Leaf::Contains(value, _)
@@ -215,7 +255,9 @@ impl Compiler<'_> {
             Predicate::In { value, set, at } => (self.one_of(value, set)?, *at),
             Predicate::InNetworks { networks, at } => (self.networks(networks)?, *at),
             Predicate::Contains { value, part, at } => (self.contains(value, part)?, *at),
+            Predicate::Exists { field: Field::Json(pointer), at } => (Leaf::JsonExists(self.pointer(pointer)?), *at),
             Predicate::Exists { field, at } => (Leaf::Exists(field.clone()), *at),
+            Predicate::JsonIs { pointer, value, at } => (Leaf::JsonIs(self.pointer(pointer)?, *value), *at),
             Predicate::StartsWith { value, prefixes, at } => {
                 (Leaf::StartsWith(self.text(value)?, boxed(prefixes)), *at)
             }
@@ -297,6 +339,10 @@ impl Compiler<'_> {
 
     fn regex(&mut self, pattern: &str) -> Option<regex::bytes::Regex> {
         fault::regex(pattern).map_or_else(|reason| self.fault(format!("regular expression: {reason}")), Some)
+    }
+
+    fn pointer(&mut self, text: &str) -> Option<Pointer> {
+        Pointer::compile(text).map_or_else(|reason| self.fault(reason), Some)
     }
 
     fn text(&mut self, operand: &Operand) -> Option<Text> {

@@ -20,6 +20,7 @@ pub struct Table {
     routes: Vec<Entry>,
     /// Whether route 0 takes every request of every listener.
     first_takes_all: bool,
+    asks_body: bool,
     /// Routes that serve every listener.
     shared: Index,
     /// Routes that serve some listeners, by listener.
@@ -31,6 +32,21 @@ struct Entry {
     test: Option<Test>,
     /// Whether being found in the index is enough.
     decided: bool,
+    /// Whether it takes a request to refuse it, where its test asks in vain for a value of the body.
+    strict: bool,
+}
+
+impl Entry {
+    #[inline]
+    fn takes(&self, view: &View<'_>, route: u32) -> bool {
+        let Some(test) = &self.test else { return true };
+        if !self.strict {
+            return test.matches(view);
+        }
+        let Some(body) = view.body else { return test.matches(view) };
+        body.forget_vain();
+        test.matches(view) || body.refuse_if_vain(route as usize)
+    }
 }
 
 impl Table {
@@ -50,7 +66,7 @@ impl Table {
                 Some(matches) => Keys::of(&matches.predicate),
                 None => Keys::everything(),
             };
-            routes.push(Entry { decided: keys.decide, test });
+            routes.push(Entry { decided: keys.decide, test, strict: route.strict });
             if !reached {
                 continue;
             }
@@ -71,11 +87,13 @@ impl Table {
         }
         let first_takes_all =
             plan.routes.first().is_some_and(|route| route.listeners.is_none() && route.matches.is_none());
+        let asks_body = routes.iter().any(|entry| entry.test.as_ref().is_some_and(Test::asks_body));
         let own = own.into_iter().map(Drafts::into_index).collect();
-        Ok(Table { routes, first_takes_all, shared: shared.into_index(), own })
+        Ok(Table { routes, first_takes_all, asks_body, shared: shared.into_index(), own })
     }
 
-    /// Index of the first route in the plan's order that serves the listener of this index and matches the request.
+    /// Index of the first route in the plan's order that serves the listener of this index and matches the request, or refuses
+    /// it ([`super::json::Body::refusal`]).
     #[inline]
     pub fn find(&self, view: &View<'_>, listener: u32) -> Option<usize> {
         if self.first_takes_all { Some(0) } else { self.search(view, listener, || ()) }
@@ -99,6 +117,11 @@ impl Table {
         Ok(found)
     }
 
+    /// Whether any route asks for values of a body.
+    pub fn asks_body(&self) -> bool {
+        self.asks_body
+    }
+
     /// The compiled match of a route; `None` where there is none, and every request matches.
     pub fn test(&self, route: usize) -> Option<&Test> {
         self.routes.get(route)?.test.as_ref()
@@ -116,14 +139,13 @@ impl Table {
                         break;
                     }
                     let Some(entry) = self.routes.get(route as usize) else { break };
-                    if entry.decided
-                        || entry.test.as_ref().is_none_or(|test| {
-                            tested();
-                            test.matches(view)
-                        })
-                    {
-                        best = route;
+                    if !entry.decided && entry.test.is_some() {
+                        tested();
+                        if !entry.takes(view, route) {
+                            continue;
+                        }
                     }
+                    best = route;
                 }
             });
         }

@@ -1,5 +1,6 @@
 //! Values that a test reads of a request.
 
+use super::json::{Found, Pointer};
 use super::{View, query};
 use crate::http::Known;
 use penstock_plan::{Field, Operand};
@@ -24,14 +25,16 @@ enum Source {
     Listener,
     ClientIp,
     Field(Field),
+    Json(Pointer),
 }
 
 /// A number of the request or of the plan.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Number {
     Literal(i64),
     Port,
     ClientPort,
+    Json(Pointer),
 }
 
 /// An operand, compiled: its type is known before any request comes.
@@ -49,7 +52,10 @@ impl Value {
             (operand, lower) = (of, true);
         }
         let source = match operand {
-            Operand::Number(_) | Operand::Port | Operand::ClientPort if lower => return Err("lower() needs a text"),
+            Operand::Number(_) | Operand::Port | Operand::ClientPort | Operand::JsonNumber(_) if lower => {
+                return Err("lower() needs a text");
+            }
+            Operand::JsonNumber(pointer) => return Ok(Value::Number(Number::Json(Pointer::compile(pointer)?))),
             Operand::Number(number) => return Ok(Value::Number(Number::Literal(*number))),
             Operand::Port => return Ok(Value::Number(Number::Port)),
             Operand::ClientPort => return Ok(Value::Number(Number::ClientPort)),
@@ -61,6 +67,7 @@ impl Value {
             Operand::Scheme => Source::Scheme,
             Operand::Listener => Source::Listener,
             Operand::ClientIp => Source::ClientIp,
+            Operand::Field(Field::Json(pointer)) => Source::Json(Pointer::compile(pointer)?),
             Operand::Field(field) => Source::Field(field.clone()),
             Operand::Lower(_) => return Err("lower() needs a text"),
         };
@@ -71,16 +78,24 @@ impl Value {
 
 impl Number {
     /// The number, if the request has it.
-    pub(super) fn read(self, view: &View<'_>) -> Option<i64> {
+    pub(super) fn read(&self, view: &View<'_>) -> Option<i64> {
         match self {
-            Number::Literal(number) => Some(number),
+            Number::Literal(number) => Some(*number),
             Number::Port => view.port.map(i64::from),
             Number::ClientPort => view.client_port.map(i64::from),
+            Number::Json(pointer) => view.body?.read(pointer, |found| match found {
+                Found::Number(number) => Some(*number),
+                _ => None,
+            }),
         }
     }
 
+    pub(super) fn asks_body(&self) -> bool {
+        matches!(self, Number::Json(_))
+    }
+
     /// Whether it stands in the plan.
-    pub(super) fn is_literal(self) -> bool {
+    pub(super) fn is_literal(&self) -> bool {
         matches!(self, Number::Literal(_))
     }
 }
@@ -111,6 +126,10 @@ impl Text {
         Some(test(&text.to_ascii_lowercase()))
     }
 
+    pub(super) fn asks_body(&self) -> bool {
+        matches!(self.source, Source::Json(_))
+    }
+
     /// The text, if it stands in the plan.
     pub(super) fn literal(&self) -> Option<&str> {
         match &self.source {
@@ -135,6 +154,12 @@ impl Source {
             // Written by `Text::read`.
             Source::ClientIp => return None,
             Source::Field(field) => return read_field(field, view),
+            Source::Json(pointer) => {
+                return view.body?.read(pointer, |found| match found {
+                    Found::Text(text) => Some(Cow::Owned(text.as_bytes().to_vec())),
+                    _ => None,
+                });
+            }
         };
         Some(Cow::Borrowed(text.as_bytes()))
     }
@@ -156,6 +181,8 @@ fn read_field<'v>(field: &'v Field, view: &View<'v>) -> Option<Cow<'v, [u8]>> {
         }
         Field::Query(name) => query::first(view.head.query()?, name),
         Field::Cookie(name) => cookie(view, name).map(Cow::Borrowed),
+        // Compiled to a pointer of its own.
+        Field::Json(_) => None,
     }
 }
 
@@ -167,6 +194,7 @@ pub(super) fn has_field(field: &Field, view: &View<'_>) -> bool {
             view.head.query().is_some_and(|query| query::pieces(query).any(|piece| query::is_named(piece, name)))
         }
         Field::Cookie(name) => cookie(view, name).is_some(),
+        Field::Json(_) => false,
     }
 }
 

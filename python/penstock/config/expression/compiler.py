@@ -14,6 +14,7 @@ from penstock.config.expression.values import (
     Predicate,
     Type,
     Value,
+    as_type,
     nearest,
     read_field,
     read_network,
@@ -107,7 +108,13 @@ class _Compiler:
         for side in (left, right):
             if isinstance(side, ast.List | ast.Tuple | ast.Set):
                 raise self.source.error(side, f'a list cannot be compared with "{operator}"', '"in" before a list')
+        for side, opposite in ((left, right), (right, left)):
+            if isinstance(side, ast.Constant) and (side.value is None or isinstance(side.value, bool)):
+                return self.json_is(opposite, operator, side.value, at)
         first, second = read_value(self.source, left), read_value(self.source, right)
+        if first.type is second.type is Type.JSON:
+            raise self.source.error(right, "both sides are values of JSON, whose types are not known", "a literal")
+        first, second = as_type(first, second.type), as_type(second, first.type)
         if first.literal is not None and second.literal is not None:
             raise self.source.error(left, "both sides are literals", "a value of the request on one side")
         if Type.ADDRESS in (first.type, second.type):
@@ -123,6 +130,15 @@ class _Compiler:
             "at": at,
         }
         return {"compare": comparison}
+
+    def json_is(self, node: ast.expr, operator: str, constant: bool | None, at: list[int]) -> Predicate:
+        """`json["/flag"] == True`, `json["/none"] != None`."""
+        value = read_value(self.source, node)
+        if value.type is not Type.JSON or operator not in ("==", "!="):
+            expected = 'json["/flag"] == True' if value.type is not Type.JSON else '"==" or "!="'
+            raise self.source.error(node, f"{value.shown} cannot be compared so with {constant}", expected)
+        test: Predicate = {"json_is": {"pointer": value.operand["field"]["json"], "value": constant, "at": at}}
+        return test if operator == "==" else _absent(test, at, value)
 
     def address(self, left: ast.expr, operator: str, right: ast.expr, at: list[int]) -> Predicate:
         """`client.ip == "10.0.0.1"`."""
@@ -144,7 +160,7 @@ class _Compiler:
             raise self.source.error(
                 right, 'a single text after "in" would look for a part of it', "[…], or == to compare"
             )
-        value, part = read_value(self.source, right), read_value(self.source, left)
+        value, part = (as_type(read_value(self.source, side), Type.TEXT) for side in (right, left))
         if value.type is Type.ADDRESS or part.type is Type.ADDRESS:
             raise self.source.error(right, "an address is looked for in a list", 'client.ip in ["10.0.0.0/8"]')
         for side, found in ((right, value), (left, part)):
@@ -170,6 +186,7 @@ class _Compiler:
         literals = []
         for member in members:
             found = read_value(self.source, member)
+            value = as_type(value, found.type)
             if found.literal is None:
                 raise self.source.error(member, "a list holds literals only", value.type.value)
             if found.type is not value.type:
@@ -198,7 +215,7 @@ class _Compiler:
             )
         if name == "lower":
             raise self.not_a_test(node)
-        value = read_value(self.source, function.value)
+        value = as_type(read_value(self.source, function.value), Type.TEXT)
         if value.type is Type.ADDRESS:
             raise self.source.error(node, "client.ip is an address, not a text", 'client.ip in ["10.0.0.0/8"]')
         if value.type is not Type.TEXT or value.literal is not None:
@@ -240,7 +257,7 @@ class _Compiler:
         if literal is None:
             return value
         if isinstance(literal, int):
-            if not 0 <= literal <= 65535:
+            if other.base != "json" and not 0 <= literal <= 65535:
                 raise self.source.error(node, f"{other.shown} is never {literal}", "a port, 0 to 65535")
             return value
         if other.base == "host":

@@ -26,6 +26,8 @@ class Type(Enum):
     TEXT = "a text"
     NUMBER = "a number"
     ADDRESS = "an address"
+    JSON = "a value of JSON"
+    """Takes the type of what it is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,13 @@ _CLIENT = {
         base="client.port",
     ),
 }
-TABLES = ("header", "query", "cookie")
+TABLES = ("header", "query", "cookie", "json")
 METHODS = ("startswith", "endswith", "lower", "matches", "glob")
-_LATER = {"json": 'json["/pointer"]', "sni": "sni", "alpn": "alpn"}
+_LATER = {"sni": "sni", "alpn": "alpn"}
 _NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
+_LONGEST_POINTER = 32
 _NUMBERS = (-(1 << 63), (1 << 63) - 1)
 
 
@@ -130,6 +134,19 @@ def nearest(name: str, names: tuple[str, ...]) -> str:
     return f'; did you mean "{close[0]}"?' if close else ""
 
 
+def as_type(value: Value, wanted: Type) -> Value:
+    """A value of JSON as one of this type: whatever else stands in the body then counts as missing. Other values stay
+    as they are."""
+    if value.type is not Type.JSON or wanted not in (Type.TEXT, Type.NUMBER):
+        return value
+    operand: Operand = value.operand
+    least: Operand = {"text": ""}
+    if wanted is Type.NUMBER:
+        operand, least = {"json_number": value.operand["field"]["json"]}, {"number": _NUMBERS[0]}
+    presence = {"compare": {"left": operand, "operator": ">=", "right": least}}
+    return Value(wanted, operand, value.shown, presence, base=value.base)
+
+
 def unknown_name(source: Source, node: ast.expr, name: str) -> Exception:
     """The error for a name that the language does not have (yet)."""
     if name in _LATER:
@@ -179,7 +196,7 @@ def _attribute(source: Source, node: ast.Attribute) -> Value:
 
 def _subscript(source: Source, node: ast.Subscript) -> Value:
     if not isinstance(node.value, ast.Name):
-        raise source.error(node, "only header, query and cookie are read with [ ]", 'header["Name"]')
+        raise source.error(node, "only header, query, cookie and json are read with [ ]", 'header["Name"]')
     table = node.value.id
     if table not in TABLES:
         if table in _PLAIN or table == "client":
@@ -187,6 +204,8 @@ def _subscript(source: Source, node: ast.Subscript) -> Value:
         raise unknown_name(source, node.value, table)
     field = read_field(source, table, node.slice)
     name = field[table]
+    if table == "json":
+        return Value(Type.JSON, {"field": field}, f'json["{name}"]', {"exists": {"field": field}}, base=table)
     return Value(Type.TEXT, {"field": field}, f'{table}["{name}"]', {"exists": {"field": field}}, base=table)
 
 
@@ -197,6 +216,11 @@ def read_field(source: Source, table: str, node: ast.expr) -> dict[str, str]:
         if not _TOKEN.fullmatch(name):
             raise source.error(node, f'"{name}" cannot be the name of a header field', "letters, digits and -")
         name = name.lower()
+    elif table == "json":
+        if not _POINTER.fullmatch(name):
+            raise source.error(node, f'"{name}" is not a JSON Pointer (RFC 6901)', '"/plan" or "/items/0/id"')
+        if name.count("/") > _LONGEST_POINTER:
+            raise source.error(node, f"a JSON Pointer has at most {_LONGEST_POINTER} steps")
     elif not name:
         raise source.error(node, "the name is empty", f'{table}["name"]')
     return {table: name}
@@ -214,7 +238,7 @@ def _lower(source: Source, node: ast.Call) -> Value:
         _attribute(source, function)
     if node.args or node.keywords:
         raise source.error(node, ".lower() takes nothing")
-    value = read_value(source, function.value)
+    value = as_type(read_value(source, function.value), Type.TEXT)
     if value.type is not Type.TEXT or value.literal is not None:
         raise source.error(function.value, f"{value.shown} cannot be lowered", "a text of the request")
     if isinstance(value.operand, dict) and "lower" in value.operand:

@@ -56,6 +56,8 @@ class RouteTest(Model):
     """Absolute URL: "http://shop.example/images/a.png?size=2"."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Header fields of the request. Default: none."""
+    body: str | None = None
+    """Body of the request, for matches that ask for JSON values. Default: none."""
     client: str = "192.0.2.1"
     """Address of the client. Default "192.0.2.1"."""
     listener: str | None = None

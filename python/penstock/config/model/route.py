@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from penstock.config.model.base import Model, Size, Timeout, Whole
+from penstock.config.model.base import Flag, Model, Size, Timeout, Whole
 from penstock.config.model.filter import Filter
 
 
@@ -73,6 +73,9 @@ class Route(Model):
     match: str | None = None
     """Expression that a request must satisfy, such as 'host == "shop.example" and path.startswith("/api/")'.
     Default: every request."""
+    strict: Flag = False
+    """Whether a request is refused whose body the match asks for a JSON value and cannot use: too large 413, no JSON or
+    another type 400. Default false: the route does not match."""
     listeners: tuple[str, ...] | None = None
     """Names of the listeners that this route serves. Default: all."""
     upstream: str | None = None

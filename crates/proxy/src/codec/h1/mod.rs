@@ -269,6 +269,10 @@ impl Downstream for H1 {
         self.expect_body(head.length, limit, rate);
     }
 
+    fn limit_body(&mut self, limit: u64) {
+        self.source.limit = limit;
+    }
+
     fn retract(&mut self) -> bool {
         let unsent = self.head_at.is_some_and(|at| self.wire.unstage(at));
         self.head_at = None;

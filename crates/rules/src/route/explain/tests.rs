@@ -10,7 +10,7 @@ fn plan() -> Plan {
     };
     let route = |name, listeners: Value, predicate: Value, action: Value, filters: Value| {
         let matches = if predicate.is_null() { Value::Null } else { json!({"text": "", "predicate": predicate}) };
-        json!({"name": name, "listeners": listeners, "match": matches, "action": action, "filters": filters,
+        json!({"name": name, "listeners": listeners, "match": matches, "strict": false, "action": action, "filters": filters,
                "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}})
     };
     let host = json!({"compare": {"left": "host", "operator": "==", "right": {"text": "b.example"}, "at": [0, 19]}});

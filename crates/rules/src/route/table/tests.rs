@@ -1,3 +1,4 @@
+use super::super::json;
 use super::*;
 
 use crate::http::RequestHead;
@@ -28,6 +29,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         name: format!("route-{at}"),
         listeners,
         matches: predicate.map(|predicate| Match { text: String::new(), predicate }),
+        strict: false,
         action: Action::Respond(Respond { status: 200, headers: vec![], body: String::new() }),
         filters: vec![],
         timeouts: Default::default(),
@@ -48,7 +50,7 @@ fn head(host: &str, target: &str) -> RequestHead {
 }
 
 fn view(head: &RequestHead) -> View<'_> {
-    View { head, listener: "web", scheme: "http", port: Some(8080), client: None, client_port: None }
+    View { head, listener: "web", scheme: "http", port: Some(8080), client: None, client_port: None, body: None }
 }
 
 /// Every route in order, as the documentation says it.
@@ -265,4 +267,32 @@ proptest! {
             prop_assert_eq!(table.find(&view(&head), 0), scan(&plan, &view(&head), 0), "{}", path);
         }
     }
+}
+
+#[test]
+fn a_strict_route_refuses_what_it_cannot_ask() {
+    let value = Operand::Field(Field::Json("/plan".into()));
+    let mut plan = plan(vec![
+        (None, Some(Predicate::And(vec![starts("/orders"), equal(value.clone(), "pro")]))),
+        (None, Some(Predicate::And(vec![starts("/orders"), equal(value, "free")]))),
+        (None, None),
+    ]);
+    plan.routes[1].strict = true;
+    let table = Table::build(&plan).unwrap();
+    assert!(table.asks_body());
+    let find = |path: &str, state: json::State<'_>| {
+        let (head, body) = (head("a", path), json::Body::new(state));
+        let found = table.find(&View { body: Some(&body), ..view(&head) }, 0).unwrap();
+        (found, body.refusal(found), body.is_wanted())
+    };
+    let whole = json::State::Whole;
+    assert_eq!(find("/other", json::State::Unread), (2, None, false));
+    assert_eq!(find("/orders", json::State::Unread), (2, None, true));
+    assert_eq!(find("/orders", whole(br#"{"plan": "pro"}"#)), (0, None, false));
+    assert_eq!(find("/orders", whole(br#"{"plan": "free"}"#)), (1, None, false));
+    assert_eq!(find("/orders", whole(br#"{"plan": "other"}"#)), (2, None, false));
+    assert_eq!(find("/orders", whole(b"{}")), (2, None, false));
+    assert_eq!(find("/orders", whole(b"{")), (1, Some(crate::error::Kind::BadJson), false));
+    assert_eq!(find("/orders", whole(br#"{"plan": 1}"#)), (1, Some(crate::error::Kind::BadJson), false));
+    assert_eq!(find("/orders", json::State::TooLarge), (1, Some(crate::error::Kind::BodyTooLarge), false));
 }
