@@ -74,8 +74,12 @@ def ask_until_ejected(proxy: penstock.Proxy) -> EndpointStats:
     return rows(proxy)[0]
 
 
-def test_five_failures_in_a_row_eject_and_the_next_ejection_is_longer(two: Two) -> None:
+def test_five_failures_in_a_row_eject_and_the_next_ejection_is_longer(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "penstock")
     a, _, addresses = two
+    failed = "requests failed, the last with status 503"
     with penstock.Proxy(config(addresses)) as proxy:
         assert {ask(proxy)[1] for _ in range(40)} == {"a", "b"}
         a.status = b"503 Busy"
@@ -83,10 +87,13 @@ def test_five_failures_in_a_row_eject_and_the_next_ejection_is_longer(two: Two) 
         row = ask_until_ejected(proxy)
         # All workers counted together: not five of each.
         assert a.asked - asked == 5
-        assert row.reason == "requests failed, the last with status 503"
+        assert row.reason == failed
         assert (row.ejections, row.ejected_for is not None and row.ejected_for <= 0.3) == (1, True)
         assert {ask(proxy) for _ in range(20)} == {(200, "b")}
-        wait_for(lambda: rows(proxy)[0].state == "up", "the ejection ends")
+        name = f"app/{addresses[0]} is"
+        trial = f"{name} on trial: its ejection is over"
+        wait_for(lambda: trial in caplog.messages, "the ejection ends")
+        assert rows(proxy)[0].state == "up"
         asked = a.asked
         row = ask_until_ejected(proxy)
         # On trial: one request at a time of each worker, and the first that fails is enough.
@@ -95,6 +102,9 @@ def test_five_failures_in_a_row_eject_and_the_next_ejection_is_longer(two: Two) 
         a.status = b"200 OK"
         wait_for(lambda: ask(proxy) == (200, "a"), "it is back, and answers")
         assert [row.state for row in rows(proxy)] == ["up", "up"]
+        told = [f"{name} ejected for 0.3 s: {failed}", trial, f"{name} ejected for 0.6 s: {failed}", trial]
+        told.append(f"{name} back: a request went well")
+        wait_for(lambda: [line for line in caplog.messages if line.startswith(name)] == told, f"the log tells {told}")
 
 
 def test_a_success_in_between_begins_the_count_anew(two: Two) -> None:

@@ -179,7 +179,7 @@ impl<'a> Story<'a> {
         let now = Instant::now();
         let answered = now.saturating_duration_since(self.began);
         self.answered = Some(answered);
-        if let Some(in_flight) = &self.endpoint {
+        if let Some(in_flight) = self.endpoint.as_ref().filter(|in_flight| in_flight.is_current()) {
             in_flight.endpoint.answered(answered.saturating_sub(self.connect + self.spent), now);
             match status {
                 500.. => self.speak_against(settings, Cause::Status(status)),
@@ -200,7 +200,7 @@ impl<'a> Story<'a> {
     }
 
     fn speak_against(&self, settings: &UpstreamSettings, cause: Cause) {
-        if let Some(in_flight) = &self.endpoint {
+        if let Some(in_flight) = self.endpoint.as_ref().filter(|in_flight| in_flight.is_current()) {
             outlier::failed(settings, &in_flight.endpoint.shared, cause, &self.exchange.worker.shared);
         }
     }

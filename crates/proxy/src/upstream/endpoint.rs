@@ -155,7 +155,11 @@ pub(crate) struct LocalEndpoint {
     worker: usize,
     pool: RefCell<Vec<Idle>>,
     pub(super) in_flight: Cell<u32>,
-    pub(super) latency: Latency,
+    /// Ejections so far, and how many requests that are under way began after the last.
+    pub(super) since_ejection: Cell<(u32, u32)>,
+    latency: Latency,
+    /// Ejections after which `latency` was measured.
+    ejections: Cell<u32>,
     pub(super) avoidance: Avoidance,
     next_address: Cell<usize>,
     /// Unused connections that are kept, and those that there are descriptors for.
@@ -170,7 +174,9 @@ impl LocalEndpoint {
             worker,
             pool: RefCell::default(),
             in_flight: Cell::new(0),
+            since_ejection: Cell::default(),
             latency: Latency::default(),
+            ejections: Cell::default(),
             avoidance: Avoidance::default(),
             next_address: Cell::new(0),
             most_idle: Cell::new(0),
@@ -244,6 +250,22 @@ impl LocalEndpoint {
         addresses
     }
 
+    /// What this worker has seen of its latency. An ejection ends what was seen before it: an endpoint that was slow would otherwise be
+    /// kept out by that for a minute after it was let in again.
+    pub(super) fn latency(&self, now: Instant) -> Option<f32> {
+        let ejections = self.shared.standing.ejections();
+        if self.ejections.replace(ejections) != ejections {
+            self.latency.forget();
+        }
+        self.latency.value(now)
+    }
+
+    /// Requests under way that began after the last ejection.
+    pub(super) fn in_flight_since_ejection(&self) -> u32 {
+        let (ejections, count) = self.since_ejection.get();
+        if ejections == self.shared.standing.ejections() { count } else { 0 }
+    }
+
     /// A request goes to the endpoint, until what is returned is dropped; `None` if it has as many as it may.
     pub(crate) fn begin(self: &Rc<Self>) -> Option<InFlight> {
         let entry = self.shared.duty.enter();
@@ -253,7 +275,9 @@ impl LocalEndpoint {
         self.in_flight.set(self.in_flight.get() + 1);
         self.counters().in_flight.add(1);
         self.counters().requests.add(1);
-        Some(InFlight { endpoint: Rc::clone(self), counted: entry == Entry::Counted })
+        let ejections = self.shared.standing.ejections();
+        self.since_ejection.set((ejections, self.in_flight_since_ejection() + 1));
+        Some(InFlight { endpoint: Rc::clone(self), ejections, counted: entry == Entry::Counted })
     }
 
     /// The endpoint answered after `wait`.

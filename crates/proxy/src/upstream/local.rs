@@ -13,11 +13,18 @@ use std::time::{Duration, Instant};
 /// A request under way to an endpoint.
 pub(crate) struct InFlight {
     pub(crate) endpoint: Rc<LocalEndpoint>,
+    /// Of the endpoint, when the request began.
+    pub(super) ejections: u32,
     /// Whether it has one of a limited number of places.
     pub(super) counted: bool,
 }
 
 impl InFlight {
+    /// Whether it says something of the endpoint as it is now: an ejection since it began has drawn a line.
+    pub(crate) fn is_current(&self) -> bool {
+        self.ejections == self.endpoint.shared.standing.ejections()
+    }
+
     /// Give the place back: the request goes to another endpoint, or to this one anew.
     pub(crate) fn leave(&mut self) {
         if std::mem::take(&mut self.counted) {
@@ -29,6 +36,10 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
+        let (ejections, count) = self.endpoint.since_ejection.get();
+        if ejections == self.ejections {
+            self.endpoint.since_ejection.set((ejections, count.saturating_sub(1)));
+        }
         self.endpoint.counters().in_flight.subtract(1);
         self.leave();
     }
@@ -82,7 +93,7 @@ impl Loads for Remaining<'_> {
         self.endpoints.get(endpoint).is_some_and(|endpoint| {
             // On trial one request at a time finds out; the first that fails ends it for all workers.
             if endpoint.shared.standing.is_on_trial() {
-                endpoint.in_flight.get() > 0
+                endpoint.in_flight_since_ejection() > 0
             } else {
                 endpoint.avoidance.avoids(self.now)
             }
@@ -94,7 +105,7 @@ impl Loads for Remaining<'_> {
     }
 
     fn latency(&self, endpoint: usize, now: Instant) -> Option<f32> {
-        self.endpoints.get(endpoint)?.latency.value(now)
+        self.endpoints.get(endpoint)?.latency(now)
     }
 }
 

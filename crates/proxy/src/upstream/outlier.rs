@@ -8,7 +8,7 @@ use crate::worker::Shared;
 use penstock_plan::Outlier as Rules;
 use penstock_rules::health::{Cause, Ejection, Outlier, may_eject};
 use serde_json::json;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ pub(crate) struct Standing {
     suspect: AtomicBool,
     /// Whether nothing went well since the last ejection.
     on_trial: AtomicBool,
+    /// So far; only whether it has changed matters.
+    ejections: AtomicU32,
     judged: Mutex<Judged>,
 }
 
@@ -47,6 +49,7 @@ impl Standing {
             until: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             on_trial: AtomicBool::new(false),
+            ejections: AtomicU32::new(0),
             judged: Mutex::default(),
         }
     }
@@ -61,6 +64,11 @@ impl Standing {
     #[inline]
     pub(crate) fn is_on_trial(&self) -> bool {
         self.on_trial.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn ejections(&self) -> u32 {
+        self.ejections.load(Relaxed)
     }
 
     /// A request went well.
@@ -108,8 +116,10 @@ impl Standing {
         let mut judged = self.locked();
         let ejection = judged.outlier.eject(rules, now);
         judged.last = Some((ejection, cause));
+        self.ejections.fetch_add(1, Relaxed);
         self.publish(&judged.outlier);
-        self.until.store(self.millis(ejection.until).max(1), Relaxed);
+        // Rounded up: whoever is told that it has ended may rely on it.
+        self.until.store(self.millis(ejection.until) + 1, Relaxed);
         ejection
     }
 
@@ -142,31 +152,34 @@ pub(crate) fn eject(settings: &UpstreamSettings, endpoint: &Endpoint, cause: Cau
     // One at a time: two workers that eject two endpoints at once could eject the last.
     let _one = settings.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
-    let members = || settings.endpoints.iter().zip(&settings.plan.endpoints).filter(|(_, plan)| plan.weight > 0);
-    let ejected = members().filter(|(one, _)| one.standing.is_ejected(now)).count();
-    let usable = members().filter(|(one, _)| !one.is_out(now)).count();
+    let members = || settings.endpoints.iter().filter(|one| one.duty.is_ready() && one.duty.weight() > 0);
+    let ejected = members().filter(|one| one.standing.is_ejected(now)).count();
+    let usable = members().filter(|one| !one.is_out(now)).count();
     if endpoint.is_out(now) || !may_eject(rules, members().count(), ejected, usable) {
         return;
     }
     let ejection = endpoint.standing.eject(rules, cause, now);
-    tell(settings, endpoint, Some((ejection.length, cause)), shared);
+    tell(settings, endpoint, Turn::Ejected(ejection.length, cause), shared);
 }
 
-/// Say that an endpoint is ejected, for how long and why, or that it is back.
-pub(crate) fn tell(
-    settings: &UpstreamSettings,
-    endpoint: &Endpoint,
-    ejected: Option<(Duration, Cause)>,
-    shared: &Shared,
-) {
+/// What becomes of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn {
+    Ejected(Duration, Cause),
+    OnTrial,
+    Back,
+}
+
+/// Say what becomes of an endpoint.
+pub(crate) fn tell(settings: &UpstreamSettings, endpoint: &Endpoint, turn: Turn, shared: &Shared) {
     let (upstream, address) = (&settings.plan.name, &endpoint.address);
-    let (level, state, message) = match ejected {
-        Some((length, cause)) => {
-            let message = format!("{upstream}/{address} is ejected for {:.1} s: {cause}", length.as_secs_f64());
-            (Level::Warning, "ejected", message)
+    let (level, state, rest) = match turn {
+        Turn::Ejected(length, cause) => {
+            (Level::Warning, "ejected", format!("ejected for {:.1} s: {cause}", length.as_secs_f64()))
         }
-        None => (Level::Info, "on_trial", format!("{upstream}/{address} is on trial: its ejection is over")),
+        Turn::OnTrial => (Level::Info, "on_trial", "on trial: its ejection is over".into()),
+        Turn::Back => (Level::Info, "up", "back: a request went well".into()),
     };
     let fields = [("upstream", json!(upstream)), ("endpoint", json!(address)), ("state", json!(state))];
-    shared.events.add(level, "outlier", message, &fields);
+    shared.events.add(level, "outlier", format!("{upstream}/{address} is {rest}"), &fields);
 }

@@ -1,13 +1,13 @@
 //! What is seen only by looking at all endpoints of an upstream together: ejections that end, latencies that differ, and that none
 //! is left. A few times a second, on the control thread.
 
-use super::outlier;
+use super::outlier::{self, Turn};
 use crate::observe::events::Level;
 use crate::snapshot::UpstreamSettings;
 use crate::worker::Shared;
 use penstock_rules::health::{Cause, SlowWatch, Waits};
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ const LATENCIES: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Seen {
     all_down: bool,
+    /// Ids of the endpoints that are on trial.
+    trials: HashSet<u64>,
     slow: SlowWatch,
 }
 
@@ -38,7 +40,7 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
         let mut kept = HashMap::with_capacity(seen.len());
         for settings in &snapshot.upstreams {
             let mut known = seen.remove(&settings.shared.id).unwrap_or_default();
-            tell_of_returns(settings, now, &shared);
+            tell_of_trials(settings, &mut known.trials, now, &shared);
             if judge_latencies {
                 eject_slow(settings, &mut known.slow, &shared);
             }
@@ -49,9 +51,18 @@ pub(crate) async fn watch(shared: Arc<Shared>) {
     }
 }
 
-fn tell_of_returns(settings: &UpstreamSettings, now: Instant, shared: &Shared) {
-    for endpoint in settings.endpoints.iter().filter(|endpoint| endpoint.standing.has_returned(now)) {
-        outlier::tell(settings, endpoint, None, shared);
+fn tell_of_trials(settings: &UpstreamSettings, trials: &mut HashSet<u64>, now: Instant, shared: &Shared) {
+    for endpoint in &settings.endpoints {
+        let standing = &endpoint.standing;
+        if standing.has_returned(now) {
+            trials.insert(endpoint.id);
+            outlier::tell(settings, endpoint, Turn::OnTrial, shared);
+        } else if standing.is_ejected(now) {
+            trials.remove(&endpoint.id);
+        }
+        if !standing.is_on_trial() && trials.remove(&endpoint.id) {
+            outlier::tell(settings, endpoint, Turn::Back, shared);
+        }
     }
 }
 

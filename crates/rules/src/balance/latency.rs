@@ -33,6 +33,11 @@ impl Latency {
         self.at.set(Some(now));
     }
 
+    /// What was seen so far says nothing of the endpoint any more.
+    pub fn forget(&self) {
+        self.at.set(None);
+    }
+
     /// The average at `now`, in microseconds; `None` before the first sample.
     #[inline]
     pub fn value(&self, now: Instant) -> Option<f32> {
@@ -63,6 +68,11 @@ mod tests {
         assert_eq!(latency.value(start), Some(50_000.0));
         let later = start + DECAY;
         assert!((latency.value(later).unwrap() - 50_000.0 / std::f32::consts::E).abs() < 10.0);
+        let forgotten = latency.clone();
+        forgotten.forget();
+        assert_eq!(forgotten.value(later), None);
+        forgotten.observe(Duration::from_millis(2), later);
+        assert_eq!(forgotten.value(later), Some(2000.0));
         latency.observe(Duration::from_millis(1), later);
         let value = latency.value(later).unwrap();
         assert!(
