@@ -13,8 +13,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from penstock.addons.message import Headers, Request, Response
     from penstock.config.model import (
         AccessLog,
+        Addon,
         Admin,
         Compress,
         Config,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessLog",
+    "Addon",
     "Admin",
     "Applied",
     "Compress",
@@ -62,13 +65,16 @@ __all__ = [
     "ExpressionError",
     "Fault",
     "Filter",
+    "Headers",
     "HealthCheck",
     "Listener",
     "Log",
     "PenstockError",
     "Proxy",
     "Redirect",
+    "Request",
     "Respond",
+    "Response",
     "Route",
     "RouteTest",
     "Share",
@@ -80,6 +86,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "penstock.addons.message": {"Headers", "Request", "Response"},
     "penstock.engine.types": {"Applied", "Explanation", "Stats"},
     "penstock.errors": {
         "ConfigError", "ControlError", "EngineError", "ExpressionError", "Fault", "PenstockError", "UsageError",

@@ -42,6 +42,9 @@ class Engine:
     def stats(self) -> str:
         """Counters and states, read once."""
 
+    def addon_calls(self, addon: int) -> Calls | None:
+        """The calls of the add-on that was loaded under this id; `None` if the running plan has it not."""
+
     def events(self, wait: float) -> list[str]:
         """What happened since the last call, waiting up to `wait` seconds for the first."""
 
@@ -59,3 +62,37 @@ class Engine:
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""
+
+@final
+class Calls:
+    """The calls of one loaded add-on."""
+
+    def take(self, most: int) -> list[Call] | None:
+        """Wait for calls, and take up to `most` of them; `None` when there will be no more."""
+
+@final
+class Call:
+    """One call. Let go of without an answer, it has failed."""
+
+    @property
+    def hook(self) -> str:
+        """Name of the function."""
+
+    @property
+    def document(self) -> str:
+        """The request, as JSON text."""
+
+    def left(self) -> float:
+        """Seconds that somebody will wait for the answer."""
+
+    def answer(self, verdict: str, body: bytes) -> bool:
+        """Give the verdict; false: nobody waits for it any more.
+
+        Raises `ValueError` for one that may not be; the call is then still open.
+        """
+
+    def fail(self) -> None:
+        """There is no verdict."""
+
+    def expire(self) -> None:
+        """There is none in time."""

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,13 @@ LEAST = '[listeners.web]\nbind = ":8080"\n[[routes]]\nrespond = { status = 204 }
 """What a block that shows one table is put into."""
 
 TOML = [(page.name, text) for page in PAGES for text in blocks(page, "toml")]
+_NAMED = re.compile(r"# (\w+\.py)\n")
+"""How a block begins that is a file beside the page's configurations."""
 PROGRAMS = [
     pytest.param(text, id=f"{page.name}-{number}")
-    for page in (ROOT / "README.md", ROOT / "docs" / "library.md")
+    for page in (ROOT / "README.md", ROOT / "docs" / "library.md", ROOT / "docs" / "addons.md")
     for number, text in enumerate(blocks(page, "python"))
+    if not _NAMED.match(text)
 ]
 
 
@@ -54,6 +58,9 @@ def _here() -> Path:
 def test_configurations_load(page: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "penstock.toml"
     path.write_text(text if "[listeners." in text else LEAST + text, "utf-8")
+    for code in blocks(next(one for one in PAGES if one.name == page), "python"):
+        if named := _NAMED.match(code):
+            (tmp_path / named[1]).write_text(code, "utf-8")
     done = run("check", "-c", str(path))
     assert done.returncode == 0, f"{page}: {done.stderr}"
     assert done.stderr == ""
@@ -138,7 +145,8 @@ def test_every_metric_is_documented() -> None:
     config = {
         "listeners": {"web": {"bind": "127.0.0.1:0"}},
         "upstreams": {"app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}}},
-        "routes": [{"upstream": "app"}],
+        "addons": {"none": {"module": types.SimpleNamespace(request_headers=lambda request: None)}},
+        "routes": [{"upstream": "app", "addons": ["none"]}],
         "admin": {"bind": "127.0.0.1:0"},
     }
     with penstock.Proxy(config) as proxy:

@@ -6,6 +6,7 @@
 //! apart unseen; [`schema`] is what Python's compiler is tested against.
 #![forbid(unsafe_code)]
 
+mod addon;
 mod balance;
 mod filter;
 mod health;
@@ -16,6 +17,7 @@ mod retry;
 mod route;
 mod upstream;
 
+pub use addon::{Addon, Hook, OnFailure};
 pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, Filter, PrefixChange, Rewrite};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, Probe, Start, TcpProbe};
@@ -43,6 +45,8 @@ pub struct Plan {
     pub upstreams: Vec<Upstream>,
     /// Tried in order; the first that matches wins.
     pub routes: Vec<Route>,
+    /// Python code that routes may name.
+    pub addons: Vec<Addon>,
     /// One record per exchange, or none.
     pub access_log: Option<AccessLog>,
 }

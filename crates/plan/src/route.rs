@@ -23,6 +23,8 @@ pub struct Route {
     pub action: Action,
     /// Steps on the request and its response, in order.
     pub filters: Vec<Filter>,
+    /// Indexes of the add-ons that are asked, in order.
+    pub addons: Vec<u32>,
     /// Overrides of the upstream's waits.
     pub timeouts: RouteTimeouts,
     /// Overrides of the listener's limits.

@@ -1,5 +1,6 @@
 //! The engine: workers, control thread, and the way of a change: build all that can fail, swap one pointer, let the old drain.
 
+use crate::addon::Calls;
 use crate::listen::{self, Bound, Socket};
 use crate::observe::access_log::{self, LogSink, Target};
 use crate::observe::events::Events;
@@ -129,6 +130,12 @@ impl Engine {
             Some(running) => stats::collect(&running.shared, &running.binds, running.began, running.workers.len()),
             None => "{}".into(),
         }
+    }
+
+    /// The calls of the add-on that was loaded under this id, if the running plan has it.
+    pub fn addon_calls(&self, id: u64) -> Option<Arc<Calls>> {
+        let snapshot = self.snapshot()?;
+        snapshot.addons.iter().find(|addon| addon.plan.id == id).map(|addon| Arc::clone(&addon.lane.0))
     }
 
     /// What happened since the last call, waiting up to `wait` for the first. Each is a JSON text.
@@ -422,6 +429,9 @@ impl Running {
         self.control.tell(control::Command::Stop);
         self.workers.iter_mut().for_each(Thread::join);
         self.control.join();
+        if let Some(snapshot) = self.shared.snapshot.load().as_ref() {
+            snapshot.addons.iter().for_each(|addon| addon.lane.0.close());
+        }
         self.shared.log.stop();
         self.shared.events.close();
     }

@@ -14,7 +14,7 @@ use crate::codec::h1::{ENDPOINT, H1, Waits};
 use crate::connection::{Origin, is_closing};
 use crate::relay::{Failure, Pump, tunnel};
 use crate::respond;
-use crate::snapshot::{Answer, Listener, UpstreamSettings};
+use crate::snapshot::{Listener, UpstreamSettings};
 use crate::upstream::connect::connect;
 use crate::upstream::local::{LocalUpstream, Unpicked};
 use crate::upstream::reserved::Reserved;
@@ -86,8 +86,15 @@ impl<'a> Story<'a> {
         if let Some(answer) = route.filters.on_request(request)? {
             return self.answer_fields(down, response, answer.status, &answer.fields).await;
         }
+        if let Some(addons) = &route.addons
+            && let Some(answer) = Box::pin(self.ask_of_request(addons, down, request)).await?
+        {
+            answer.compose(response);
+            return self.answer(down, request, response, &answer.body).await;
+        }
         if let Some(answer) = &route.answer {
-            return self.answer(down, request, response, answer).await;
+            response.clone_from(&answer.head);
+            return self.answer(down, request, response, &answer.body).await;
         }
         let at = match &route.plan.action {
             Action::Split(shares) => {
@@ -173,7 +180,12 @@ impl<'a> Story<'a> {
         if self.asks_another(course, response.status) {
             return Err(Error { kind: Kind::UpstreamStatus, retry: Retry::Idempotent });
         }
-        if response.status == 101 {
+        let answered = response.status;
+        if let Some(addons) = self.route.and_then(|route| route.addons.as_ref()).filter(|addons| addons.has_response())
+        {
+            Box::pin(self.ask_of_response(addons, down, request, response)).await?;
+        }
+        if answered == 101 {
             return self.switch(down, &mut up, request, response).await;
         }
         self.authenticated |= request.options.authenticates || response.options.authenticates;
@@ -182,7 +194,7 @@ impl<'a> Story<'a> {
             down.close_after();
             up.persistent = false;
         }
-        if request.options.expect_continue && !self.continued && response.status >= 400 {
+        if request.options.expect_continue && !self.continued && answered >= 400 {
             // The endpoint did not ask for the body: what it gets of it, it may take for a request.
             up.persistent = false;
         }
@@ -443,11 +455,10 @@ impl<'a> Story<'a> {
         down: &mut impl Downstream,
         request: &RequestHead,
         response: &mut ResponseHead,
-        answer: &Answer,
+        body: &[u8],
     ) -> Result<(), Error> {
-        response.clone_from(&answer.head);
         self.filter_response(request, response);
-        let mut body = Cow::Borrowed(answer.body.as_slice());
+        let mut body = Cow::Borrowed(body);
         if let Some(mut coder) = self.coder(request, response)? {
             body = Cow::Owned(coder.whole(&body).ok_or(Kind::Exhausted)?);
         }

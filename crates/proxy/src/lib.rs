@@ -4,6 +4,7 @@
 //! the story of one request, `relay` moves bytes, and `respond` alone turns a failure into an answer.
 #![forbid(unsafe_code)]
 
+mod addon;
 mod admit;
 mod buffers;
 mod clock;
@@ -26,4 +27,5 @@ mod upstream;
 mod wire;
 mod worker;
 
+pub use addon::{Call, Calls};
 pub use engine::{Applied, Engine, check, explain_plan};

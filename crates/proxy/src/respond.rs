@@ -83,7 +83,9 @@ fn page(kind: Kind, id: &[u8], json: bool) -> (ResponseHead, Vec<u8>) {
         | Kind::TooManyPerClient
         | Kind::OutOfDescriptors
         | Kind::Exhausted
-        | Kind::Draining => {
+        | Kind::Draining
+        | Kind::AddonBusy
+        | Kind::AddonTimeout => {
             head.fields.push("retry-after", RETRY_AFTER);
         }
         Kind::MethodNotAllowed => head.fields.push("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),

@@ -1,5 +1,6 @@
 //! The running configuration: one immutable value, built whole before it is swapped in.
 
+use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::upstream::endpoint::Endpoint;
@@ -26,6 +27,7 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) upstreams: Vec<UpstreamSettings>,
     pub(crate) routes: Vec<Route>,
+    pub(crate) addons: Vec<Arc<Addon>>,
     /// Counts what took no route.
     pub(crate) unrouted: Arc<SharedRoute>,
     /// Index into `listeners` by the id of the shared part.
@@ -80,6 +82,8 @@ pub(crate) struct Route {
     pub(crate) shared: Arc<SharedRoute>,
     pub(crate) plan: penstock_plan::Route,
     pub(crate) filters: Filters,
+    /// Python that is asked; most routes have none.
+    pub(crate) addons: Option<Box<RouteAddons>>,
     /// A fixed answer or a redirect, ready to be sent.
     pub(crate) answer: Option<Answer>,
     /// Sum of the weights of a split.
@@ -109,6 +113,9 @@ pub(crate) struct Registry {
     /// By name of the upstream.
     tables: HashMap<String, Arc<Vec<Arc<HashTable>>>>,
     routes: HashMap<String, Arc<SharedRoute>>,
+    addons: HashMap<String, Arc<SharedAddon>>,
+    /// By the id of the loading.
+    lanes: HashMap<u64, Arc<Lane>>,
     unrouted: Arc<SharedRoute>,
 }
 
@@ -123,6 +130,8 @@ impl Registry {
             endpoints: HashMap::new(),
             tables: HashMap::new(),
             routes: HashMap::new(),
+            addons: HashMap::new(),
+            lanes: HashMap::new(),
             unrouted,
         }
     }
@@ -138,12 +147,14 @@ impl Registry {
             plan.listeners.iter().enumerate().map(|(at, plan)| self.listener(at, plan, &mut faults)).collect();
         let upstreams: Vec<_> =
             plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &mut faults)).collect();
+        let addons: Vec<_> = plan.addons.iter().map(|plan| Arc::new(self.addon(plan))).collect();
         let routes: Vec<_> =
-            plan.routes.iter().enumerate().map(|(at, plan)| self.route(at, plan, &mut faults)).collect();
+            plan.routes.iter().enumerate().map(|(at, plan)| self.route(at, plan, &addons, &mut faults)).collect();
         check_indexes(&plan, &mut faults);
         let (Some(table), true) = (table, faults.is_empty()) else { return Err(faults) };
         let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
-        Ok(Snapshot { table, listeners, upstreams, routes, unrouted: Arc::clone(&self.unrouted), by_id, plan })
+        let unrouted = Arc::clone(&self.unrouted);
+        Ok(Snapshot { table, listeners, upstreams, routes, addons, unrouted, by_id, plan })
     }
 
     /// This snapshot runs now: what it shares is found again by the next plan, what it does not name is forgotten.
@@ -179,6 +190,9 @@ impl Registry {
         }
         self.routes =
             snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
+        let addons = snapshot.addons.iter();
+        self.addons = addons.clone().map(|addon| (addon.plan.name.clone(), Arc::clone(&addon.shared))).collect();
+        self.lanes = addons.map(|addon| (addon.plan.id, Arc::clone(&addon.lane))).collect();
     }
 
     fn id(&self) -> u64 {
@@ -246,7 +260,16 @@ impl Registry {
         UpstreamSettings { shared, endpoints, question, limits, key, tables, plan: plan.clone() }
     }
 
-    fn route(&self, at: usize, plan: &penstock_plan::Route, faults: &mut Vec<Fault>) -> Route {
+    fn addon(&self, plan: &penstock_plan::Addon) -> Addon {
+        let shared =
+            self.addons.get(&plan.name).cloned().unwrap_or_else(|| {
+                Arc::new(SharedAddon { name: plan.name.clone(), counters: Sharded::new(self.workers) })
+            });
+        let lane = self.lanes.get(&plan.id).cloned().unwrap_or_else(|| Addon::lane(plan));
+        Addon { shared, lane, plan: plan.clone() }
+    }
+
+    fn route(&self, at: usize, plan: &penstock_plan::Route, addons: &[Arc<Addon>], faults: &mut Vec<Fault>) -> Route {
         let filters = Filters::build(&plan.filters, at).map_err(|found| faults.extend(found)).unwrap_or_default();
         let answer = match &plan.action {
             Action::Respond(respond) => Some(answer(respond)),
@@ -265,7 +288,8 @@ impl Registry {
             self.routes.get(&plan.name).cloned().unwrap_or_else(|| {
                 Arc::new(SharedRoute { name: plan.name.clone(), counters: Sharded::new(self.workers) })
             });
-        Route { shared, filters, answer, shares, plan: plan.clone() }
+        let named: Vec<_> = plan.addons.iter().filter_map(|at| addons.get(*at as usize).cloned()).collect();
+        Route { shared, filters, addons: RouteAddons::of(&named), answer, shares, plan: plan.clone() }
     }
 }
 
@@ -347,6 +371,9 @@ fn check_indexes(plan: &Plan, faults: &mut Vec<Fault>) {
     for (at, route) in plan.routes.iter().enumerate() {
         for listener in route.listeners.iter().flatten() {
             check(format!("routes[{at}].listeners"), *listener, plan.listeners.len(), "listener");
+        }
+        for addon in &route.addons {
+            check(format!("routes[{at}].addons"), *addon, plan.addons.len(), "add-on");
         }
         match &route.action {
             Action::Upstream(upstream) => {

@@ -1,10 +1,12 @@
 //! Counters and states, read once: what `Engine.stats` gives to Python.
 
+use crate::addon::{Addon, OUTCOMES};
 use crate::engine::Binding;
 use crate::observe::metrics::{BOUNDS, Counter, RouteCounters, Sharded};
 use crate::snapshot::{SharedRoute, Snapshot, UpstreamSettings};
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::Shared;
+use penstock_plan::Hook;
 use penstock_rules::error::{Kind, Side};
 use penstock_rules::health::State;
 use serde_json::{Map, Value, json};
@@ -36,6 +38,7 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
         "listeners": listeners(&snapshot, binds, draining),
         "routes": routes(&snapshot),
         "upstreams": snapshot.upstreams.iter().map(upstream).collect::<Vec<_>>(),
+        "addons": snapshot.addons.iter().map(|addon| self::addon(addon)).collect::<Vec<_>>(),
         "latency": {
             "bounds_us": BOUNDS,
             "counts": buckets,
@@ -95,6 +98,31 @@ fn routes(snapshot: &Snapshot) -> Vec<Value> {
     };
     let routes = snapshot.routes.iter().map(|route| row(&route.shared));
     routes.chain([row(&snapshot.unrouted)]).collect()
+}
+
+fn addon(addon: &Addon) -> Value {
+    let counters = &addon.shared.counters;
+    let hook = |hook: &Hook| {
+        let of = hook.index();
+        let outcome = |at: usize| {
+            counters.sum(|hooks| hooks.get(of).and_then(|hook| hook.outcomes.get(at)).map_or(0, Counter::get))
+        };
+        let outcomes: Map<String, Value> =
+            OUTCOMES.iter().enumerate().map(|(at, word)| ((*word).to_owned(), json!(outcome(at)))).collect();
+        json!({
+            "hook": hook.word(),
+            "outcomes": outcomes,
+            "waited_us": counters.sum(|hooks| hooks.get(of).map_or(0, |hook| hook.micros.get())),
+        })
+    };
+    let [waiting, running, late] = addon.lane.0.counts();
+    json!({
+        "name": addon.shared.name,
+        "hooks": addon.plan.hooks.iter().map(hook).collect::<Vec<_>>(),
+        "waiting": waiting,
+        "running": running,
+        "late": late,
+    })
 }
 
 fn upstream(settings: &UpstreamSettings) -> Value {

@@ -1,5 +1,8 @@
 //! The border to Python: decode, call, encode. Nothing is decided here; documents cross as JSON text (`_native.pyi`).
 
+mod addon;
+
+use addon::{Call, Calls};
 use penstock_plan::Plan;
 use penstock_proxy::{check as check_plan, explain_plan};
 use penstock_rules::fault::Fault;
@@ -51,6 +54,11 @@ impl Engine {
     /// Counters and states, read once.
     fn stats(&self, py: Python<'_>) -> String {
         py.detach(|| self.0.stats())
+    }
+
+    /// The calls of the add-on that was loaded under this id; `None` if the running plan has it not.
+    fn addon_calls(&self, addon: u64) -> Option<Calls> {
+        self.0.addon_calls(addon).map(Calls)
     }
 
     /// What happened since the last call, waiting up to `wait` seconds for the first.
@@ -106,6 +114,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("Refused", module.py().get_type::<Refused>())?;
     module.add_class::<Engine>()?;
+    module.add_class::<Calls>()?;
+    module.add_class::<Call>()?;
     module.add_function(wrap_pyfunction!(plan_schema, module)?)?;
     module.add_function(wrap_pyfunction!(check, module)?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;

@@ -157,6 +157,12 @@ kinds! {
     TotalTimeout "total_timeout" 504 Proxy,
     /// A filter left a path that is none.
     BadRewrite "bad_rewrite" 500 Proxy,
+    /// An add-on raised, or returned what it may not.
+    AddonFailed "addon_failed" 500 Proxy,
+    /// An add-on did not answer in time.
+    AddonTimeout "addon_timeout" 503 Proxy,
+    /// An add-on had no room for one more call.
+    AddonBusy "addon_busy" 503 Proxy,
     /// An upgraded connection was silent too long.
     TunnelIdle "tunnel_idle" 499 Proxy,
     /// The process is stopping.

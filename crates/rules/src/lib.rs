@@ -4,6 +4,7 @@
 //! Bytes from the network reach [`http`]; none of them may panic here.
 #![forbid(unsafe_code)]
 
+pub mod addon;
 pub mod balance;
 pub mod error;
 pub mod fault;

@@ -58,7 +58,9 @@ class Family:
 def render(controller: Controller, version: str) -> str:
     """Every metric of the process; `version` is Penstock's."""
     stats = controller.stats()
-    return "".join([*_of_process(controller, stats, version), *_of_traffic(stats), *_of_upstreams(stats)])
+    return "".join(
+        [*_of_process(controller, stats, version), *_of_traffic(stats), *_of_upstreams(stats), *_of_addons(stats)]
+    )
 
 
 def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[str]:
@@ -165,6 +167,25 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
     )
     failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
     yield Family("upstream_failures_total", "counter", "Attempts at an endpoint that failed, by cause.").text(failures)
+
+
+def _of_addons(stats: Stats) -> Iterator[str]:
+    outcomes: list[Sample] = []
+    waited: list[Sample] = []
+    for addon in stats.addons:
+        for row in addon.hooks:
+            labels = {"addon": addon.name, "hook": row.hook}
+            outcomes += [({**labels, "outcome": outcome}, count) for outcome, count in row.outcomes.items()]
+            waited.append((labels, row.waited_us / 1e6))
+    yield Family("addon_calls_total", "counter", "Calls of add-ons, by how they ended.").text(outcomes)
+    yield Family("addon_waited_seconds_total", "counter", "Time that requests waited for add-ons.").text(waited)
+    for field, meaning in (
+        ("waiting", "Calls that wait for their turn."),
+        ("running", "Calls that run."),
+        ("late", "Calls that run though no request waits for them any more."),
+    ):
+        rows = [({"addon": addon.name}, getattr(addon, field)) for addon in stats.addons]
+        yield Family(f"addon_{field}", "gauge", meaning).text(rows)
 
 
 def _place(upstream: str, row: EndpointStats) -> dict[str, str]:

@@ -106,6 +106,8 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
     if found.filters:
         lines.append("filters")
         lines += columns([(f"{number}.", one.name, one.effect) for number, one in enumerate(found.filters, 1)])
+    if found.addons:
+        lines.append(f"add-ons    {', '.join(found.addons)} (not run: what they change is not shown)")
     if found.forwarded:
         lines.append(f"forwarded  {found.forwarded.method} {shown(found.forwarded.target)}")
         lines += columns(

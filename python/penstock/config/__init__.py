@@ -13,6 +13,7 @@ from penstock.config.load import load, load_value
 from penstock.config.memory import Memory
 from penstock.config.model import (
     AccessLog,
+    Addon,
     Admin,
     Config,
     Cors,
@@ -43,6 +44,7 @@ from penstock.config.schema import config_schema
 
 __all__ = [
     "AccessLog",
+    "Addon",
     "Admin",
     "Config",
     "Cors",

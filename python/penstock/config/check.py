@@ -7,6 +7,7 @@ of single texts are in `texts.py`, those of routes in `check_routes.py`, those o
 
 from __future__ import annotations
 
+from datetime import date, time
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.config.document import KeyPath, Loaded
-    from penstock.config.model import Listener, RouteTest, Upstream
+    from penstock.config.model import Addon, Listener, RouteTest, Upstream
 
 _T = TypeVar("_T")
 
@@ -61,6 +62,8 @@ class _Check:
             self.listener(name, listener)
         for name, upstream in self.config.upstreams.items():
             self.upstream(name, upstream)
+        for name, addon in self.config.addons.items():
+            self.addon(("addons", name), name, addon)
         self.binds()
         check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)
         route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
@@ -100,6 +103,14 @@ class _Check:
         if upstream.host not in ("keep", "upstream") and (wrong := texts.wrong_authority(upstream.host)):
             self.fault((*key, "host"), f'{wrong}; allowed: "keep", "upstream" or a host name')
         check_health(key, upstream, self.fault)
+
+    def addon(self, key: KeyPath, name: str, addon: Addon) -> None:
+        self.fault(key, texts.wrong_name(name))
+        # Only a program can give an object; whatever else a file can hold is no module.
+        if isinstance(addon.module, str):
+            self.fault((*key, "module"), texts.wrong_module(addon.module))
+        elif addon.module is None or isinstance(addon.module, bool | int | float | list | dict | date | time):
+            self.fault((*key, "module"), texts.MODULE)
 
     def binds(self) -> None:
         """A place can be bound once, by one listener or the admin listener. Port 0 is another port each time."""

@@ -47,6 +47,9 @@ def _references(key: KeyPath, route: Route, config: Config, fault: Report) -> No
     for index, share in enumerate(route.split or ()):
         if share.upstream not in config.upstreams:
             fault((*key, "split", index, "upstream"), unknown("upstream", share.upstream, config.upstreams))
+    for index, name in enumerate(route.addons):
+        if name not in config.addons:
+            fault((*key, "addons", index), unknown("add-on", name, config.addons))
     for index, name in enumerate(route.listeners or ()):
         if name not in config.listeners:
             fault((*key, "listeners", index), unknown("listener", name, config.listeners))
@@ -70,6 +73,8 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
     _action(route, fault)
     if route.listeners is not None and not route.listeners:
         fault(("listeners",), "names no listener; leave the key out to serve all")
+    if (twice := _twice(list(route.addons))) is not None:
+        fault(("addons",), f'"{twice}" is named twice')
     for position, step in enumerate(route.filters):
         _filter(("filters", position), step, fault)
     return tuple(found)
@@ -238,6 +243,10 @@ def _unused(config: Config, warn: Report) -> None:
     for name in config.upstreams:
         if name not in used:
             warn(("upstreams", name), "no route uses it")
+    asked = {name for route in config.routes for name in route.addons}
+    for name in config.addons:
+        if name not in asked:
+            warn(("addons", name), "no route names it")
     if any(route.listeners is None for route in config.routes):
         return
     served = {name for route in config.routes for name in route.listeners or ()}

@@ -16,11 +16,12 @@ from penstock.config.memory import Memory
 from penstock.config.model import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import timedelta
     from pathlib import Path
 
     from penstock.config.model import (
+        Addon,
         Config,
         Cors,
         Endpoint,
@@ -49,8 +50,11 @@ def compile_plan(config: Config, folder: Path, version: int) -> Plan:
 
 
 @uncollected()
-def compile_text(config: Config, folder: Path, version: int, memory: Memory) -> str:
-    """The plan as the JSON text that crosses the border. The text of most of a route comes from `memory`."""
+def compile_text(
+    config: Config, folder: Path, version: int, memory: Memory, addons: Mapping[str, Plan] | None = None
+) -> str:
+    """The plan as the JSON text that crosses the border. The text of most of a route comes from `memory`; `addons` says
+    of each add-on what only its code can: `id`, `hooks` and `concurrency`."""
     routes = _routes(config, memory)
     access = config.log.access
     rest = {
@@ -61,6 +65,7 @@ def compile_text(config: Config, folder: Path, version: int, memory: Memory) -> 
         },
         "listeners": [_listener(name, listener, folder) for name, listener in config.listeners.items()],
         "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
+        "addons": [_addon(name, addon, (addons or {}).get(name, _UNLOADED)) for name, addon in config.addons.items()],
         "access_log": access
         and {
             "format": access.format,
@@ -180,18 +185,27 @@ def _balance(balance: Policy | HashBalance) -> Plan | str:
     return {"hash": {"key": list(compile_key(balance.hash)), "method": balance.method, "bounded_load": percent}}
 
 
+def _addon(name: str, addon: Addon, loaded: Plan) -> Plan:
+    settings = {"timeout": _milliseconds(addon.timeout), "on_failure": addon.on_failure, "queue": addon.queue}
+    return {"name": name, **settings, **loaded}
+
+
 def _routes(config: Config, memory: Memory) -> Iterator[str]:
     """Each route's text: what depends on its place and on other names is written anew, the rest is remembered."""
     listeners = {name: index for index, name in enumerate(config.listeners)}
     upstreams = {name: index for index, name in enumerate(config.upstreams)}
+    addons = {name: index for index, name in enumerate(config.addons)}
     forwards = {name: _write({"upstream": index}) for name, index in upstreams.items()}
     for number, route in enumerate(config.routes, 1):
         name = _write(route.name or f"route-{number}")
         served = "null"
         if route.listeners is not None:
             served = _write(list(dict.fromkeys(listeners[name] for name in route.listeners)))
+        asked = _write([addons[name] for name in route.addons]) if route.addons else "[]"
         action = forwards[route.upstream] if route.upstream is not None else _write(_action(route, upstreams))
-        yield f'{{"name":{name},"listeners":{served},"action":{action},{memory.once(route, _own_text)}}}'
+        yield (
+            f'{{"name":{name},"listeners":{served},"action":{action},"addons":{asked},{memory.once(route, _own_text)}}}'
+        )
 
 
 def _own_text(route: Route) -> str:
@@ -295,6 +309,9 @@ def _processors() -> int:
     """One worker for each CPU that this process may use."""
     return min(len(os.sched_getaffinity(0)), 1024)
 
+
+_UNLOADED: Plan = {"id": 0, "hooks": [], "concurrency": 1}
+"""Of an add-on whose code nobody has looked at."""
 
 # Most of many routes keep the default, which is one object, and so share one table of the plan.
 _DEFAULT_TIMEOUTS = Route.model_fields["timeouts"].default

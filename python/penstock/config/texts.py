@@ -73,6 +73,19 @@ def wrong_field_value(value: str) -> str | None:
     return None
 
 
+MODULE = 'must be a file as "auth.py" or a module as "package.module", with ":name" behind it for an object in it'
+
+
+def wrong_module(text: str) -> str | None:
+    """A file or a dotted name, and the name of an object in it."""
+    place, colon, name = text.partition(":")
+    dotted = [name] if colon else []
+    if not place.endswith(".py"):
+        dotted.append(place)
+    fine = bool(place) and "\0" not in place and all(part.isidentifier() for one in dotted for part in one.split("."))
+    return None if fine else f"{_quoted(text)} {MODULE}"
+
+
 def wrong_prefix(prefix: str, *, root: bool = False) -> str | None:
     """A whole-segment prefix of a path. `root` allows "/" alone."""
     if not prefix.startswith("/"):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock import engine as native
+from penstock.addons import Loader, Runners
 from penstock.config import Memory
 from penstock.control.explain import with_matches
 from penstock.control.prepare import Prepared, build, try_out
@@ -94,6 +95,8 @@ class Controller:
         self._changing = threading.Lock()
         self._source = source
         self._memory = Memory()
+        self._loader = Loader()
+        self._runners = Runners(engine.addon_calls)
         self._running: Prepared | None = None
         self._applied: Applied | None = None
         self._history: deque[Attempt] = deque(maxlen=HISTORY)
@@ -127,6 +130,9 @@ class Controller:
                 self._refused(trying, (Fault(trying.name, None, None, "", f"cannot be applied: {error!r}"),))
                 raise
             self._source, self._running, self._applied = trying, prepared, applied
+            # The data plane may make calls already: they wait for this.
+            self._loader.keep(prepared.addons)
+            self._runners.run(list(prepared.addons.values()))
             if self.state is State.STARTING:
                 self.state = State.SERVING
             self._record(Attempt(time.time(), trying.name, applied.version, (), self._warnings(prepared, applied)))
@@ -152,6 +158,7 @@ class Controller:
         """Close everything."""
         self.state = State.STOPPED
         self._engine.stop()
+        self._runners.close()
 
     def order(self, upstream: str, address: str, order: Mapping[str, Any]) -> None:
         """Change what people decide about one endpoint: `{"admin": "draining"}` or `{"weight": 3}`."""
@@ -233,7 +240,7 @@ class Controller:
         return prepared, applied
 
     def _prepare(self, source: Source, version: int) -> Prepared:
-        prepared = build(source, version, self._memory)
+        prepared = build(source, version, self._memory, self._loader)
         if prepared.tests:
             try_out(prepared, self._rules)
         return prepared

@@ -1,4 +1,5 @@
-"""The way of a change up to the swap: load → check → compile → native check → the configuration's own route tests.
+"""The way of a change up to the swap: load → check → add-ons → compile → native check → the configuration's own route
+tests.
 
 `penstock check` takes this road and stops at its end; the controller goes on and applies. Applying makes the native
 check itself before it changes anything, so the controller leaves it out where no test of the file needs it before.
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock import engine
+from penstock.addons import Loader
 from penstock.config import Memory, check, compile_text, test_requests
 from penstock.config.collector import uncollected
 from penstock.engine import PLAN
 from penstock.errors import ConfigError, PenstockError
 
 if TYPE_CHECKING:
+    from penstock.addons import Loading
     from penstock.config import Config, Expectation, Loaded
     from penstock.control.source import Source
     from penstock.engine import Explanation, Rules
@@ -34,6 +37,7 @@ class Prepared:
     warnings: tuple[Fault, ...]
     tests: int
     """Route tests that passed: all there are."""
+    addons: dict[str, Loading]
 
     @property
     def config(self) -> Config:
@@ -55,19 +59,24 @@ class Prepared:
 
 
 def prepare(source: Source, version: int, rules: Rules = engine) -> Prepared:
-    """Take a configuration along the whole road before the swap. Raises `ConfigError` with every fault of a step."""
-    prepared = build(source, version, Memory())
+    """Take a configuration along the whole road before the swap: this runs the code of its add-ons.
+
+    Raises `ConfigError` with every fault of a step.
+    """
+    prepared = build(source, version, Memory(), Loader())
     try_out(prepared, rules)
     return prepared
 
 
 @uncollected()
-def build(source: Source, version: int, memory: Memory) -> Prepared:
-    """The first half of the road: load, check, compile. `memory` is that of the build before."""
+def build(source: Source, version: int, memory: Memory, loader: Loader) -> Prepared:
+    """The first half of the road: load, check, compile. `memory` and `loader` are those of the build before."""
     loaded = source.load(memory)
     warnings = check(loaded)
-    text = compile_text(loaded.config, loaded.folder, version, memory)
-    return Prepared(loaded, text, tuple(warnings), len(loaded.config.tests))
+    addons = loader.load(loaded)
+    plans = {name: loading.plan() for name, loading in addons.items()}
+    text = compile_text(loaded.config, loaded.folder, version, memory, plans)
+    return Prepared(loaded, text, tuple(warnings), len(loaded.config.tests), addons)
 
 
 def try_out(prepared: Prepared, rules: Rules) -> None:

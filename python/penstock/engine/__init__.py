@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import ModuleType
 
+    from penstock._native import Calls  # noqa: TID251 - within the one place
+
 PLAN = "<plan>"
 """The file that faults of a plan name, until the control plane has found the line of the configuration."""
 
@@ -115,6 +117,11 @@ class Engine:
     def events(self, wait: float) -> list[Event]:
         """What happened since the last call, waiting up to `wait` seconds for the first."""
         return [Event.read(text) for text in self._engine.events(wait)]
+
+    def addon_calls(self, addon: int) -> Calls | None:
+        """The calls of the add-on that was loaded under this id, if the running plan has it."""
+        calls: Calls | None = self._engine.addon_calls(addon)
+        return calls
 
     def drain(self, wait: float) -> bool:
         """Accept nothing more and let finish what is under way, for up to `wait` seconds. True if all of it did."""

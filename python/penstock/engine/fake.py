@@ -86,6 +86,9 @@ class FakeEngine:
         except queue.Empty:
             return []
 
+    def addon_calls(self, addon: int) -> None:
+        """No request comes here, so no add-on is called."""
+
     def happen(self, event: Event) -> None:
         """Let something happen."""
         self._events.put(event)
@@ -147,6 +150,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "refused": None,
             "passed_over": passed,
             "filters": [],
+            "addons": [],
             "forwarded": None,
             "upstreams": upstreams,
         },
@@ -186,6 +190,9 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "endpoints": [{**endpoint, **state, **counters} for endpoint in row["endpoints"]],
             }
             for row in plan["upstreams"]
+        ],
+        "addons": [
+            {"name": row["name"], "hooks": [], "waiting": 0, "running": 0, "late": 0} for row in plan.get("addons", ())
         ],
         "latency": {"bounds_us": [1000, 10000], "counts": [0, 0, 0], "sum_us": 0},
         "rejected": {},

@@ -19,6 +19,8 @@ from penstock.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from penstock._native import Calls  # noqa: TID251 - within the one place
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -134,6 +136,29 @@ class AccessLogStats:
 
 
 @dataclass(frozen=True, slots=True)
+class HookStats:
+    """Counters of one hook of an add-on."""
+
+    hook: str
+    outcomes: dict[str, int]
+    """Calls by how they ended: `continued`, `answered`, `failed`, `timeout`, `busy`."""
+    waited_us: int
+    """Time that requests waited, in microseconds, added up."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddonStats:
+    """Calls of one add-on."""
+
+    name: str
+    hooks: tuple[HookStats, ...]
+    waiting: int
+    running: int
+    late: int
+    """Those of `running` that no request waits for any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Counters and states, read once."""
 
@@ -145,6 +170,7 @@ class Stats:
     listeners: tuple[ListenerStats, ...]
     routes: tuple[RouteStats, ...]
     upstreams: tuple[UpstreamStats, ...]
+    addons: tuple[AddonStats, ...]
     latency: Latency
     rejected: dict[str, int]
     """Requests that we answered with an error of the client's making, by cause."""
@@ -235,6 +261,8 @@ class Explanation:
     refused: str | None
     passed_over: tuple[PassedOver, ...]
     filters: tuple[FilterEffect, ...]
+    addons: tuple[str, ...]
+    """Names of those that would be asked, in order; none is."""
     forwarded: Forwarded | None
     upstreams: tuple[UpstreamChoice, ...]
 
@@ -283,6 +311,9 @@ class DataPlane(Protocol):
 
     def events(self, wait: float) -> list[Event]:
         """What happened since the last call."""
+
+    def addon_calls(self, addon: int) -> Calls | None:
+        """The calls of the add-on that was loaded under this id, if the running plan has it."""
 
     def drain(self, wait: float) -> bool:
         """Accept nothing more and let finish what is under way."""

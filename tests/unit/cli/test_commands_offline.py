@@ -38,6 +38,7 @@ FOUND = Explanation(
         PassedOver(1, "b", "listener"),
     ),
     filters=(FilterEffect("strip_prefix", "/api/x -> /x"),),
+    addons=("auth", "stamp"),
     forwarded=Forwarded("GET", "h", "/x", (("x-a", "1"),)),
     upstreams=(UpstreamChoice("shop", 1, "p2c", (Candidate("a:1", 1, "down", False),)),),
 )
@@ -59,6 +60,7 @@ def test_an_explanation_underlines_what_said_no() -> None:
         "route      api (routes[2])",
         "filters",
         "  1.  strip_prefix  /api/x -> /x",
+        "add-ons    auth, stamp (not run: what they change is not shown)",
         "forwarded  GET /x",
         "  host:  h",
         "  x-a:   1",

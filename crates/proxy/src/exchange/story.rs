@@ -52,7 +52,7 @@ pub(crate) struct Story<'a> {
     /// Those of them that are content.
     pub(crate) body_out: u64,
     /// When the route's patience ends.
-    pub(super) total_by: Tick,
+    pub(crate) total_by: Tick,
 }
 
 impl<'a> Story<'a> {
@@ -111,8 +111,8 @@ impl<'a> Story<'a> {
         story
     }
 
-    /// What expressions read of the request.
-    pub(super) fn view<'v>(&'v self, request: &'v RequestHead) -> View<'v> {
+    /// The request as expressions and add-ons see it.
+    pub(crate) fn view<'v>(&'v self, request: &'v RequestHead) -> View<'v> {
         let Exchange { listener, origin, .. } = self.exchange;
         View {
             head: request,
@@ -163,7 +163,7 @@ impl<'a> Story<'a> {
         }
     }
 
-    pub(super) fn check_total(&self, down: &impl Downstream) -> Result<(), Kind> {
+    pub(crate) fn check_total(&self, down: &impl Downstream) -> Result<(), Kind> {
         if self.total_by == NEVER {
             return Ok(());
         }

@@ -87,7 +87,7 @@ fn pairs(fields: &[(String, String)]) -> Result<Pairs, String> {
 }
 
 /// Python has checked the same with better words; what could split a message is refused here once more.
-fn check_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if !is_token(name.as_bytes()) {
         return Err(format!("{name:?} is not a field name"));
     }
@@ -113,7 +113,7 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
-pub(super) fn check_value(value: &str) -> Result<(), String> {
+pub(crate) fn check_value(value: &str) -> Result<(), String> {
     match value.chars().find(|character| character.is_control() && *character != '\t') {
         Some(character) => Err(format!("a field value may not contain {character:?}")),
         None => Ok(()),

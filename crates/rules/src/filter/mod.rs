@@ -5,7 +5,7 @@
 
 mod compress;
 mod cors;
-mod headers;
+pub(crate) mod headers;
 mod path;
 mod query;
 

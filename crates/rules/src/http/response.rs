@@ -102,6 +102,14 @@ impl ResponseHead {
         self.reason = Range::default();
     }
 
+    /// Put another status in place, with its own reason phrase.
+    pub fn set_status(&mut self, status: u16) {
+        if self.status != status {
+            self.status = status;
+            self.reason = Range::default();
+        }
+    }
+
     /// Drop the fields that `Connection` names, before any filter adds its own of the same name (safety.md R6).
     pub fn strip_listed(&mut self) {
         if std::mem::take(&mut self.options.listed) {

@@ -99,6 +99,8 @@ pub fn explain(
         }
         Ok(None) => {}
     }
+    let addons = route.addons.iter().filter_map(|at| plan.addons.get(*at as usize));
+    answer.addons = addons.map(|addon| addon.name.clone()).collect();
     answer.upstreams = choices(plan, &route.action, states);
     answer.forwarded = first_upstream(plan, &route.action).map(|upstream| {
         let address = answer.upstreams.first().and_then(Choice::likely).unwrap_or_default();

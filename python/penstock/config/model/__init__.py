@@ -4,6 +4,7 @@ A model accepts the right shape and types. Whether names exist, texts are well f
 decided in `check.py`, so that every fault of a file is found in one go. Docstrings of fields are the descriptions
 that editors show."""
 
+from penstock.config.model.addon import Addon
 from penstock.config.model.balance import HashBalance
 from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
 from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
@@ -18,6 +19,7 @@ Split = tuple[Share, ...]
 
 __all__ = [
     "AccessLog",
+    "Addon",
     "Admin",
     "Backoff",
     "BodyTest",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from penstock.config.model.addon import Addon
 from penstock.config.model.base import Duration, Model, Whole
 from penstock.config.model.listener import Listener
 from penstock.config.model.route import Route
@@ -79,6 +80,8 @@ class Config(Model):
     """Groups of endpoints, by name."""
     routes: tuple[Route, ...] = ()
     """Tried in the order written; the first that matches wins."""
+    addons: dict[str, Addon] = Field(default_factory=dict)
+    """Python code that routes may name, by name."""
     engine: EngineSettings = EngineSettings()
     """Threads that serve, and how long a stopping process waits."""
     admin: Admin | None = None

@@ -96,6 +96,8 @@ class Route(Model):
     """Action: send the client elsewhere."""
     filters: tuple[Filter, ...] = ()
     """Steps on the request and its response, in order. Default: none."""
+    addons: tuple[str, ...] = ()
+    """Names of the add-ons that are asked, in order. Default: none, and Python takes no part."""
     timeouts: RouteTimeouts = RouteTimeouts()
     """Waits that go before the upstream's."""
     limits: RouteLimits = RouteLimits()

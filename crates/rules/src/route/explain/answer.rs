@@ -24,6 +24,8 @@ pub struct Explanation {
     pub passed_over: Vec<PassedOver>,
     /// What the filters of the route do, in order.
     pub filters: Vec<Effect>,
+    /// Names of the add-ons that would be asked, in order; none is.
+    pub addons: Vec<String>,
     /// What an endpoint gets.
     pub forwarded: Option<Forwarded>,
     /// The upstreams that the route may use.
@@ -154,6 +156,7 @@ impl Explanation {
             refused: None,
             passed_over: Vec::new(),
             filters: Vec::new(),
+            addons: Vec::new(),
             forwarded: None,
             upstreams: Vec::new(),
         }

@@ -10,8 +10,13 @@ fn plan() -> Plan {
     };
     let route = |name, listeners: Value, predicate: Value, action: Value, filters: Value| {
         let matches = if predicate.is_null() { Value::Null } else { json!({"text": "", "predicate": predicate}) };
-        json!({"name": name, "listeners": listeners, "match": matches, "strict": false, "action": action, "filters": filters,
+        let addons: &[u32] = if name == "api" { &[1, 0] } else { &[] };
+        json!({"name": name, "listeners": listeners, "match": matches, "strict": false, "action": action, "filters": filters, "addons": addons,
                "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}})
+    };
+    let addon = |name| {
+        json!({"name": name, "id": 1, "hooks": ["request_headers"], "timeout": 1, "on_failure": "deny",
+               "concurrency": 1, "queue": 1})
     };
     let host = json!({"compare": {"left": "host", "operator": "==", "right": {"text": "b.example"}, "at": [0, 19]}});
     let method = json!({"compare": {"left": "method", "operator": "==", "right": {"text": "GET"}, "at": [0, 15]}});
@@ -41,6 +46,7 @@ fn plan() -> Plan {
             ])),
             route("old", Value::Null, starts("/old/"), json!({"redirect": {"to": "/new", "status": 308}}), json!([])),
         ],
+        "addons": [addon("stamp"), addon("auth")],
         "access_log": null,
     });
     serde_json::from_value(plan).unwrap()
@@ -82,6 +88,7 @@ fn the_whole_way_is_told() {
             {"name": "add_response_header", "effect": "on the response: +x-b: 1"},
             {"name": "remove_request_header", "effect": "changes nothing"},
         ],
+        "addons": ["auth", "stamp"],
         "forwarded": {
             "method": "GET", "host": "a.example:80", "target": "/x?q=1&v=2",
             "headers": [["x-a", "2"], ["x-forwarded-for", "192.0.2.1"], ["x-forwarded-proto", "http"],

@@ -32,6 +32,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         strict: false,
         action: Action::Respond(Respond { status: 200, headers: vec![], body: String::new() }),
         filters: vec![],
+        addons: vec![],
         timeouts: Default::default(),
         limits: Default::default(),
     };
@@ -41,6 +42,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         listeners: vec![listener("web"), listener("other")],
         upstreams: vec![],
         routes: routes.into_iter().enumerate().map(route).collect(),
+        addons: vec![],
         access_log: None,
     }
 }

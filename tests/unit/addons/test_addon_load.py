@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from penstock.addons import Loader, Loading
+from penstock.config import load, load_value
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HOOK = "def request_headers(request): pass\n"
+CONFIG = '[listeners.web]\nbind = ":1"\n[[routes]]\nrespond = {{}}\naddons = ["a"]\n[addons.a]\nmodule = "{}"\n'
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader()
+
+
+@pytest.fixture
+def loading(tmp_path: Path, loader: Loader) -> Callable[..., Loading]:
+    """Write a module and load a configuration that names it; what was loaded is kept unless `keep` says no."""
+
+    def find(code: str | None = None, module: str = "a.py", *, more: str = "", keep: bool = True) -> Loading:
+        if code is not None:
+            file = tmp_path / module.partition(":")[0]
+            file.write_text(code, "utf-8")
+        (tmp_path / "penstock.toml").write_text(CONFIG.format(module) + more, "utf-8")
+        found = loader.load(load(tmp_path / "penstock.toml"))
+        if keep:
+            loader.keep(found)
+        return found["a"]
+
+    return find
+
+
+def test_hooks_are_found_and_told_apart(loading: Callable[..., Loading]) -> None:
+    found = loading("async def request_headers(request): pass\ndef response_headers(request, response): pass\n")
+    assert found.plan() == {"id": 1, "hooks": ["request_headers", "response_headers"], "concurrency": 8}
+    assert found.tasks == {"request_headers"}
+    assert loading("async def request_headers(request): pass\n").concurrency == 256
+    assert loading("def request_headers(request, /, more=1): pass\n", more="concurrency = 3\n").concurrency == 3
+
+
+def test_what_has_not_changed_lives_on(loading: Callable[..., Loading]) -> None:
+    first = loading("count = []\n" + HOOK)
+    assert loading() is first
+    slower = loading(more='timeout = "1s"\n')
+    assert (slower.id, slower.code) == (2, first.code)
+    changed = loading("count = [1]\n" + HOOK)
+    assert changed.id == 3
+    assert changed.code is not first.code
+
+
+def test_a_module_that_was_not_put_to_use_leaves_the_old_one_in_place(loading: Callable[..., Loading]) -> None:
+    first = loading(HOOK)
+    refused = loading(HOOK + "x = 1\n", keep=False)
+    assert refused.id != first.id
+    again = loading(keep=False)
+    assert again.code is refused.code
+
+
+@pytest.mark.parametrize(
+    ("code", "module", "reason"),
+    [
+        (None, "none.py", 'none.py" is not there'),
+        (None, "no.such.module", "raised ModuleNotFoundError: No module named 'no'"),
+        (None, "no_such_module", 'there is no module "no_such_module"'),
+        (None, "math", '"math" is no module of Python source'),
+        ("x = 1\nraise RuntimeError('no key')\n", "a.py", "a.py:2: raised RuntimeError: no key"),
+        ("import sys\nsys.exit(3)\n", "a.py", "raised SystemExit: 3"),
+        ("def f(:\n", "a.py", "a.py:1: raised SyntaxError"),
+        ("import missing_neighbour\n", "a.py", "a.py:1: raised ModuleNotFoundError"),
+        ("x = 1\n", "a.py", "defines no hook; a hook is a function named request_headers or response_headers"),
+        ("def request_header(request): pass\n", "a.py", "it has request_header"),
+        ("request_headers = 7\n", "a.py", "request_headers is a int, not a function"),
+        ("def request_headers(): pass\n", "a.py", "request_headers is called as request_headers(request)"),
+        ("def response_headers(request): pass\n", "a.py", "response_headers(request, response)"),
+        (HOOK, "a.py:missing", '"a.py" has no missing'),
+        (f"class A:\n    {HOOK}", "a.py:A", "A is a class; name an object of it"),
+    ],
+)
+def test_a_module_that_cannot_be_is_a_fault_at_its_line(
+    loading: Callable[..., Loading], code: str | None, module: str, reason: str
+) -> None:
+    before = dict(sys.modules)
+    with pytest.raises(ConfigError) as refused:
+        loading(code, module)
+    (fault,) = refused.value.faults
+    assert (fault.line, fault.key) == (7, "addons.a.module")
+    assert reason in fault.message
+    assert {name for name in sys.modules if name.startswith("penstock_addon_")} <= set(before)
+
+
+def test_an_object_in_a_module_or_of_a_program_has_hooks(loading: Callable[..., Loading]) -> None:
+    code = "class Gate:\n    def request_headers(self, request): return self\ngate = Gate()\n"
+    found = loading(code, "a.py:gate")
+    assert found.hooks["request_headers"](None) is found.code
+    gate = types.SimpleNamespace(request_headers=lambda request: None)
+    value: dict[str, Any] = {
+        "listeners": {"web": {"bind": ":1"}},
+        "routes": [{"respond": {}, "addons": ["a"]}],
+        "addons": {"a": {"module": gate}},
+    }
+    loader = Loader()
+    first = loader.load(load_value(value))["a"]
+    loader.keep({"a": first})
+    assert first.code is gate
+    assert loader.load(load_value(value))["a"] is first
+
+
+def test_a_module_imports_its_neighbours_and_packages_are_found(
+    loading: Callable[..., Loading], tmp_path: Path
+) -> None:
+    folder = tmp_path / "addon_package_of_a_test"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "names.py").write_text("user = 'ann'\n")
+    (folder / "gate.py").write_text("from .names import user\n" + HOOK)
+    path = list(sys.path)
+    found = loading(None, "addon_package_of_a_test.gate")
+    assert getattr(found.code, "user") == "ann"  # noqa: B009 - of a module that types know nothing of
+    assert sys.path == path
+    (folder / "gate.py").write_text("from .names import user as user\n" + HOOK)
+    assert loading(None, "addon_package_of_a_test.gate").code is not found.code
