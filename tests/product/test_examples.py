@@ -97,6 +97,11 @@ ASKS: dict[str, list[Ask]] = {
         Ask(host="west.tenants.example", status=404),
     ],
     "unix_socket.toml": [Ask(target="/a", served_by=("unix",), seen_as="/a")],
+    "api_keys.toml": [
+        Ask(target="/api/x", fields={"X-API-Key": "for tests only"}, served_by=("9000",)),
+        Ask(target="/api/x", fields={"X-User": "ann"}, status=401, body="an API key is needed\n"),
+        Ask(target="/", served_by=("9000",)),
+    ],
     "header_hygiene.toml": [
         Ask(
             fields={"X-Debug": "1"},
@@ -148,6 +153,7 @@ def test_example_does_what_it_says(path: Path) -> None:
             text = text.replace('format = "combined"', 'format = "combined"\nto = "access.log"')
             rewritten = folder.path / path.name
             rewritten.write_text(text, encoding="utf-8")
+            (folder.path / "addons").symlink_to(FOLDER / "addons")
             with penstock.Proxy(rewritten) as proxy:
                 for ask in ASKS[path.name]:
                     _drive(proxy.address(), ask)
