@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         Share,
         Upstream,
     )
+    from penstock.config.policy import weights
+    from penstock.control.weights import EndpointFigures
     from penstock.engine.types import Applied, Explanation, Stats
     from penstock.errors import (
         ConfigError,
@@ -59,6 +61,7 @@ __all__ = [
     "ControlError",
     "Cors",
     "Endpoint",
+    "EndpointFigures",
     "EngineError",
     "EngineSettings",
     "Explanation",
@@ -83,10 +86,13 @@ __all__ = [
     "UsageError",
     "__version__",
     "run",
+    "weights",
 ]
 
 _ELSEWHERE = {
     "penstock.addons.message": {"Headers", "Request", "Response"},
+    "penstock.config.policy": {"weights"},
+    "penstock.control.weights": {"EndpointFigures"},
     "penstock.engine.types": {"Applied", "Explanation", "Stats"},
     "penstock.errors": {
         "ConfigError", "ControlError", "EngineError", "ExpressionError", "Fault", "PenstockError", "UsageError",

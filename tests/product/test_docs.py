@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import types
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -82,7 +81,8 @@ def test_programs_run(text: str, tmp_path: Path) -> None:
 
 
 def test_a_python_file_is_a_configuration(tmp_path: Path) -> None:
-    for number, text in enumerate(blocks(ROOT / "docs" / "configuration.md", "python")):
+    pages = [ROOT / "docs" / name for name in ("configuration.md", "balancing.md")]
+    for number, text in enumerate(text for page in pages for text in blocks(page, "python")):
         path = tmp_path / f"configuration{number}.py"
         path.write_text(text, "utf-8")
         assert run("check", "-c", str(path)).returncode == 0
@@ -139,17 +139,29 @@ def test_faults_are_told_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     compare("penstock check", shown + "refused: 5 faults\n", run("check").stderr)
 
 
-def test_every_metric_is_documented() -> None:
+EVERYTHING = """\
+import types
+import penstock
+addon = types.SimpleNamespace(request_headers=lambda request: None)
+config = {
+    "listeners": {"web": {"bind": "127.0.0.1:0"}},
+    "upstreams": {"app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}}},
+    "addons": {"none": {"module": addon}},
+    "routes": [{"upstream": "app", "addons": ["none"]}],
+    "admin": {"bind": "127.0.0.1:0"},
+}
+@penstock.weights("app")
+def none(endpoints):
+    return {}
+"""
+
+
+def test_every_metric_is_documented(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "operations.md").read_text("utf-8")
     documented = set(re.findall(r"^\| `(penstock_\w+)`", text, re.MULTILINE))
-    config = {
-        "listeners": {"web": {"bind": "127.0.0.1:0"}},
-        "upstreams": {"app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}}},
-        "addons": {"none": {"module": types.SimpleNamespace(request_headers=lambda request: None)}},
-        "routes": [{"upstream": "app", "addons": ["none"]}],
-        "admin": {"bind": "127.0.0.1:0"},
-    }
-    with penstock.Proxy(config) as proxy:
+    file = tmp_path / "penstock.py"
+    file.write_text(EVERYTHING, "utf-8")
+    with penstock.Proxy(file) as proxy:
         wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].probe, "a probe has ended")
         with urllib.request.urlopen(f"http://{proxy.admin}/metrics", timeout=20) as answer:
             exposed = set(re.findall(r"^# TYPE (\S+)", answer.read().decode(), re.MULTILINE))

@@ -58,9 +58,8 @@ class Family:
 def render(controller: Controller, version: str) -> str:
     """Every metric of the process; `version` is Penstock's."""
     stats = controller.stats()
-    return "".join(
-        [*_of_process(controller, stats, version), *_of_traffic(stats), *_of_upstreams(stats), *_of_addons(stats)]
-    )
+    process, policies = _of_process(controller, stats, version), _of_policies(controller)
+    return "".join([*process, *_of_traffic(stats), *_of_upstreams(stats), *_of_addons(stats), *policies])
 
 
 def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[str]:
@@ -186,6 +185,16 @@ def _of_addons(stats: Stats) -> Iterator[str]:
     ):
         rows = [({"addon": addon.name}, getattr(addon, field)) for addon in stats.addons]
         yield Family(f"addon_{field}", "gauge", meaning).text(rows)
+
+
+def _of_policies(controller: Controller) -> Iterator[str]:
+    policies = controller.weights.counts()
+    calls = [
+        ({"upstream": row["upstream"], "outcome": outcome}, row[outcome])
+        for row in policies
+        for outcome in ("applied", "failed", "hung")
+    ]
+    yield Family("weight_policy_calls_total", "counter", "Calls of functions that give weights.").text(calls)
 
 
 def _place(upstream: str, row: EndpointStats) -> dict[str, str]:

@@ -144,11 +144,17 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
         if upstream["all_down"]:
             lines.append(click.style("  every endpoint is down or ejected: requests go to all of them", fg="red"))
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
+    lines += [_policy(row) for row in answer["weights"]]
     return lines
 
 
 def _route(name: str) -> str:
     return "(no route matched)" if name == "_none" else name
+
+
+def _policy(row: dict[str, Any]) -> str:
+    line = f"weights of {row['upstream']} by {row['function']}: {row['applied']} applied, {row['failed']} failed"
+    return line + (click.style(f" ({shown(row['trouble'])})", fg="red") if row["trouble"] else "")
 
 
 def _endpoint(row: dict[str, Any]) -> tuple[object, ...]:

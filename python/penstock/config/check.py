@@ -64,6 +64,7 @@ class _Check:
             self.upstream(name, upstream)
         for name, addon in self.config.addons.items():
             self.addon(("addons", name), name, addon)
+        self.policies()
         self.binds()
         check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)
         route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
@@ -111,6 +112,17 @@ class _Check:
             self.fault((*key, "module"), texts.wrong_module(addon.module))
         elif addon.module is None or isinstance(addon.module, bool | int | float | list | dict | date | time):
             self.fault((*key, "module"), texts.MODULE)
+
+    def policies(self) -> None:
+        """An upstream has one policy at most, and a policy has an upstream."""
+        taken: set[str] = set()
+        for policy in self.loaded.document.policies:
+            if policy.upstream not in self.config.upstreams:
+                wrong = unknown("upstream", policy.upstream, self.config.upstreams)
+                self.fault((), f"weights of {policy.name}: {wrong}")
+            elif policy.upstream in taken:
+                self.fault(("upstreams", policy.upstream), f"{policy.name} is its second function with weights")
+            taken.add(policy.upstream)
 
     def binds(self) -> None:
         """A place can be bound once, by one listener or the admin listener. Port 0 is another port each time."""

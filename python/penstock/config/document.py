@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from penstock.config.model import Config
+    from penstock.config.policy import WeightPolicy
     from penstock.config.positions import Place
 
 KeyPath = tuple[str | int, ...]
@@ -38,6 +39,8 @@ class Document:
     """`toml`, `yaml`, `json` or `python`; empty for a configuration from Python."""
     text: str = field(default="", repr=False)
     """The file's text."""
+    policies: tuple[WeightPolicy, ...] = field(default=(), repr=False)
+    """The functions of a Python file that give weights."""
 
     def fault(self, key: KeyPath, message: str) -> Fault:
         """A fault at this key; where the key was not written, its line is that of the nearest key above."""

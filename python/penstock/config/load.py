@@ -20,6 +20,7 @@ from penstock.config.collector import uncollected
 from penstock.config.document import Document, KeyPath, Loaded, write_key
 from penstock.config.memory import Memory
 from penstock.config.model import Config
+from penstock.config.policy import policies_of
 from penstock.config.positions import place_of, repeated_json_key
 from penstock.config.shape import neutralise, shape_faults
 from penstock.errors import ConfigError, Fault
@@ -208,6 +209,7 @@ def _run_python(document: Document, file: Path) -> object:
         sys.path.remove(str(document.folder))
     if "config" not in names:
         raise ConfigError([_whole(document, "defines no name config; assign a Config or a dict to it")])
+    document.policies = policies_of(names.values())
     value = names["config"]
     if not isinstance(value, Config | Mapping):
         raise ConfigError([_whole(document, f"config is a {type(value).__name__}; assign a Config or a dict to it")])

@@ -21,6 +21,7 @@ from penstock.addons import Loader, Runners
 from penstock.config import Memory
 from penstock.control.explain import with_matches
 from penstock.control.prepare import Prepared, build, try_out
+from penstock.control.weights import WeightPolicies
 from penstock.errors import ConfigError, ControlError, Fault
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Controller:
         self._engine = engine
         self._rules = rules
         self._companions = list(companions)
+        self.weights = WeightPolicies(engine)
         # One change at a time; reading the state never waits for it.
         self._changing = threading.Lock()
         self._source = source
@@ -157,6 +159,7 @@ class Controller:
     def stop(self) -> None:
         """Close everything."""
         self.state = State.STOPPED
+        self.weights.stop()
         self._engine.stop()
         self._runners.close()
 
@@ -226,7 +229,7 @@ class Controller:
         prepared = self._prepare(source, version)
         changes = []
         with ExitStack() as opened:
-            for companion in self._companions:
+            for companion in (*self._companions, self.weights):
                 change = companion.prepare(prepared.loaded)
                 opened.callback(change.abort)
                 changes.append(change)

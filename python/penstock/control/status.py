@@ -28,6 +28,7 @@ def status(controller: Controller) -> dict[str, Any]:
         "uptime": time.time() - controller.started,
         "last_refusal": _attempt(refusal) if refusal else None,
         "history": [_attempt(attempt) for attempt in controller.history],
+        "weights": controller.weights.counts(),
         **{key: value for key, value in stats.items() if key not in ("version", "uptime", "draining")},
     }
 
