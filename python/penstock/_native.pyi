@@ -16,14 +16,13 @@ class Refused(ValueError):
 def plan_schema() -> str:
     """The JSON schema of a plan."""
 
-def check(plan: str) -> None:
-    """Build everything of a plan that needs no socket and no name. Raises `Refused` with all faults."""
+@final
+class CheckedPlan:
+    """A plan with everything built that needs no socket and no name. Making it raises `Refused` with all faults."""
 
-def explain(plan: str, request: str) -> str:
-    """Which way a request would take, and why not another.
-
-    Raises `Refused`; `ValueError` for a request that is not one.
-    """
+    def __new__(cls, plan: str) -> CheckedPlan: ...
+    def explain(self, request: str) -> str:
+        """Which way a request would take, and why not another. Raises `ValueError` for a request that is not one."""
 
 @final
 class Engine:

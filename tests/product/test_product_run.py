@@ -103,6 +103,18 @@ def test_a_second_term_ends_at_once(start: Start, origin: Origin, eventually: Ev
     client.close()
 
 
+def test_a_name_that_does_not_resolve_is_told_once_for_each_change(
+    start: Start, config: Path, eventually: Eventually
+) -> None:
+    edit(config, 'endpoints = ["', 'endpoints = ["one.invalid:80", "')
+    running = start()
+    # The second name is asked after the first: by then a second word on the first would have come.
+    edit(config, '"one.invalid:80"', '"one.invalid:80", "two.invalid:80"')
+    assert running.command("reload").returncode == 0
+    eventually(lambda: any("two.invalid" in message for message in running.messages()))
+    assert sum("one.invalid" in message for message in running.messages()) == 2
+
+
 def test_usr1_opens_the_access_log_anew(start: Start, config: Path, eventually: Eventually) -> None:
     running = start()
     log = config.with_name("access.log")

@@ -72,10 +72,15 @@ pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
     let mut stream = accepted.stream;
     let mut kept = Kept::default();
     loop {
-        if !wait_for_request(&worker, &origin, &stream, &alarm, kept.served == 0).await {
-            return;
+        let mut wire = Wire::new(stream, Rc::clone(&worker.buffers));
+        if !wire.read_ahead() {
+            let mut quiet = wire.into_stream();
+            if !wait_for_request(&worker, &origin, &mut quiet, &alarm, kept.served == 0).await {
+                return;
+            }
+            wire = Wire::new(quiet, Rc::clone(&worker.buffers));
         }
-        let burst = Box::pin(burst(&worker, &origin, stream, Rc::clone(&alarm), &mut kept));
+        let burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
         match Guarded(burst).await {
             Ok(Rest::Quiet(quiet)) => stream = quiet,
             Ok(Rest::Closed) => return,
@@ -89,7 +94,13 @@ pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
 }
 
 /// Wait until there is something to read; false: close.
-async fn wait_for_request(worker: &Rc<Worker>, origin: &Origin, stream: &Stream, alarm: &Alarm, first: bool) -> bool {
+async fn wait_for_request(
+    worker: &Rc<Worker>,
+    origin: &Origin,
+    stream: &mut Stream,
+    alarm: &Alarm,
+    first: bool,
+) -> bool {
     let mut until = NEVER;
     let ready = poll_fn(|cx| {
         if stream.poll_readable(cx).is_ready() {
@@ -133,9 +144,9 @@ pub(crate) fn is_closing(worker: &Worker, origin: &Origin) -> bool {
 }
 
 /// Serve requests as long as they follow each other soon.
-async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<Alarm>, kept: &mut Kept) -> Rest {
+async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm>, kept: &mut Kept) -> Rest {
     let patience = Waits { body: Duration::from_secs(60), write: Duration::from_secs(60), rate: LeastRate::NONE };
-    let mut down = H1::new(Wire::new(stream, Rc::clone(&worker.buffers)), alarm, CLIENT, patience);
+    let mut down = H1::new(wire, alarm, CLIENT, patience);
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
     let peer = origin.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
     let identity = Identity::new(&peer, "http", origin.port);
@@ -172,10 +183,10 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, stream: Stream, alarm: Rc<A
             hang_up(down).await;
             return Rest::Closed;
         }
-        if !down.persistent {
+        if !down.persistent || down.wire.join().is_err() {
             return Rest::Closed;
         }
-        if down.wire.input().is_empty() && !more_soon(worker, origin, &down).await {
+        if down.wire.input().is_empty() && !more_soon(worker, origin, &mut down).await {
             return Rest::Quiet(down.wire.into_stream());
         }
         request.fields.shrink(crate::buffers::SMALL);
@@ -206,7 +217,7 @@ async fn read_head(
 }
 
 /// Wait a moment for the next request, with the burst kept at hand.
-async fn more_soon(worker: &Worker, origin: &Origin, down: &H1) -> bool {
+async fn more_soon(worker: &Worker, origin: &Origin, down: &mut H1) -> bool {
     if worker.lingering.get() >= LINGERING {
         return false;
     }
@@ -214,7 +225,7 @@ async fn more_soon(worker: &Worker, origin: &Origin, down: &H1) -> bool {
     let _lingering = Lingering(worker);
     let mut until = NEVER;
     poll_fn(|cx| {
-        if down.wire.stream().poll_readable(cx).is_ready() {
+        if down.wire.poll_readable(cx).is_ready() {
             return Poll::Ready(true);
         }
         if until == NEVER {

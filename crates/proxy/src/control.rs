@@ -4,12 +4,14 @@ use crate::guard;
 use crate::snapshot::Snapshot;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::upstream::probe::Probing;
-use crate::upstream::resolve;
+use crate::upstream::resolve::{self, Asked};
 use crate::upstream::watch::watch;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
 use penstock_plan::HealthCheck;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -34,6 +36,9 @@ pub(crate) enum Command {
 /// What is followed, by endpoint: the health check, to see whether it changed, and the tasks.
 type Followed = HashMap<u64, (Option<HealthCheck>, Vec<AbortHandle>)>;
 
+/// What was asked for an apply, by endpoint, until the endpoint is followed.
+type Answers = Rc<RefCell<HashMap<u64, Asked>>>;
+
 /// Run until told to stop.
 pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) {
     let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
@@ -46,6 +51,7 @@ pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command
 async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut resolver: Option<Arc<TokioResolver>> = None;
     let mut followed = Followed::new();
+    let answers = Answers::default();
     tokio::task::spawn_local(guard::run(Arc::clone(&shared)));
     while let Some(command) = commands.recv().await {
         match command {
@@ -54,12 +60,15 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
                 if resolver.is_none() {
                     resolver = resolve::resolver().map(Arc::new);
                 }
-                let resolver = resolver.clone();
+                let (resolver, answers) = (resolver.clone(), Rc::clone(&answers));
                 tokio::task::spawn_local(async move {
-                    let _ = answer.try_send(resolve_all(resolver, endpoints).await);
+                    let _ = answer.try_send(resolve_all(resolver, endpoints, answers).await);
                 });
             }
-            Command::Follow(snapshot) => followed = follow(&shared, &resolver, &snapshot, followed),
+            Command::Follow(snapshot) => {
+                followed = follow(&shared, &resolver, &snapshot, followed, &answers);
+                answers.borrow_mut().clear();
+            }
             Command::Retire(snapshot) => {
                 tokio::task::spawn_local(async move {
                     while Arc::strong_count(&snapshot) > 1 {
@@ -72,16 +81,21 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
     }
 }
 
-async fn resolve_all(resolver: Option<Arc<TokioResolver>>, endpoints: Vec<Arc<Endpoint>>) -> Vec<String> {
+async fn resolve_all(
+    resolver: Option<Arc<TokioResolver>>,
+    endpoints: Vec<Arc<Endpoint>>,
+    answers: Answers,
+) -> Vec<String> {
     let tasks: Vec<_> = endpoints
         .into_iter()
         .map(|endpoint| {
-            let resolver = resolver.clone();
+            let (resolver, answers) = (resolver.clone(), Rc::clone(&answers));
             tokio::task::spawn_local(async move {
                 let outcome = match &resolver {
-                    Some(resolver) => resolve::refresh(resolver, &endpoint).await.map(|_| ()),
+                    Some(resolver) => resolve::refresh(resolver, &endpoint).await,
                     None => Err("this machine has no resolver".into()),
                 };
+                answers.borrow_mut().insert(endpoint.id, outcome.clone());
                 outcome.map_err(|reason| format!("{} does not resolve yet: {reason}", endpoint.address)).err()
             })
         })
@@ -99,6 +113,7 @@ fn follow(
     resolver: &Option<Arc<TokioResolver>>,
     snapshot: &Snapshot,
     mut before: Followed,
+    answers: &Answers,
 ) -> Followed {
     let mut now = Followed::new();
     for upstream in &snapshot.upstreams {
@@ -115,7 +130,8 @@ fn follow(
             }
             let mut tasks = Vec::new();
             if let (Place::Tcp { name: Some(_), .. }, Some(resolver)) = (&endpoint.place, resolver) {
-                let following = resolve::follow(Arc::clone(resolver), Arc::clone(endpoint), Arc::clone(shared));
+                let asked = answers.borrow_mut().remove(&endpoint.id);
+                let following = resolve::follow(Arc::clone(resolver), Arc::clone(endpoint), Arc::clone(shared), asked);
                 tasks.push(tokio::task::spawn_local(following).abort_handle());
             }
             match (check, &upstream.question) {

@@ -12,7 +12,6 @@ use crate::{control, descriptors, stats, worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_plan::{Order, Plan};
 use penstock_rules::fault::Fault;
-use penstock_rules::route::Table;
 use penstock_rules::route::explain::{self, Explanation, Request, State};
 use std::collections::BTreeMap;
 use std::io;
@@ -206,23 +205,6 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Build everything of a plan that needs neither socket nor name.
-///
-/// # Errors
-/// All faults.
-pub fn check(plan: Plan) -> Result<(), Vec<Fault>> {
-    Registry::new(1).build(plan).map(|_| ())
-}
-
-/// Which way a request would take under a plan that does not run.
-///
-/// # Errors
-/// All faults of the plan, or the one of the request.
-pub fn explain_plan(plan: &Plan, request: &Request) -> Result<Result<Explanation, Fault>, Vec<Fault>> {
-    let table = Table::build(plan)?;
-    Ok(explain::explain(plan, &table, request, |_, _| State::Unknown))
 }
 
 impl Binding {

@@ -7,6 +7,7 @@
 mod addon;
 mod admit;
 mod buffers;
+mod checked;
 mod clock;
 mod codec;
 mod connection;
@@ -28,4 +29,5 @@ mod wire;
 mod worker;
 
 pub use addon::{Call, Calls};
-pub use engine::{Applied, Engine, check, explain_plan};
+pub use checked::CheckedPlan;
+pub use engine::{Applied, Engine};

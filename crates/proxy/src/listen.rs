@@ -8,15 +8,18 @@ use crate::stream::Stream;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
 use penstock_rules::error::Kind;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
 
 /// Connections that wait to be accepted, per socket. The system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -144,7 +147,7 @@ fn open_unix(path: &Path, workers: usize) -> io::Result<Bound> {
 }
 
 enum Listening {
-    Tcp(TcpListener),
+    Tcp(AsyncFd<TcpListener>),
     Unix(UnixListener),
 }
 
@@ -167,7 +170,7 @@ pub(crate) struct Accepted {
 impl Acceptor {
     pub(crate) fn new(worker: Rc<Worker>, socket: Socket) -> io::Result<Rc<Acceptor>> {
         let listening = match socket.port {
-            Some(_) => Listening::Tcp(TcpListener::from_std(socket.raw.into())?),
+            Some(_) => Listening::Tcp(watched(socket.raw.into())?),
             None => Listening::Unix(UnixListener::from_std(socket.raw.into())?),
         };
         Ok(Rc::new(Acceptor { worker, listening, owner: socket.owner, port: socket.port }))
@@ -191,29 +194,33 @@ impl Acceptor {
     /// Take in who waits already, without waiting for more.
     pub(crate) fn accept_waiting(&self) {
         // The system is asked itself: the event loop may not have looked yet.
-        let socket = match &self.listening {
-            Listening::Tcp(listener) => SockRef::from(listener),
-            Listening::Unix(listener) => SockRef::from(listener),
-        };
-        while let Ok((accepted, peer)) = socket.accept() {
-            if accepted.set_nonblocking(true).is_err() {
-                continue;
+        match &self.listening {
+            Listening::Tcp(listener) => {
+                while let Ok((stream, peer)) = accept(listener.get_ref()) {
+                    self.begin(stream, peer);
+                }
             }
-            let stream = match &self.listening {
-                Listening::Tcp(_) => TcpStream::from_std(accepted.into()).map(Stream::Tcp),
-                Listening::Unix(_) => UnixStream::from_std(accepted.into()).map(Stream::Unix),
-            };
-            if let Ok(stream) = stream {
-                self.begin(stream, peer.as_socket());
+            Listening::Unix(listener) => {
+                let socket = SockRef::from(listener);
+                while let Ok((accepted, _)) = socket.accept() {
+                    if accepted.set_nonblocking(true).is_ok()
+                        && let Ok(stream) = UnixStream::from_std(accepted.into())
+                    {
+                        self.begin(Stream::Unix(stream), None);
+                    }
+                }
             }
         }
     }
 
     fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
         match &self.listening {
-            Listening::Tcp(listener) => {
-                listener.poll_accept(cx).map_ok(|(stream, peer)| (Stream::Tcp(stream), Some(peer)))
-            }
+            Listening::Tcp(listener) => loop {
+                let mut ready = ready!(listener.poll_read_ready(cx))?;
+                if let Ok(accepted) = ready.try_io(|listener| accept(listener.get_ref())) {
+                    return Poll::Ready(accepted);
+                }
+            },
             Listening::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| (Stream::Unix(stream), None)),
         }
     }
@@ -227,4 +234,19 @@ impl Acceptor {
             Err(kind) => respond::turn_away(&self.worker, &stream, kind),
         }
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "unsound for types that change their descriptor, which a listener does not; its heir is unsafe"
+)]
+fn watched(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
+}
+
+/// Accept one connection; the event loop hears of it when there is something to wait for.
+fn accept(listener: &TcpListener) -> io::Result<(Stream, Option<SocketAddr>)> {
+    let (socket, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    Ok((Stream::Fresh(Some(socket.into())), peer))
 }

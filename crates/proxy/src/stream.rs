@@ -1,10 +1,10 @@
 //! A byte stream to a client or an endpoint, whatever it runs over.
 
 use socket2::SockRef;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,13 +16,49 @@ use tokio::net::{TcpStream, UnixStream};
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// A TCP socket that the event loop does not know yet: it is told when something must be waited for. Most connections
+    /// that carry one request never get there, which spares two system calls. Empty only within `join`.
+    Fresh(Option<std::net::TcpStream>),
 }
 
 impl Stream {
+    pub(crate) fn is_fresh(&self) -> bool {
+        matches!(self, Stream::Fresh(_))
+    }
+
+    /// Let the event loop watch a fresh socket. One that stays longer than an exchange must be watched: the event loop also sees
+    /// to it that nobody works on for ever while others wait.
+    pub(crate) fn join(&mut self) -> io::Result<()> {
+        if let Stream::Fresh(socket) = self {
+            let socket = socket.take().ok_or(ErrorKind::NotConnected)?;
+            *self = Stream::Tcp(TcpStream::from_std(socket)?);
+        }
+        Ok(())
+    }
+
+    /// Do `io` on a fresh socket at once; `None`: it must be waited for, or the socket is not fresh.
+    fn at_once(&mut self, io: impl FnOnce(&mut std::net::TcpStream) -> io::Result<usize>) -> Option<io::Result<usize>> {
+        let Stream::Fresh(socket) = self else { return None };
+        let outcome = socket.as_mut().map_or(Err(ErrorKind::NotConnected.into()), io);
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.join().err().map(Err),
+            outcome => Some(outcome),
+        }
+    }
+
+    /// Read from a fresh socket what is there already; `None`: nothing is, or the socket is not fresh.
+    pub(crate) fn read_at_once(&mut self, to: &mut [u8]) -> Option<io::Result<usize>> {
+        self.at_once(|socket| socket.read(to))
+    }
+
     /// Read some; 0 is the end.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Some(outcome) = self.read_at_once(to) {
+            return Poll::Ready(outcome);
+        }
         let mut to = ReadBuf::new(to);
         let poll = match self {
+            Stream::Fresh(_) => return Poll::Pending,
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut to),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut to),
         };
@@ -30,7 +66,11 @@ impl Stream {
     }
 
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(outcome) = self.at_once(|socket| socket.write(bytes)) {
+            return Poll::Ready(outcome);
+        }
         match self {
+            Stream::Fresh(_) => Poll::Pending,
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -41,7 +81,11 @@ impl Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(outcome) = self.at_once(|socket| socket.write_vectored(parts)) {
+            return Poll::Ready(outcome);
+        }
         match self {
+            Stream::Fresh(_) => Poll::Pending,
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
@@ -50,14 +94,19 @@ impl Stream {
     /// Say that nothing more will be written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
+            Stream::Fresh(socket) => {
+                Poll::Ready(socket.as_ref().map_or(Ok(()), |socket| socket.shutdown(Shutdown::Write)))
+            }
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
     /// Ready when there is something to read, the end included.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.join()?;
         match self {
+            Stream::Fresh(_) => Poll::Pending,
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
         }
@@ -67,6 +116,8 @@ impl Stream {
     /// used up its turn is told "not ready" whatever came, and a poisoned connection would look quiet.
     pub(crate) fn is_disturbed(&self) -> bool {
         match self {
+            // Nobody else would know: the system is asked.
+            Stream::Fresh(_) => self.has_bytes(),
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
         }
@@ -75,38 +126,38 @@ impl Stream {
     /// Whether there are bytes to read. Asks the system, for the rare case that the event loop has not looked yet.
     pub(crate) fn has_bytes(&self) -> bool {
         let mut one = [MaybeUninit::uninit(); 1];
-        let peeked = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut one),
-            Stream::Unix(stream) => SockRef::from(stream).peek(&mut one),
-        };
-        peeked.is_ok_and(|count| count > 0)
+        self.descriptor().is_some_and(|open| SockRef::from(&open).peek(&mut one).is_ok_and(|count| count > 0))
     }
 
     /// Write what goes at once, and say that nothing more will come. Asks the system: the event loop does not know the socket yet.
     pub(crate) fn say_last(&self, bytes: &[u8]) {
-        let socket = match self {
-            Stream::Tcp(stream) => SockRef::from(stream),
-            Stream::Unix(stream) => SockRef::from(stream),
-        };
-        // Whether the peer still hears it is its own affair.
-        let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
+        if let Some(open) = self.descriptor() {
+            let socket = SockRef::from(&open);
+            // Whether the peer still hears it is its own affair.
+            let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
+        }
     }
 
     /// Bytes written that the peer's system has not taken yet; none where the system does not tell.
     pub(crate) fn untaken(&self) -> usize {
-        let socket = match self {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
-        };
-        penstock_system::untaken(socket).unwrap_or_default()
+        self.descriptor().and_then(|open| penstock_system::untaken(open).ok()).unwrap_or_default()
     }
 
     /// Let the end be a reset: what was sent cannot be taken for the whole.
     pub(crate) fn break_off(&self) {
-        // Where the option is refused, the end is an ordinary one.
-        let _ = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).set_linger(Some(Duration::ZERO)),
-            Stream::Unix(_) => Ok(()),
-        };
+        if !matches!(self, Stream::Unix(_))
+            && let Some(open) = self.descriptor()
+        {
+            // Where the option is refused, the end is an ordinary one.
+            let _ = SockRef::from(&open).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Stream::Tcp(stream) => Some(stream.as_fd()),
+            Stream::Unix(stream) => Some(stream.as_fd()),
+            Stream::Fresh(socket) => socket.as_ref().map(AsFd::as_fd),
+        }
     }
 }

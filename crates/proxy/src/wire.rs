@@ -46,6 +46,16 @@ impl Wire {
         &self.stream
     }
 
+    /// Let the event loop watch the socket, if it does not yet.
+    pub(crate) fn join(&mut self) -> io::Result<()> {
+        self.stream.join()
+    }
+
+    /// Ready when there is something to read, the end included.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_readable(cx)
+    }
+
     /// What was read and not yet used.
     pub(crate) fn input(&self) -> &[u8] {
         self.input.buffer.as_deref().and_then(|input| input.get(self.start..self.end)).unwrap_or_default()
@@ -70,8 +80,10 @@ impl Wire {
     /// With a full buffer this grows up to `most` bytes, then fails with `OutOfMemory`.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize, bulk: bool) -> Poll<io::Result<usize>> {
         if self.input.buffer.is_none() {
-            // Waiting needs no buffer.
-            ready!(self.stream.poll_readable(cx))?;
+            // Waiting needs no buffer; a fresh socket is not known to have to be waited for.
+            if !self.stream.is_fresh() {
+                ready!(self.stream.poll_readable(cx))?;
+            }
             let home = self.input.home();
             self.input.buffer = Some(if bulk { home.large() } else { home.small() });
         }
@@ -91,6 +103,24 @@ impl Wire {
             _ => {}
         }
         poll
+    }
+
+    /// Read what came along with a fresh socket; false: nothing did, and the event loop watches it from now on.
+    pub(crate) fn read_ahead(&mut self) -> bool {
+        if !self.stream.is_fresh() {
+            return false;
+        }
+        let mut input = self.input.home().small();
+        let outcome = self.stream.read_at_once(&mut input);
+        if let Some(Ok(count @ 1..)) = outcome {
+            self.input.buffer = Some(input);
+            self.end = count;
+            self.bytes_in = count as u64;
+        } else {
+            self.input.home().give_back(input);
+        }
+        // An end or an error is found again by whoever reads next.
+        outcome.is_some()
     }
 
     fn make_room(&mut self, most: usize) -> io::Result<()> {

@@ -4,7 +4,6 @@ mod addon;
 
 use addon::{Call, Calls};
 use penstock_plan::Plan;
-use penstock_proxy::{check as check_plan, explain_plan};
 use penstock_rules::fault::Fault;
 use penstock_rules::route::explain::Request;
 use pyo3::create_exception;
@@ -96,16 +95,21 @@ fn plan_schema() -> String {
     serde_json::to_string(&penstock_plan::schema()).unwrap_or_default()
 }
 
-/// Build everything of a plan that needs no socket and no name.
-#[pyfunction]
-fn check(py: Python<'_>, plan: &str) -> PyResult<()> {
-    py.detach(|| check_plan(read_plan(plan)?).map_err(refused))
-}
+/// A plan with everything built that needs no socket and no name.
+#[pyclass(frozen, module = "penstock._native")]
+struct CheckedPlan(penstock_proxy::CheckedPlan);
 
-/// Which way a request would take, and why not another.
-#[pyfunction]
-fn explain(py: Python<'_>, plan: &str, request: &str) -> PyResult<String> {
-    py.detach(|| write_explanation(explain_plan(&read_plan(plan)?, &read_request(request)?).map_err(refused)?))
+#[pymethods]
+impl CheckedPlan {
+    #[new]
+    fn new(py: Python<'_>, plan: &str) -> PyResult<CheckedPlan> {
+        py.detach(|| penstock_proxy::CheckedPlan::build(read_plan(plan)?).map(CheckedPlan).map_err(refused))
+    }
+
+    /// Which way a request would take, and why not another.
+    fn explain(&self, py: Python<'_>, request: &str) -> PyResult<String> {
+        py.detach(|| write_explanation(self.0.explain(&read_request(request)?)))
+    }
 }
 
 /// The native half of Penstock.
@@ -113,12 +117,11 @@ fn explain(py: Python<'_>, plan: &str, request: &str) -> PyResult<String> {
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("Refused", module.py().get_type::<Refused>())?;
+    module.add_class::<CheckedPlan>()?;
     module.add_class::<Engine>()?;
     module.add_class::<Calls>()?;
     module.add_class::<Call>()?;
     module.add_function(wrap_pyfunction!(plan_schema, module)?)?;
-    module.add_function(wrap_pyfunction!(check, module)?)?;
-    module.add_function(wrap_pyfunction!(explain, module)?)?;
     Ok(())
 }
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.addons import Loading
     from penstock.config import Config, Expectation, Loaded
     from penstock.control.source import Source
-    from penstock.engine import Explanation, Rules
+    from penstock.engine import Checked, Explanation, Rules
     from penstock.errors import Fault
 
 
@@ -79,20 +79,21 @@ def build(source: Source, version: int, memory: Memory, loader: Loader) -> Prepa
     return Prepared(loaded, text, tuple(warnings), len(loaded.config.tests), addons)
 
 
-def try_out(prepared: Prepared, rules: Rules) -> None:
+def try_out(prepared: Prepared, rules: Rules) -> Checked:
     """The second half: whatever the data plane can say without running it. Raises `ConfigError`."""
     try:
-        rules.check(prepared.text)
+        checked = rules.check(prepared.text)
     except ConfigError as error:
         raise prepared.in_place(error) from None
-    _run_tests(prepared, rules)
+    _run_tests(prepared, checked)
+    return checked
 
 
-def _run_tests(prepared: Prepared, rules: Rules) -> None:
+def _run_tests(prepared: Prepared, checked: Checked) -> None:
     faults = []
     for test in test_requests(prepared.config):
         try:
-            problem = _difference(test.expected, rules.explain(prepared.text, test.request))
+            problem = _difference(test.expected, checked.explain(test.request))
         except PenstockError as error:
             problem = str(error)
         if problem:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.engine.types import (
     Applied,
+    Checked,
     DataPlane,
     Event,
     Explanation,
@@ -33,6 +34,8 @@ PLAN = "<plan>"
 __all__ = [
     "PLAN",
     "Applied",
+    "Checked",
+    "CheckedPlan",
     "DataPlane",
     "Engine",
     "Event",
@@ -40,7 +43,6 @@ __all__ = [
     "Rules",
     "Stats",
     "check",
-    "explain",
     "native_version",
     "plan_schema",
     "read",
@@ -58,30 +60,31 @@ def plan_schema() -> dict[str, Any]:
     return schema
 
 
-def check(plan: str) -> None:
+def check(plan: str) -> CheckedPlan:
     """Build everything of a plan that needs no socket and no name.
 
     Raises `ConfigError` with every fault; their keys are paths into the plan (`routes[3].filters[0]`).
     """
-    native = _native()
-    try:
-        native.check(plan)
-    except native.Refused as refused:
-        raise _config_error(refused) from None
+    return CheckedPlan(plan)
 
 
-def explain(plan: str, request: Mapping[str, Any]) -> Explanation:
-    """Which way a request would take under `plan`, and why not another.
+class CheckedPlan:
+    """A plan that could run. It was built once, however often it is asked."""
 
-    Raises `ConfigError` for a plan that cannot run and `EngineError` for a request that is not one.
-    """
-    native = _native()
-    try:
-        return read(Explanation, native.explain(plan, json.dumps(request)))
-    except native.Refused as refused:
-        raise _config_error(refused) from None
-    except ValueError as error:
-        raise EngineError(f"cannot explain this request: {error}") from error
+    def __init__(self, plan: str) -> None:
+        """Build it. Raises `ConfigError`."""
+        native = _native()
+        try:
+            self._plan = native.CheckedPlan(plan)
+        except native.Refused as refused:
+            raise _config_error(refused) from None
+
+    def explain(self, request: Mapping[str, Any]) -> Explanation:
+        """Which way a request would take, and why not another. Raises `EngineError` for a request that is not one."""
+        try:
+            return read(Explanation, self._plan.explain(json.dumps(request)))
+        except ValueError as error:
+            raise EngineError(f"cannot explain this request: {error}") from error
 
 
 class Engine:

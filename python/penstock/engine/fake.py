@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FakeRules:
-    """`check` and `explain` on plans: every plan is good unless `faults` says otherwise."""
+    """Checks plans: every plan is good unless `faults` says otherwise."""
 
     def __init__(self) -> None:
         """Find nothing wrong."""
@@ -27,16 +27,26 @@ class FakeRules:
         """Target → name of the route that it takes; without one, the first route."""
         self.asked: list[Mapping[str, Any]] = []
 
-    def check(self, plan: str) -> None:
+    def check(self, plan: str) -> FakeCheckedPlan:
         """Refuse what `faults` names."""
-        json.loads(plan)
+        document = json.loads(plan)
         if self.faults:
             raise ConfigError([Fault("<plan>", None, None, path, message) for path, message in self.faults.items()])
+        return FakeCheckedPlan(self, document)
 
-    def explain(self, plan: str, request: Mapping[str, Any]) -> Explanation:
+
+class FakeCheckedPlan:
+    """A plan that was found good."""
+
+    def __init__(self, rules: FakeRules, plan: dict[str, Any]) -> None:
+        """Answer by what `rules` was set to."""
+        self._rules = rules
+        self._plan = plan
+
+    def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Say what `takes` says."""
-        self.asked.append(request)
-        return _explanation(json.loads(plan), request, self.takes)
+        self._rules.asked.append(request)
+        return _explanation(self._plan, request, self._rules.takes)
 
 
 class FakeEngine:

@@ -287,14 +287,18 @@ class Event:
         return read(cls, {**own, "fields": row})
 
 
+class Checked(Protocol):
+    """A plan that could run."""
+
+    def explain(self, request: Mapping[str, Any]) -> Explanation:
+        """Which way a request would take."""
+
+
 class Rules(Protocol):
     """What can be asked about a plan without running it. The module `penstock.engine` is one."""
 
-    def check(self, plan: str) -> None:
-        """Raise `ConfigError` with every fault of the plan."""
-
-    def explain(self, plan: str, request: Mapping[str, Any]) -> Explanation:
-        """Which way a request would take."""
+    def check(self, plan: str) -> Checked:
+        """Build the plan, or raise `ConfigError` with every fault of it."""
 
 
 class DataPlane(Protocol):

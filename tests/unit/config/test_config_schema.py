@@ -107,7 +107,7 @@ def test_plans_are_of_the_plan_schema(tmp_path: Path) -> None:
         loaded = load(file)
         plan = json.loads(json.dumps(compile_plan(loaded.config, loaded.folder, 1)))
         validator.validate(plan)
-        native.check(json.dumps(plan))
+        native.CheckedPlan(json.dumps(plan))
 
 
 def test_tests_of_the_file_become_requests() -> None:

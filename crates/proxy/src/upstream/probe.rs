@@ -87,6 +87,8 @@ impl Probing {
             Question::Grpc(question) => match stream {
                 Stream::Tcp(stream) => grpc::ask(stream, question, &authority).await,
                 Stream::Unix(stream) => grpc::ask(stream, question, &authority).await,
+                // Only clients' sockets come so.
+                Stream::Fresh(_) => Outcome::Refused,
             },
         }
     }

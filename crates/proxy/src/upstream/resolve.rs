@@ -48,7 +48,7 @@ pub(crate) async fn ask(
 }
 
 /// Ask for the name of `endpoint` and note the answer; how long until it is to be asked again, or why there was none.
-pub(crate) async fn refresh(resolver: &TokioResolver, endpoint: &Endpoint) -> Result<Duration, String> {
+pub(crate) async fn refresh(resolver: &TokioResolver, endpoint: &Endpoint) -> Asked {
     let Place::Tcp { name: Some((name, port)), addresses } = &endpoint.place else { return Ok(MOST) };
     let (found, wait) = ask(resolver, name, *port).await?;
     if **addresses.load() != found {
@@ -57,9 +57,21 @@ pub(crate) async fn refresh(resolver: &TokioResolver, endpoint: &Endpoint) -> Re
     Ok(wait)
 }
 
-/// Keep the addresses of `endpoint` fresh for as long as this runs.
-pub(crate) async fn follow(resolver: Arc<TokioResolver>, endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
-    let mut failing = false;
+/// What was asked of a name once, before it is followed: how long the answer holds, or why there was none.
+pub(crate) type Asked = Result<Duration, String>;
+
+/// Keep the addresses of `endpoint` fresh for as long as this runs. `asked`: what was asked just before; whoever did has told of a
+/// failure.
+pub(crate) async fn follow(
+    resolver: Arc<TokioResolver>,
+    endpoint: Arc<Endpoint>,
+    shared: Arc<Shared>,
+    asked: Option<Asked>,
+) {
+    let mut failing = matches!(asked, Some(Err(_)));
+    if let Some(asked) = asked {
+        tokio::time::sleep(asked.unwrap_or(AGAIN)).await;
+    }
     loop {
         let wait = match refresh(&resolver, &endpoint).await {
             Ok(wait) => {

@@ -89,6 +89,8 @@ pub(crate) struct H1 {
     takes_trailers: bool,
     /// Where in all that was ever written the response head begins.
     head_at: Option<u64>,
+    /// Until then a peer that the event loop does not know is not looked after.
+    unwatched_until: Tick,
 }
 
 impl H1 {
@@ -103,6 +105,7 @@ impl H1 {
             since: 0,
             read_by: NEVER,
         };
+        let unwatched_until = alarm.clock().after(Duration::ZERO);
         H1 {
             wire,
             alarm,
@@ -121,6 +124,7 @@ impl H1 {
             aborted: false,
             takes_trailers: false,
             head_at: None,
+            unwatched_until,
         }
     }
 
@@ -339,6 +343,11 @@ impl Downstream for H1 {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Bytes of a next request stay where they are; what is behind them cannot be seen.
         if self.half_closed || !self.wire.input().is_empty() {
+            return Poll::Pending;
+        }
+        if self.wire.stream().is_fresh() && self.alarm.clock().now() < self.unwatched_until {
+            // Most answers come before it would be worth the calls to watch.
+            self.alarm.lower(self.unwatched_until);
             return Poll::Pending;
         }
         match ready!(self.wire.poll_fill(cx, crate::buffers::SMALL, false)) {

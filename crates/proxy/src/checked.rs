@@ -1,0 +1,27 @@
+//! A plan that is asked and does not run.
+
+use crate::snapshot::{Registry, Snapshot};
+use penstock_plan::Plan;
+use penstock_rules::fault::Fault;
+use penstock_rules::route::explain::{self, Explanation, Request, State};
+
+/// A plan with all of it built that needs neither socket nor name, as often as it is asked.
+pub struct CheckedPlan(Snapshot);
+
+impl CheckedPlan {
+    /// Build it.
+    ///
+    /// # Errors
+    /// All faults.
+    pub fn build(plan: Plan) -> Result<CheckedPlan, Vec<Fault>> {
+        Registry::new(1).build(plan).map(CheckedPlan)
+    }
+
+    /// Which way a request would take.
+    ///
+    /// # Errors
+    /// The fault of the request.
+    pub fn explain(&self, request: &Request) -> Result<Explanation, Fault> {
+        explain::explain(&self.0.plan, &self.0.table, request, |_, _| State::Unknown)
+    }
+}
