@@ -2,6 +2,7 @@
 
 use super::fields::Range;
 use super::framing::{self, Length};
+use super::scan::has_lone_cr;
 use super::{Fields, HeadLimits, Known, Options, Version, hop, host, uri};
 use crate::error::Kind;
 use std::mem::MaybeUninit;
@@ -205,6 +206,8 @@ impl RequestHead {
         match httparse::ParserConfig::default().parse_request_with_uninit_headers(&mut request, bytes, headers) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
             Ok(_) => return Err(Kind::BadHead),
+            // The scan refuses it as soon as it comes; a head that came whole gets the same verdict (safety.md R12).
+            Err(_) if has_lone_cr(bytes) => return Err(Kind::BadHead),
             Err(httparse::Error::TooManyHeaders) => return Err(Kind::TooManyFields),
             Err(error) => return Err(start_line_reason(error, bytes)),
         }
@@ -377,6 +380,7 @@ mod tests {
             ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadHead),
             ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", Kind::BadVersion),
             ("PRI * HTTP/2.0\r\n\r\n", Kind::BadVersion),
+            ("GET / HTTP/2.0\r\nX: a\rb\r\n\r\n", Kind::BadHead),
             ("GET /\r\nHost: a\r\n\r\n", Kind::BadHead),
             ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadUri),
             ("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", Kind::BadHost),

@@ -3,6 +3,7 @@
 use super::fields::Range;
 use super::framing::{self, Length};
 use super::request::trim;
+use super::scan::has_lone_cr;
 use super::{Fields, HeadLimits, Options, Version, hop};
 use crate::error::Kind;
 use std::mem::MaybeUninit;
@@ -67,7 +68,7 @@ impl ResponseHead {
         let mut response = httparse::Response::new(&mut []);
         match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, headers) {
             Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-            Err(httparse::Error::TooManyHeaders) => return Err(Kind::ResponseTooLarge),
+            Err(httparse::Error::TooManyHeaders) if !has_lone_cr(bytes) => return Err(Kind::ResponseTooLarge),
             _ => return Err(Kind::BadResponse),
         }
         let (Some(version), Some(status)) = (response.version, response.code) else { return Err(Kind::BadResponse) };
@@ -165,5 +166,7 @@ mod tests {
         let many = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(count));
         assert_eq!(head.parse(many(150).as_bytes(), &LIMITS, false), Ok(()));
         assert_eq!(head.parse(many(201).as_bytes(), &LIMITS, false), Err(Kind::ResponseTooLarge));
+        let and_a_lone_cr = many(201).replace("\r\n\r\n", "\r\nA: b\rc\r\n\r\n");
+        assert_eq!(head.parse(and_a_lone_cr.as_bytes(), &LIMITS, false), Err(Kind::BadResponse));
     }
 }

@@ -64,7 +64,7 @@ impl HeadScan {
 }
 
 /// Whether there is a CR without its LF. The last byte may yet get one.
-fn has_lone_cr(bytes: &[u8]) -> bool {
+pub(super) fn has_lone_cr(bytes: &[u8]) -> bool {
     memchr_iter(b'\r', bytes).any(|at| bytes.get(at + 1).is_some_and(|&next| next != b'\n'))
 }
 
