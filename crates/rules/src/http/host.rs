@@ -21,17 +21,21 @@ pub fn canonical(value: &[u8], to: &mut [u8; LONGEST]) -> Result<(usize, Option<
         return Ok((text.len(), port));
     }
     let name = name.strip_suffix(b".").unwrap_or(name);
-    if name.is_empty() {
-        return Err(Kind::BadHost);
-    }
     let room = to.get_mut(..name.len()).ok_or(Kind::BadHost)?;
+    // An empty label is in no name that resolves; with one at the end, `a..` would be another host than its own form `a.`.
+    let mut before = b'.';
     for (to, &byte) in room.iter_mut().zip(name) {
         *to = match byte {
             b'A'..=b'Z' => byte.to_ascii_lowercase(),
+            b'.' if before == b'.' => return Err(Kind::BadHost),
             b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => byte,
             // The rest of RFC 3986's reg-name is in no host that resolves, and read differently by different origins.
             _ => return Err(Kind::BadHost),
         };
+        before = byte;
+    }
+    if before == b'.' {
+        return Err(Kind::BadHost);
     }
     Ok((name.len(), port))
 }
@@ -68,6 +72,9 @@ mod tests {
             ("[0:0::1]:443", Some(("[::1]", Some(443)))),
             ("", None),
             (".", None),
+            ("a..", None),
+            ("a..b", None),
+            (".a", None),
             ("a:", None),
             ("a:0", None),
             ("a:99999", None),
