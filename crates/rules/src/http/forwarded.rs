@@ -1,5 +1,6 @@
 //! Who the client is, and who says so (`X-Forwarded-For`).
 
+use super::request::trim;
 use super::{Fields, Known};
 use crate::network::Network;
 use std::net::IpAddr;
@@ -28,16 +29,22 @@ pub fn client(peer: IpAddr, trusted: &[Network], fields: &Fields) -> IpAddr {
     client
 }
 
-/// An entry: an address, perhaps with a port or in brackets.
+/// An entry: an address, perhaps in brackets, perhaps with a port; with anything else it is none.
 fn address(entry: &[u8]) -> Option<IpAddr> {
-    let text = str::from_utf8(entry).ok()?.trim();
+    let text = str::from_utf8(trim(entry)).ok()?;
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical());
     }
-    if let Some(inside) = text.strip_prefix('[') {
-        return inside.split_once(']')?.0.parse::<IpAddr>().ok().map(|address| address.to_canonical());
-    }
-    text.rsplit_once(':')?.0.parse::<std::net::Ipv4Addr>().ok().map(IpAddr::V4)
+    let (address, port) = match text.strip_prefix('[').and_then(|inside| inside.split_once(']')) {
+        Some((address, "")) => (IpAddr::V6(address.parse().ok()?), None),
+        Some((address, behind)) => (IpAddr::V6(address.parse().ok()?), Some(behind.strip_prefix(':')?)),
+        None => {
+            let (address, port) = text.split_once(':')?;
+            (IpAddr::V4(address.parse().ok()?), Some(port))
+        }
+    };
+    let is_port = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    port.is_none_or(is_port).then(|| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -56,6 +63,10 @@ mod tests {
             ("::1", &["[2001:db8::1]:80"], "2001:db8::1"),
             ("10.0.0.1", &["6.6.6.6, garbage, 10.0.0.3"], "10.0.0.3"),
             ("10.0.0.1", &["10.0.0.5"], "10.0.0.5"),
+            ("10.0.0.1", &["203.0.113.9:x"], "10.0.0.1"),
+            ("10.0.0.1", &["[2001:db8::1]x"], "10.0.0.1"),
+            ("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("10.0.0.1", &["[192.0.2.1]:80"], "10.0.0.1"),
         ] {
             let mut fields = Fields::default();
             values.iter().for_each(|value| fields.push("x-forwarded-for", value));
