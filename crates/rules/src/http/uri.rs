@@ -34,7 +34,7 @@ pub fn is_query(query: &[u8]) -> bool {
 const REFUSED: u8 = 0;
 /// May stand in a path and keeps its meaning wherever it stands.
 const PLAIN: u8 = 1;
-/// May stand in a path, and needs a look: `%`, `.`, `/`, `;`.
+/// May stand in a path or query, and needs a look: `%`, `.`, `/`, `;`, and `?`, which ends a path.
 const LOOK: u8 = 2;
 
 /// What each byte is in a path. Browsers send ``[ ] ^ ` { | }`` bare; they stay as they are.
@@ -44,7 +44,7 @@ const CLASS: [u8; 256] = {
     while byte < 0x7f {
         class[byte] = match byte as u8 {
             b'"' | b'#' | b'<' | b'>' | b'\\' => REFUSED,
-            b'%' | b'.' | b'/' | b';' => LOOK,
+            b'%' | b'.' | b'/' | b';' | b'?' => LOOK,
             _ => PLAIN,
         };
         byte += 1;
@@ -72,7 +72,7 @@ fn unescape(path: &[u8], to: &mut Vec<u8>) -> Result<(), Kind> {
     while let Some((&byte, behind)) = rest.split_first() {
         rest = behind;
         if byte != b'%' {
-            if CLASS[usize::from(byte)] == REFUSED {
+            if CLASS[usize::from(byte)] == REFUSED || byte == b'?' {
                 return Err(Kind::BadUri);
             }
             to.push(byte);
@@ -197,6 +197,7 @@ mod tests {
             ("/a%4", "!"),
             ("/a%zz", "!"),
             ("/a#b", "!"),
+            ("/a?b", "!"),
             ("/a\"", "!"),
             ("/a\u{7f}", "!"),
             ("/é", "!"),
