@@ -31,10 +31,15 @@ impl FromStr for Network {
         let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
         let (bits, v4) = bits(address);
         let widest: u32 = if v4 { 32 } else { 128 };
-        let length = match length {
-            Some(length) => length.parse().ok().filter(|length| *length <= widest).ok_or(NotANetwork)?,
+        // An IPv4 address written as IPv6 has its length written so, too: `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
+        let mapped = if v4 && address.is_ipv6() { 96 } else { 0 };
+        let length = match length.map(str::parse::<u32>) {
+            Some(length) => length.ok().and_then(|length| length.checked_sub(mapped)).ok_or(NotANetwork)?,
             None => widest,
         };
+        if length > widest {
+            return Err(NotANetwork);
+        }
         // Addresses are kept in the low bits: an IPv4 mask leaves the upper 96 alone.
         let mask = if length == 0 { 0 } else { (u128::MAX >> (128 - widest)) & (u128::MAX << (widest - length)) };
         Ok(Network { base: bits & mask, mask, v4 })
@@ -74,12 +79,14 @@ mod tests {
             ("::/0", "2001:db8::1", "1.2.3.4"),
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::1"),
             ("127.0.0.0/8", "::ffff:127.0.0.1", "::1"),
+            ("::ffff:127.0.0.0/104", "127.0.0.1", "128.0.0.1"),
+            ("::ffff:127.0.0.1", "127.0.0.1", "127.0.0.2"),
         ] {
             let parsed: Network = network.parse().unwrap();
             assert!(parsed.contains(inside.parse().unwrap()), "{network} {inside}");
             assert!(!parsed.contains(outside.parse().unwrap()), "{network} {outside}");
         }
-        for wrong in ["", "10.0.0.0/33", "10.0.0", "::/129", "a/8", "10.0.0.0/-1", "10.0.0.0/"] {
+        for wrong in ["", "10.0.0.0/33", "10.0.0", "::/129", "a/8", "10.0.0.0/-1", "10.0.0.0/", "::ffff:0:0/95", "::ffff:0:0/129"] {
             assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
         }
     }
