@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.config import compile_expression
+from penstock import engine
+from penstock.config import Memory, compile_expression, compile_text, load_value
 from penstock.errors import ExpressionError
 
 
@@ -158,7 +160,7 @@ REFUSED = [
     ("host == 1.5", "1.5", "a fraction is not a value"),
     ('host == b"x"', 'b"x"', "a text of bytes"),
     ('"\\ud800" == host', '"\\ud800"', "surrogate"),
-    ("not " * 100 + "True", None, "nested deeper than 64"),
+    ("not " * 100 + "True", None, "nested deeper than 50"),
     ("(" * 300 + "True" + ")" * 300, None, "nested"),
     ("9" * 5000 + " == port", None, "too large"),
     ('path == "' + "x" * 9000 + '"', None, "at most 8192 characters"),
@@ -183,6 +185,22 @@ def test_the_mark_stands_under_the_mistake() -> None:
     assert str(caught.value).splitlines()[1:] == ["      prot == 80", "      ^^^^"]
     assert "(line 2, column 3)" in str(caught.value)
     assert (caught.value.line, caught.value.column) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(port == 1 or " * 49 + '"/" < path < header["A"].lower() not in ["a"]' + ")" * 49,
+        "(port == 1 and " * 49 + '"x" in path not in cookie["c"].lower()' + ")" * 49,
+        'client.ip in ["::ffff:10.0.0.1", "::ffff:10.0.0.0/104"]',
+    ],
+)
+def test_what_the_compiler_takes_the_data_plane_takes(text: str) -> None:
+    config = {
+        "listeners": {"web": {"bind": "127.0.0.1:0"}},
+        "routes": [{"match": text, "respond": {"status": 204}}],
+    }
+    engine.check(compile_text(load_value(config).config, Path(), 1, Memory()))
 
 
 def test_the_same_text_is_compiled_once() -> None:

@@ -26,7 +26,8 @@ from penstock.errors import ExpressionError
 LONGEST_TEXT = 8192
 """Characters of an expression."""
 
-_DEEPEST = 64
+# With two levels of JSON for each and a few for a leaf, a plan stays below the 128 that its reader allows.
+_DEEPEST = 50
 _OPERATORS: dict[type[ast.cmpop], str] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
