@@ -86,7 +86,17 @@ mod tests {
             assert!(parsed.contains(inside.parse().unwrap()), "{network} {inside}");
             assert!(!parsed.contains(outside.parse().unwrap()), "{network} {outside}");
         }
-        for wrong in ["", "10.0.0.0/33", "10.0.0", "::/129", "a/8", "10.0.0.0/-1", "10.0.0.0/", "::ffff:0:0/95", "::ffff:0:0/129"] {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0",
+            "::/129",
+            "a/8",
+            "10.0.0.0/-1",
+            "10.0.0.0/",
+            "::ffff:0:0/95",
+            "::ffff:0:0/129",
+        ] {
             assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
         }
     }

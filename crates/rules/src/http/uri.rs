@@ -116,9 +116,7 @@ fn resolve(path: &[u8]) -> Result<Vec<u8>, Kind> {
                 let parent = out.iter().rposition(|&byte| byte == b'/').ok_or(Kind::BadUri)?;
                 out.truncate(parent);
             }
-            // `..;x` is a parent segment to servlet containers and a name to everybody else.
-            [b'.', b';', ..] | [b'.', b'.', b';', ..] => return Err(Kind::BadUri),
-            segment if climbs(segment) => return Err(Kind::BadUri),
+            segment if is_dots(segment) || climbs(segment) => return Err(Kind::BadUri),
             segment => {
                 out.push(b'/');
                 out.extend_from_slice(segment);
@@ -135,13 +133,19 @@ fn resolve(path: &[u8]) -> Result<Vec<u8>, Kind> {
     Ok(out)
 }
 
+/// Whether some reader takes the segment for `.` or `..`: `..;x` is a parent to servlet containers and a name to everybody
+/// else, and so is `..%3Bx` where escapes are decoded first.
+fn is_dots(segment: &[u8]) -> bool {
+    let behind = segment.strip_prefix(b"..").or_else(|| segment.strip_prefix(b"."));
+    matches!(behind, Some([] | [b';', ..] | [b'%', b'3', b'B', ..]))
+}
+
 /// Whether a reader that decodes `%2F` before it resolves dot segments would leave this segment downwards.
 fn climbs(mut segment: &[u8]) -> bool {
-    let dots = |part: &[u8]| matches!(part, b"." | b".." | [b'.', b';', ..] | [b'.', b'.', b';', ..]);
     while let Some(at) = memchr::memmem::find(segment, b"%2F") {
         let (part, behind) = segment.split_at(at);
         let behind = behind.get(3..).unwrap_or_default();
-        if dots(part) || dots(behind) {
+        if is_dots(part) || is_dots(behind) {
             return true;
         }
         segment = behind;
@@ -182,6 +186,9 @@ mod tests {
             ("/x/..;/admin", "!"),
             ("/x/.;/admin", "!"),
             ("/x/%2e%2e;a/admin", "!"),
+            ("/x/..%3b/admin", "!"),
+            ("/x%2f.%3Ba", "!"),
+            ("/x/...;/..a%3b", "/x/...;/..a%3B"),
             ("/a%00", "!"),
             ("/a%5c..", "!"),
             ("/a\\b", "!"),
