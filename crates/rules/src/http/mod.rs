@@ -65,3 +65,6 @@ pub struct HeadLimits {
     /// Bytes of the request target.
     pub uri: usize,
 }
+
+#[cfg(test)]
+mod properties;
