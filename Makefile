@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 CARGO ?= cargo
 ARGS ?=
 ROWS ?= P1
+SECONDS ?= 6
+JOBS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-rust test-python lint fmt bench compare safety safety-table wheel debian clean
+.PHONY: help build run test test-rust test-python lint fmt fuzz bench compare safety safety-table wheel debian clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +55,9 @@ fmt: $(VENV)/.installed ## Format both languages
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
+fuzz: build ## Fuzz each target for SECONDS (6 unless given), JOBS at once
+	$(BIN)/python -m fuzz --seconds $(SECONDS) --jobs $(JOBS)
+
 bench: build ## Measure side by side with the peers that are installed (make debian)
 	$(CARGO) build --quiet --release --locked -p penstock-bench
 	$(BIN)/python -m bench $(ARGS)
@@ -81,4 +86,4 @@ debian: ## Install the Debian packages that only tests and the bench use
 	apt-get install -y -qq --no-install-recommends curl haproxy nginx-light wrk
 
 clean: ## Remove everything that was built
-	rm -rf $(VENV) target dist
+	rm -rf $(VENV) target fuzz/target dist

@@ -1,0 +1,14 @@
+//! The properties that the fuzz targets check, one file for each target. A property that does not hold is a panic, which the
+//! fuzzer reports with the input.
+//!
+//! Nothing here looks at how the rules do their work: each property is written from the outside, and where it needs a second
+//! opinion it has a small one of its own.
+
+pub mod chunked;
+pub mod forwarded;
+pub mod path_and_host;
+pub mod predicate;
+pub mod request_head;
+pub mod response_head;
+mod split;
+mod written;
