@@ -25,7 +25,7 @@ pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use retry::Retry;
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};
-pub use upstream::{AdminState, Endpoint, HostHeader, Order, Upstream, UpstreamLimits, UpstreamTimeouts};
+pub use upstream::{AdminState, Endpoint, HostHeader, Order, Queue, Upstream, UpstreamLimits, UpstreamTimeouts};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

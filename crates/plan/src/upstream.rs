@@ -21,6 +21,8 @@ pub struct Upstream {
     pub timeouts: UpstreamTimeouts,
     /// How much an endpoint may ask of us.
     pub limits: UpstreamLimits,
+    /// Where requests wait while all endpoints have as many as they may. `null`: they do not wait.
+    pub queue: Option<Queue>,
     /// Probes, or none.
     pub health_check: Option<HealthCheck>,
     /// Ejection of endpoints that fail, or none.
@@ -83,6 +85,18 @@ pub enum HostHeader {
     Upstream,
     /// This one.
     Literal(String),
+}
+
+/// Where requests wait for a place at an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// Requests that may wait at once, of all workers: 503 beyond.
+    pub size: u32,
+    /// How long one may wait: 503 beyond.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub timeout: Duration,
 }
 
 /// How long we wait for an endpoint, named by what is awaited.

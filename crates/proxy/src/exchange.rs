@@ -2,6 +2,7 @@
 //! 1 admit, 2 route, 3 request filters, 4 pick, 5 connect, 6 send, 7 relay, 8 finish or retry, 9 record.
 
 mod course;
+mod line;
 mod replay;
 mod route;
 mod story;
@@ -133,10 +134,14 @@ impl<'a> Story<'a> {
         }
         let mut last = Error::from(Kind::NoEndpoint);
         loop {
-            let endpoint = self.pick(upstream, course.tried, key).map_err(|unpicked| match unpicked {
-                Unpicked::Busy if self.attempts == 0 => Kind::QueueFull.into(),
-                Unpicked::Busy | Unpicked::None => last,
-            })?;
+            // Who comes later does not take the place that somebody in the line waits for.
+            let picked =
+                if upstream.queue.is_empty() { self.pick(upstream, course.tried, key) } else { Err(Unpicked::Busy) };
+            let endpoint = match picked {
+                Ok(endpoint) => endpoint,
+                Err(Unpicked::None) => return Err(last),
+                Err(Unpicked::Busy) => self.wait_in_line(down, (settings, upstream), course.tried, key).await?,
+            };
             course.begin(endpoint);
             self.attempts += 1;
             settings.shared.counters.of(self.exchange.worker.index).retries.add(u64::from(self.attempts > 1));

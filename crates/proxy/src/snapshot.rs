@@ -4,6 +4,7 @@ use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::upstream::endpoint::Endpoint;
+use crate::upstream::queue::Gate;
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 use penstock_plan::{Action, Balance, HashMethod, Plan, Respond, Start, Upstream};
@@ -61,6 +62,8 @@ pub(crate) struct SharedUpstream {
     pub(crate) counters: Sharded<UpstreamCounters>,
     /// Held while an endpoint is ejected.
     pub(crate) ejecting: Mutex<()>,
+    /// Where requests wait for places at its endpoints.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// An upstream under one plan.
@@ -222,13 +225,21 @@ impl Registry {
     }
 
     fn upstream(&self, at: usize, plan: &Upstream, faults: &mut Vec<Fault>) -> UpstreamSettings {
+        let shared = self.upstreams.get(&plan.name).cloned().unwrap_or_else(|| {
+            Arc::new(SharedUpstream {
+                id: self.id(),
+                counters: Sharded::new(self.workers),
+                ejecting: Mutex::default(),
+                gate: Arc::default(),
+            })
+        });
         let start = plan.health_check.as_ref().map_or(Start::Up, |check| check.start);
         let endpoints = plan.endpoints.iter().enumerate().filter_map(|(entry, endpoint)| {
             let key = (plan.name.clone(), endpoint.address.clone());
             if let Some(known) = self.endpoints.get(&key) {
                 return Some(Arc::clone(known));
             }
-            let made = Endpoint::new(self.id(), endpoint, self.workers, start);
+            let made = Endpoint::new(self.id(), endpoint, (self.workers, start), &shared.gate);
             if made.is_none() {
                 let path = format!("upstreams[{at}].endpoints[{entry}]");
                 let message = format!("{:?} is neither \"host:port\" nor \"unix:/path\"", endpoint.address);
@@ -245,9 +256,6 @@ impl Registry {
             }
         });
         let limits = HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
-        let shared = self.upstreams.get(&plan.name).cloned().unwrap_or_else(|| {
-            Arc::new(SharedUpstream { id: self.id(), counters: Sharded::new(self.workers), ejecting: Mutex::default() })
-        });
         let (key, tables) = match &plan.balance {
             Balance::Hash(hash) => {
                 let key = Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"));

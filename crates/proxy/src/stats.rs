@@ -135,6 +135,7 @@ fn upstream(settings: &UpstreamSettings) -> Value {
         "name": settings.plan.name,
         "balance": balance,
         "all_down": settings.is_all_down(),
+        "waiting": settings.shared.gate.waiting(),
         "retries": counters.sum(|counters| counters.retries.get()),
         "retries_refused": counters.sum(|counters| counters.retries_refused.get()),
         "endpoints": endpoints,

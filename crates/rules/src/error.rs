@@ -125,6 +125,8 @@ kinds! {
     NoEndpoint "no_endpoint" 503 Proxy,
     /// Every endpoint that could take the request has as many as it may, and no more may wait.
     QueueFull "queue_full" 503 Proxy,
+    /// No place at an endpoint became free in time.
+    QueueTimeout "queue_timeout" 503 Proxy,
     /// The endpoint refused the connection.
     ConnectRefused "connect_refused" 502 Upstream,
     /// The endpoint did not accept the connection in time.

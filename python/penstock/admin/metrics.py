@@ -160,6 +160,7 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
         return Family(f"upstream_{name}", kind, meaning).text(rows)
 
     yield upstreams("all_down", "gauge", "1 while every endpoint is down or ejected and all are asked.", "all_down")
+    yield upstreams("waiting", "gauge", "Requests that wait for a place at an endpoint.", "waiting")
     yield upstreams("retries_total", "counter", "Attempts beyond a request's first.", "retries")
     yield upstreams(
         "retries_refused_total", "counter", "Attempts that the retry budget did not allow.", "retries_refused"

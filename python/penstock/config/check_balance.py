@@ -21,6 +21,8 @@ def check_balance(key: KeyPath, upstream: Upstream, config: Config, fault: Repor
     """Find what is wrong with the balance of one upstream, and what is doubtful."""
     if not any(endpoint.state == "ready" for endpoint in upstream.endpoints):
         warn((*key, "endpoints"), "none is ready, so no endpoint takes new requests")
+    if upstream.queue and not any(endpoint.max_connections for endpoint in upstream.endpoints):
+        warn((*key, "queue"), "no endpoint has max_connections, so no request ever waits")
     if isinstance(upstream.balance, HashBalance):
         check_key((*key, "balance", "hash"), upstream.balance.hash, config, fault, warn)
         if any(endpoint.slow_start for endpoint in upstream.endpoints):

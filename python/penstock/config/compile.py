@@ -100,6 +100,7 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),
+        "queue": upstream.queue and {"size": upstream.queue.size, "timeout": _milliseconds(upstream.queue.timeout)},
         "health_check": upstream.health_check and _health_check(upstream.health_check, folder),
         "outlier": upstream.outlier and _outlier(upstream.outlier),
         "retry": _retry(upstream.retry),

@@ -195,6 +195,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "name": row["name"],
                 "balance": "p2c",
                 "all_down": False,
+                "waiting": 0,
                 "retries": 0,
                 "retries_refused": 0,
                 "endpoints": [{**endpoint, **state, **counters} for endpoint in row["endpoints"]],

@@ -111,6 +111,8 @@ class UpstreamStats:
     balance: str
     all_down: bool
     """Every endpoint fails its probes, so all of them are asked."""
+    waiting: int
+    """Requests that wait for a place at an endpoint."""
     retries: int
     """Attempts beyond the first."""
     retries_refused: int

@@ -31,6 +31,8 @@ pub(crate) struct Story<'a> {
     pub(crate) endpoint: Option<InFlight>,
     pub(crate) attempts: u32,
     pub(crate) reused: bool,
+    /// Spent in line for a place at an endpoint.
+    pub(crate) queued: Duration,
     pub(crate) connect: Duration,
     /// On attempts before the one that runs, connecting left out.
     pub(super) spent: Duration,
@@ -88,6 +90,7 @@ impl<'a> Story<'a> {
             endpoint: None,
             attempts: 0,
             reused: false,
+            queued: Duration::ZERO,
             connect: Duration::ZERO,
             spent: Duration::ZERO,
             replay: Replay::default(),

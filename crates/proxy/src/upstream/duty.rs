@@ -1,9 +1,10 @@
 //! What people decide about an endpoint: whether it is used, with which weight, up to how many requests. Apart from its health,
 //! which probes decide.
 
+use super::queue::Gate;
 use penstock_plan::{AdminState, Order};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Written by reloads and commands, read by every pick.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(crate) struct Duty {
     most: AtomicU32,
     /// Requests under way of all workers. One line for all of them, and so touched only where there is a limit.
     taken: AtomicU32,
+    /// Whom to tell of a place that is given back.
+    gate: Arc<Gate>,
     ordered: Mutex<Ordered>,
 }
 
@@ -26,13 +29,14 @@ struct Ordered {
 }
 
 impl Duty {
-    pub(crate) fn new(plan: &penstock_plan::Endpoint) -> Duty {
+    pub(crate) fn new(plan: &penstock_plan::Endpoint, gate: Arc<Gate>) -> Duty {
         let ordered = Ordered { configured: (plan.admin, plan.weight), admin: None, weight: None };
         let duty = Duty {
             admin: AtomicU8::new(0),
             weight: AtomicU16::new(0),
             most: AtomicU32::new(0),
             taken: AtomicU32::new(0),
+            gate,
             ordered: Mutex::new(ordered),
         };
         duty.configure(plan);
@@ -105,6 +109,7 @@ impl Duty {
 
     pub(crate) fn leave(&self) {
         self.taken.fetch_sub(1, Ordering::SeqCst);
+        self.gate.freed();
     }
 
     fn publish(&self, ordered: &Ordered) {
@@ -159,7 +164,7 @@ mod tests {
     #[test]
     fn orders_last_until_the_endpoint_is_configured_otherwise() {
         let ready = plan(1, AdminState::Ready, None);
-        let duty = Duty::new(&ready);
+        let duty = Duty::new(&ready, Arc::default());
         duty.order(Order::Admin(AdminState::Draining));
         duty.order(Order::Weight(7));
         duty.configure(&plan(1, AdminState::Ready, Some(3)));
@@ -171,7 +176,7 @@ mod tests {
 
     #[test]
     fn places_are_counted_only_where_there_is_a_limit() {
-        let duty = Duty::new(&plan(1, AdminState::Ready, None));
+        let duty = Duty::new(&plan(1, AdminState::Ready, None), Arc::default());
         assert_eq!((duty.enter(), duty.has_room()), (Entry::Free, true));
         duty.configure(&plan(1, AdminState::Ready, Some(1)));
         assert_eq!((duty.enter(), duty.has_room(), duty.enter()), (Entry::Counted, false, Entry::Full));

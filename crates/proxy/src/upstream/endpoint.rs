@@ -3,6 +3,7 @@
 use super::duty::{Duty, Entry};
 use super::local::InFlight;
 use super::outlier::Standing;
+use super::queue::Gate;
 use crate::clock::{Clock, Tick};
 use crate::observe::metrics::{EndpointCounters, Sharded};
 use crate::stream::Stream;
@@ -48,7 +49,12 @@ pub(crate) enum Place {
 
 impl Endpoint {
     /// Its address is `host:port` or `unix:/path`; `None` if it is neither. `start`: whether it waits for its first probe.
-    pub(crate) fn new(id: u64, plan: &penstock_plan::Endpoint, workers: usize, start: Start) -> Option<Endpoint> {
+    pub(crate) fn new(
+        id: u64,
+        plan: &penstock_plan::Endpoint,
+        (workers, start): (usize, Start),
+        gate: &Arc<Gate>,
+    ) -> Option<Endpoint> {
         let address = plan.address.as_str();
         let place = if let Some(path) = address.strip_prefix("unix:") {
             Place::Unix(path.into())
@@ -66,7 +72,7 @@ impl Endpoint {
             state: AtomicU8::new(number(Health::new(start, Instant::now()).state())),
             health: Mutex::new(Health::new(start, Instant::now())),
             standing: Standing::new(),
-            duty: Duty::new(plan),
+            duty: Duty::new(plan, Arc::clone(gate)),
         })
     }
 

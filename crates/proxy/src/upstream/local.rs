@@ -1,6 +1,7 @@
 //! An upstream as one worker uses it: which endpoint takes a request.
 
 use super::endpoint::LocalEndpoint;
+use super::queue::Queue;
 use penstock_plan::Upstream;
 use penstock_rules::balance::{Balancer, Draw, HashTable, Loads, Member, grown_weight};
 use penstock_rules::health::State;
@@ -51,6 +52,8 @@ pub(crate) struct LocalUpstream {
     /// What `balancer` was made of.
     members: RefCell<Vec<Member>>,
     pub(crate) budget: Rc<RetryBudget>,
+    /// The line of this worker. A reload begins another; who stands in the old one keeps his place there.
+    pub(crate) queue: Rc<Queue>,
     pub(crate) endpoints: Vec<Rc<LocalEndpoint>>,
 }
 
@@ -118,7 +121,7 @@ impl LocalUpstream {
     ) -> LocalUpstream {
         let members = members(plan, &endpoints);
         let balancer = RefCell::new(Balancer::build(&plan.balance, &members, tables));
-        LocalUpstream { balancer, members: RefCell::new(members), budget, endpoints }
+        LocalUpstream { balancer, members: RefCell::new(members), budget, queue: Rc::default(), endpoints }
     }
 
     /// Whether there is an endpoint that takes requests and was not `tried` yet.

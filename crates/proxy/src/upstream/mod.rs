@@ -6,6 +6,7 @@ pub(crate) mod endpoint;
 pub(crate) mod local;
 pub(crate) mod outlier;
 pub(crate) mod probe;
+pub(crate) mod queue;
 pub(crate) mod reserved;
 pub(crate) mod resolve;
 pub(crate) mod watch;

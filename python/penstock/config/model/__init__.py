@@ -12,7 +12,7 @@ from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, 
 from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
 from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share
-from penstock.config.model.upstream import Endpoint, Upstream, UpstreamLimits, UpstreamTimeouts
+from penstock.config.model.upstream import Endpoint, Queue, Upstream, UpstreamLimits, UpstreamTimeouts
 
 # Spoken of as one thing in the documentation: a split is a list of shares.
 Split = tuple[Share, ...]
@@ -37,6 +37,7 @@ __all__ = [
     "ListenerTimeouts",
     "Log",
     "Outlier",
+    "Queue",
     "Redirect",
     "ReplacePrefix",
     "Respond",

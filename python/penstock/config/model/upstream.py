@@ -71,6 +71,15 @@ def _from_switch(value: object) -> Any:
     return value
 
 
+class Queue(Model):
+    """Where requests wait while every endpoint has as many as its max_connections."""
+
+    size: Annotated[Whole, Field(ge=1, le=1_000_000)] = 100
+    """Requests that may wait at once, of all workers; beyond: 503. Default 100."""
+    timeout: Timeout = timedelta(seconds=5)
+    """How long one may wait; beyond: 503. Default "5s"."""
+
+
 def _from_address(value: object) -> Any:
     return Endpoint(address=value) if isinstance(value, str) else value
 
@@ -95,6 +104,9 @@ class Upstream(Model):
     """How long an endpoint is waited for."""
     limits: UpstreamLimits = UpstreamLimits()
     """How much an endpoint may answer."""
+    queue: Queue | None = None
+    """Where requests wait while every endpoint has as many as its max_connections. Default: they do not wait and are
+    answered 503."""
     health_check: HealthCheck | None = None
     """Probes of every endpoint. Default: none, every endpoint counts as up."""
     outlier: Annotated[

@@ -90,6 +90,7 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     text(to, b"\",\"endpoint\":\"", endpoint(story).as_bytes());
     number(to, b"\",\"bytes_in\":", record.bytes_in);
     number(to, b",\"bytes_out\":", story.bytes_out);
+    millis_of(to, b",\"queue_ms\":", story.queued);
     millis_of(to, b",\"connect_ms\":", story.connect);
     put(to, b",\"first_byte_ms\":");
     match story.answered {
@@ -142,7 +143,8 @@ pub(crate) fn haproxy(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) 
         endpoint => endpoint,
     };
     text(to, b"/", endpoint.as_bytes());
-    number(to, b" 0/0/", story.connect.as_millis().try_into().unwrap_or(u64::MAX));
+    number(to, b" 0/", story.queued.as_millis().try_into().unwrap_or(u64::MAX));
+    number(to, b"/", story.connect.as_millis().try_into().unwrap_or(u64::MAX));
     match story.answered {
         Some(answered) => {
             let answered = answered.saturating_sub(story.connect).as_millis();
