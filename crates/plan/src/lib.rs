@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod addon;
+mod affinity;
 mod balance;
 mod filter;
 mod health;
@@ -18,6 +19,7 @@ mod route;
 mod upstream;
 
 pub use addon::{Addon, Hook, OnFailure};
+pub use affinity::{Affinity, AffinityCookie, Secret};
 pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, Filter, PrefixChange, Rewrite};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, Probe, Start, TcpProbe};

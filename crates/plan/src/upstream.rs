@@ -1,6 +1,6 @@
 //! Named groups of endpoints.
 
-use crate::{Balance, HealthCheck, Outlier, Retry, millis};
+use crate::{Affinity, Balance, HealthCheck, Outlier, Retry, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -15,6 +15,8 @@ pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
     /// How one endpoint is chosen.
     pub balance: Balance,
+    /// What binds a client to an endpoint, or nothing does.
+    pub affinity: Option<Affinity>,
     /// Which `Host` the endpoint is sent.
     pub host: HostHeader,
     /// How long we wait for an endpoint.

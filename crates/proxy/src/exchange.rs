@@ -16,6 +16,7 @@ use crate::connection::{Origin, is_closing};
 use crate::relay::{Failure, Pump, tunnel};
 use crate::respond;
 use crate::snapshot::{Listener, UpstreamSettings};
+use crate::upstream::affinity::Bond;
 use crate::upstream::connect::connect;
 use crate::upstream::local::{LocalUpstream, Unpicked};
 use crate::upstream::reserved::Reserved;
@@ -110,6 +111,7 @@ impl<'a> Story<'a> {
             Action::Upstream(upstream) => *upstream,
             Action::Respond(_) | Action::Redirect(_) => return Err(Kind::Internal.into()),
         };
+        self.bind(request, at as usize);
         self.forward(down, request, response, at as usize).await
     }
 
@@ -165,8 +167,13 @@ impl<'a> Story<'a> {
             return Ok(picked);
         }
         let draw = Draw { random: self.exchange.worker.random(), now: self.began, key };
-        let (picked, in_flight) = upstream.pick(tried, &draw)?;
+        let (picked, in_flight) = upstream.pick(tried, self.bond, &draw)?;
         self.endpoint = Some(in_flight);
+        self.rebind = match self.bond {
+            // It is told of another endpoint only if its own does not keep it: not when that was full for a moment.
+            Bond::Endpoint(own) if own == picked || upstream.keeps(own, tried, self.began) => None,
+            _ => Some(picked),
+        };
         Ok(picked)
     }
 

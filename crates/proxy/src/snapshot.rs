@@ -3,6 +3,7 @@
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
+use crate::upstream::affinity::{self, Affinity, OwnSecret};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::queue::Gate;
 use ahash::AHashMap;
@@ -78,6 +79,8 @@ pub(crate) struct UpstreamSettings {
     pub(crate) key: Option<Key>,
     /// Where keys go, one table for each tier. A command that changes a weight puts new ones here.
     tables: ArcSwap<Vec<Arc<HashTable>>>,
+    /// What binds clients to its endpoints.
+    pub(crate) affinity: Option<Affinity>,
 }
 
 /// A route under one plan.
@@ -115,6 +118,7 @@ pub(crate) struct Registry {
     endpoints: HashMap<(String, String), Arc<Endpoint>>,
     /// By name of the upstream.
     tables: HashMap<String, Arc<Vec<Arc<HashTable>>>>,
+    secret: OwnSecret,
     routes: HashMap<String, Arc<SharedRoute>>,
     addons: HashMap<String, Arc<SharedAddon>>,
     /// By the id of the loading.
@@ -132,6 +136,7 @@ impl Registry {
             upstreams: HashMap::new(),
             endpoints: HashMap::new(),
             tables: HashMap::new(),
+            secret: OwnSecret::default(),
             routes: HashMap::new(),
             addons: HashMap::new(),
             lanes: HashMap::new(),
@@ -260,12 +265,17 @@ impl Registry {
             Balance::Hash(hash) => {
                 let key = Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"));
                 let known = self.tables.get(&plan.name).map_or(&[][..], |tables| tables);
-                (key.map_err(|found| faults.extend(found)).ok(), tables(plan, hash.method, &endpoints, known))
+                (
+                    key.map_err(|found| faults.extend(found)).ok(),
+                    tables(plan, hash.method, endpoints.iter().map(|one| &**one), known),
+                )
             }
             _ => (None, Vec::new()),
         };
         let tables = ArcSwap::from_pointee(tables);
-        UpstreamSettings { shared, endpoints, question, limits, key, tables, plan: plan.clone() }
+        let affinity = affinity::build(plan, &self.secret, &format!("upstreams[{at}].affinity"));
+        let affinity = affinity.map_err(|found| faults.extend(found)).ok().flatten();
+        UpstreamSettings { shared, endpoints, question, limits, key, tables, affinity, plan: plan.clone() }
     }
 
     fn addon(&self, plan: &penstock_plan::Addon) -> Addon {
@@ -309,7 +319,7 @@ impl UpstreamSettings {
     /// A weight was changed by a command: keys go where it says.
     pub(crate) fn rebuild_tables(&self) {
         if let Balance::Hash(hash) = &self.plan.balance {
-            let tables = tables(&self.plan, hash.method, &self.endpoints, &self.tables());
+            let tables = tables(&self.plan, hash.method, self.endpoints.iter().map(|one| &**one), &self.tables());
             self.tables.store(Arc::new(tables));
         }
     }
@@ -339,14 +349,14 @@ impl Snapshot {
 }
 
 /// The tables of an upstream, one for each tier: those that are `known`, where neither endpoints nor weights have changed.
-fn tables(
+pub(crate) fn tables<'e>(
     plan: &Upstream,
     method: HashMethod,
-    endpoints: &[Arc<Endpoint>],
+    endpoints: impl Iterator<Item = &'e Endpoint> + Clone,
     known: &[Arc<HashTable>],
 ) -> Vec<Arc<HashTable>> {
     let table = |priority: u8| {
-        let members = plan.endpoints.iter().zip(endpoints).map(|(plan, endpoint)| {
+        let members = plan.endpoints.iter().zip(endpoints.clone()).map(|(plan, endpoint)| {
             let weight = if plan.priority == priority { endpoint.duty.weight_under(plan) } else { 0 };
             (plan.address.clone(), weight)
         });

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addon;
+pub mod affinity;
 pub mod balance;
 pub mod error;
 pub mod fault;

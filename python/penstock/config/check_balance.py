@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from penstock.config import texts
 from penstock.config.document import KeyPath
 from penstock.config.expression import compile_key
 from penstock.config.model import HashBalance
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
-    from penstock.config.model import Config, Upstream
+    from penstock.config.model import Affinity, Config, Upstream
 
 Report = Callable[[KeyPath, "str | None"], None]
 """Takes a key and what is wrong with it; nothing wrong is nothing to report."""
@@ -21,6 +22,8 @@ def check_balance(key: KeyPath, upstream: Upstream, config: Config, fault: Repor
     """Find what is wrong with the balance of one upstream, and what is doubtful."""
     if not any(endpoint.state == "ready" for endpoint in upstream.endpoints):
         warn((*key, "endpoints"), "none is ready, so no endpoint takes new requests")
+    if upstream.affinity is not None:
+        check_affinity((*key, "affinity"), upstream.affinity, config, fault, warn)
     if upstream.queue and not any(endpoint.max_connections for endpoint in upstream.endpoints):
         warn((*key, "queue"), "no endpoint has max_connections, so no request ever waits")
     if isinstance(upstream.balance, HashBalance):
@@ -29,6 +32,25 @@ def check_balance(key: KeyPath, upstream: Upstream, config: Config, fault: Repor
             warn((*key, "endpoints"), "slow_start has no effect on a hash: keys would move twice")
         if upstream.balance.bounded_load == 1:
             warn((*key, "balance", "bounded_load"), "1 leaves no room: nearly every key moves about; 1.25 is usual")
+
+
+def check_affinity(key: KeyPath, affinity: Affinity, config: Config, fault: Report, warn: Report) -> None:
+    """Find what is wrong with the affinity of one upstream."""
+    given = [name for name in ("cookie", "header", "key") if getattr(affinity, name) is not None]
+    if len(given) != 1:
+        has = f"has {' and '.join(given)}" if given else "is empty"
+        fault(key, f"{has}; an affinity has exactly one of cookie, header and key")
+    if affinity.cookie is not None:
+        fault((*key, "cookie"), texts.wrong_token(affinity.cookie, "the name of a cookie"))
+    if affinity.header is not None:
+        fault((*key, "header"), texts.wrong_token(affinity.header))
+    if affinity.key is not None:
+        check_key((*key, "key"), affinity.key, config, fault, warn)
+    if affinity.secret is not None:
+        if affinity.cookie is None:
+            fault((*key, "secret"), "only a cookie has a secret")
+        if (affinity.secret.env is None) == (affinity.secret.file is None):
+            fault((*key, "secret"), 'has exactly one key: { env = "NAME" } or { file = "path" }')
 
 
 def check_key(key: KeyPath, text: str, config: Config, fault: Report, warn: Report) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from penstock.config.model import (
         Addon,
+        Affinity,
         Config,
         Cors,
         Endpoint,
@@ -97,6 +98,7 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "name": name,
         "endpoints": [_endpoint(endpoint, folder) for endpoint in upstream.endpoints],
         "balance": _balance(upstream.balance),
+        "affinity": upstream.affinity and _affinity(upstream.affinity, folder),
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),
@@ -176,6 +178,18 @@ def _endpoint(endpoint: Endpoint, folder: Path) -> Plan:
         "slow_start": endpoint.slow_start and _milliseconds(endpoint.slow_start),
         "admin": endpoint.state,
     }
+
+
+def _affinity(affinity: Affinity, folder: Path) -> Plan:
+    if affinity.header is not None:
+        return {"key": [{"field": {"header": affinity.header.lower()}}]}
+    if affinity.key is not None:
+        return {"key": list(compile_key(affinity.key))}
+    secret: Plan | None = None
+    if affinity.secret is not None:
+        env, file = affinity.secret.env, affinity.secret.file
+        secret = {"env": env} if file is None else {"file": _absolute(file, folder)}
+    return {"cookie": {"name": affinity.cookie, "secret": secret}}
 
 
 def _balance(balance: Policy | HashBalance) -> Plan | str:

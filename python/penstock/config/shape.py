@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _LATER_KEYS = frozenset(
     (
         "addons",
-        "affinity",
         "alpn",
         "auth",
         "cache",

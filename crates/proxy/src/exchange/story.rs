@@ -8,6 +8,7 @@ use crate::filter::compress::Coder;
 use crate::observe::access_log;
 use crate::snapshot::{Route, UpstreamSettings};
 use crate::stream::Stream;
+use crate::upstream::affinity::{Affinity, Bond};
 use crate::upstream::local::InFlight;
 use crate::upstream::outlier;
 use penstock_rules::error::{Error, Kind, Retry, Side};
@@ -27,6 +28,10 @@ pub(crate) struct Story<'a> {
     pub(crate) request_id: [u8; 32],
     pub(crate) route: Option<&'a Route>,
     pub(crate) upstream: Option<&'a UpstreamSettings>,
+    /// What binds the client to an endpoint of the upstream.
+    pub(super) bond: Bond,
+    /// The endpoint that it is to be bound to from now on.
+    pub(super) rebind: Option<usize>,
     /// Where the request went last.
     pub(crate) endpoint: Option<InFlight>,
     pub(crate) attempts: u32,
@@ -87,6 +92,8 @@ impl<'a> Story<'a> {
             request_id: [0; 32],
             route: None,
             upstream: None,
+            bond: Bond::None,
+            rebind: None,
             endpoint: None,
             attempts: 0,
             reused: false,
@@ -155,6 +162,21 @@ impl<'a> Story<'a> {
         if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
             route.filters.on_response(request, &mut response.fields);
         }
+        if let Some(Affinity::Cookie(cookie)) = self.upstream.and_then(|upstream| upstream.affinity.as_ref())
+            && let Some(line) = self.rebind.and_then(|at| cookie.set_cookie(at, self.view(request).scheme == "https"))
+        {
+            response.fields.push("set-cookie", line);
+        }
+    }
+
+    /// To what the client is bound. A cookie that says so is ours and goes no further.
+    pub(super) fn bind(&mut self, request: &mut RequestHead, upstream: usize) {
+        let settings = self.exchange.local.snapshot.upstreams.get(upstream);
+        self.bond = match settings.and_then(|settings| settings.affinity.as_ref()) {
+            None => Bond::None,
+            Some(Affinity::Cookie(cookie)) => cookie.take(&mut request.fields).map_or(Bond::None, Bond::Endpoint),
+            Some(Affinity::Key(key)) => key.hash(&self.view(request)).map_or(Bond::None, Bond::Key),
+        };
     }
 
     /// The coder of the response's body, where a filter wants it coded; the head says so then.

@@ -84,6 +84,12 @@ impl Duty {
         self.admin.load(Ordering::Relaxed) == READY
     }
 
+    /// Whether it takes requests of clients that are bound to it.
+    #[inline]
+    pub(crate) fn keeps_bound(&self) -> bool {
+        self.admin.load(Ordering::Relaxed) != DISABLED
+    }
+
     pub(crate) fn weight(&self) -> u16 {
         self.weight.load(Ordering::Relaxed)
     }

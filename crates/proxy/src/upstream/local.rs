@@ -1,8 +1,10 @@
 //! An upstream as one worker uses it: which endpoint takes a request.
 
+use super::affinity::Bond;
 use super::endpoint::LocalEndpoint;
 use super::queue::Queue;
-use penstock_plan::Upstream;
+use crate::snapshot::tables;
+use penstock_plan::{Affinity, Balance, Hash, HashMethod, Key, Upstream};
 use penstock_rules::balance::{Balancer, Draw, HashTable, Loads, Member, grown_weight};
 use penstock_rules::health::State;
 use penstock_rules::retry::RetryBudget;
@@ -49,6 +51,8 @@ impl Drop for InFlight {
 /// An upstream as one worker uses it.
 pub(crate) struct LocalUpstream {
     balancer: RefCell<Balancer>,
+    /// Where the keys of an affinity go.
+    bound: Option<Balancer>,
     /// What `balancer` was made of.
     members: RefCell<Vec<Member>>,
     pub(crate) budget: Rc<RetryBudget>,
@@ -67,6 +71,8 @@ struct Remaining<'a> {
     all_down: bool,
     /// Endpoints without a place count, too.
     full: bool,
+    /// For a client that is bound: endpoints that drain count, too.
+    bound: bool,
     now: Instant,
 }
 
@@ -86,8 +92,9 @@ impl Loads for Remaining<'_> {
             return false;
         };
         let duty = &shared.duty;
+        let may = if self.bound { duty.keeps_bound() } else { duty.is_ready() };
         !tried
-            && duty.is_ready()
+            && may
             && (self.full || duty.has_room())
             && if self.all_down { !shared.is_starting() } else { !shared.is_out(self.now) }
     }
@@ -116,12 +123,18 @@ impl LocalUpstream {
     pub(crate) fn new(
         plan: &Upstream,
         endpoints: Vec<Rc<LocalEndpoint>>,
-        tables: &[Arc<HashTable>],
+        of_policy: &[Arc<HashTable>],
         budget: Rc<RetryBudget>,
     ) -> LocalUpstream {
         let members = members(plan, &endpoints);
-        let balancer = RefCell::new(Balancer::build(&plan.balance, &members, tables));
-        LocalUpstream { balancer, members: RefCell::new(members), budget, queue: Rc::default(), endpoints }
+        let balancer = RefCell::new(Balancer::build(&plan.balance, &members, of_policy));
+        let bound = matches!(plan.affinity, Some(Affinity::Key(_))).then(|| {
+            let method = HashMethod::Rendezvous;
+            let tables = tables(plan, method, endpoints.iter().map(|endpoint| &*endpoint.shared), &[]);
+            let hash = Hash { key: Key(Vec::new()), method, bounded_load: None };
+            Balancer::build(&Balance::Hash(hash), &members, &tables)
+        });
+        LocalUpstream { balancer, bound, members: RefCell::new(members), budget, queue: Rc::default(), endpoints }
     }
 
     /// Whether there is an endpoint that takes requests and was not `tried` yet.
@@ -130,17 +143,19 @@ impl LocalUpstream {
         untried.any(|(_, endpoint)| endpoint.shared.duty.is_ready() && !endpoint.shared.is_out(now))
     }
 
-    /// Choose an endpoint that was not `tried` yet, and take a place there.
-    pub(crate) fn pick(&self, tried: u64, draw: &Draw) -> Result<(usize, InFlight), Unpicked> {
-        let mut remaining =
-            Remaining { endpoints: &self.endpoints, tried, all_down: false, full: false, now: draw.now };
+    /// Choose an endpoint that was not `tried` yet, the one that the client is bound to before all others, and take a place there.
+    pub(crate) fn pick(&self, tried: u64, bond: Bond, draw: &Draw) -> Result<(usize, InFlight), Unpicked> {
+        if bond != Bond::None
+            && let Some(picked) = self.pick_bound(tried, bond, draw)
+        {
+            return Ok(picked);
+        }
+        let mut remaining = self.remaining(tried, draw.now);
         let balancer = self.balancer.borrow();
         // Another worker may take the last place between the look and the grasp: then the endpoint is full at the next look.
         for _ in 0..=self.endpoints.len() {
             let picked = balancer.pick(&remaining, draw).or_else(|| {
-                // As `UpstreamSettings::is_all_down`, which says so to people.
-                let mut ready = self.endpoints.iter().filter(|endpoint| endpoint.shared.duty.is_ready());
-                remaining.all_down = ready.all(|endpoint| endpoint.shared.is_out(draw.now));
+                remaining.all_down = self.is_all_out(draw.now);
                 if remaining.all_down { balancer.pick(&remaining, draw) } else { None }
             });
             let Some(picked) = picked else { break };
@@ -150,6 +165,34 @@ impl LocalUpstream {
         }
         remaining.full = true;
         Err(if balancer.any(|endpoint| remaining.usable(endpoint)) { Unpicked::Busy } else { Unpicked::None })
+    }
+
+    /// Whether the endpoint keeps the clients that are bound to it, also where it has no place for them right now.
+    pub(crate) fn keeps(&self, endpoint: usize, tried: u64, now: Instant) -> bool {
+        let mut remaining = Remaining { bound: true, full: true, ..self.remaining(tried, now) };
+        remaining.usable(endpoint) || {
+            remaining.all_down = self.is_all_out(now);
+            remaining.usable(endpoint)
+        }
+    }
+
+    fn pick_bound(&self, tried: u64, bond: Bond, draw: &Draw) -> Option<(usize, InFlight)> {
+        let remaining = Remaining { bound: true, ..self.remaining(tried, draw.now) };
+        let picked = match bond {
+            Bond::None => None,
+            Bond::Endpoint(endpoint) => self.keeps(endpoint, tried, draw.now).then_some(endpoint),
+            Bond::Key(key) => self.bound.as_ref()?.pick(&remaining, &Draw { key: Some(key), ..*draw }),
+        }?;
+        Some((picked, self.endpoints.get(picked)?.begin()?))
+    }
+
+    fn remaining(&self, tried: u64, now: Instant) -> Remaining<'_> {
+        Remaining { endpoints: &self.endpoints, tried, all_down: false, full: false, bound: false, now }
+    }
+
+    /// As `UpstreamSettings::is_all_down`, which says so to people.
+    fn is_all_out(&self, now: Instant) -> bool {
+        self.endpoints.iter().filter(|one| one.shared.duty.is_ready()).all(|one| one.shared.is_out(now))
     }
 
     /// Let weights grow that are still growing.

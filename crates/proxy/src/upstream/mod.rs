@@ -1,5 +1,6 @@
 //! Endpoints: which one, its connections, its names and its health.
 
+pub(crate) mod affinity;
 pub(crate) mod connect;
 pub(crate) mod duty;
 pub(crate) mod endpoint;

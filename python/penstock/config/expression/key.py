@@ -26,6 +26,8 @@ def compile_key(text: str) -> tuple[Operand, ...]:
     parts = _parts(source, source.tree)
     values = [(part, read_value(source, part)) for part in parts]
     for part, value in values:
+        if value.base == "json":
+            raise source.error(part, "a key is made of the head, not of the body", "a header or a path")
         if value.type is Type.NUMBER:
             raise source.error(part, f"{value.shown} is a number; a key is made of texts", "a text, such as path")
     if all(value.literal is not None for _, value in values):

@@ -5,6 +5,7 @@ decided in `check.py`, so that every fault of a file is found in one go. Docstri
 that editors show."""
 
 from penstock.config.model.addon import Addon
+from penstock.config.model.affinity import Affinity, Secret
 from penstock.config.model.balance import HashBalance
 from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
 from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
@@ -21,6 +22,7 @@ __all__ = [
     "AccessLog",
     "Addon",
     "Admin",
+    "Affinity",
     "Backoff",
     "BodyTest",
     "Compress",
@@ -47,6 +49,7 @@ __all__ = [
     "RouteLimits",
     "RouteTest",
     "RouteTimeouts",
+    "Secret",
     "Share",
     "Split",
     "Upstream",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from penstock.config.model.affinity import Affinity
 from penstock.config.model.balance import Balance
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
 from penstock.config.model.health import HealthCheck, Outlier
@@ -97,6 +98,8 @@ class Upstream(Model):
     turn, by weight), "least_requests" (the fewest under way for its weight), "peak_ewma" (the best of all by load and
     latency), "random" (any, by weight), "first" (the first that may take requests) or a table with `hash` (the
     same endpoint for the same key). Default "p2c"."""
+    affinity: Affinity | None = None
+    """What binds a client to an endpoint. Default: nothing does."""
     host: str = "keep"
     """Which Host the endpoint is sent: "keep" (the client's), "upstream" (the endpoint's address) or a name such as
     "shop.internal". Default "keep"."""

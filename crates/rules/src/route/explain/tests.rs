@@ -27,7 +27,7 @@ fn plan() -> Plan {
         "engine": {"workers": 1, "drain_timeout": 1},
         "listeners": [listener("web", ":8080"), listener("local", "unix:/run/p.sock")],
         "upstreams": [{
-            "name": "shop", "balance": "p2c", "host": "keep", "queue": null, "health_check": null, "outlier": null,
+            "name": "shop", "balance": "p2c", "host": "keep", "queue": null, "affinity": null, "health_check": null, "outlier": null,
             "retry": {"attempts": 1, "per_try_timeout": null, "on": [], "least_pause": 1, "most_pause": 1, "buffer": 1},
             "endpoints": [{"address": "10.0.0.1:9000", "weight": 1, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"}, {"address": "10.0.0.2:9000", "weight": 0, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"},
                           {"address": "10.0.0.3:9000", "weight": 2, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"}],

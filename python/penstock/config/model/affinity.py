@@ -1,0 +1,39 @@
+"""Affinity: clients that are sent to the same endpoint again."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from penstock.config.model.base import Model
+
+
+class Secret(Model):
+    """Where a secret is found. It is never written into a configuration. Exactly one key is given."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    env: Annotated[str, Field(min_length=1)] | None = None
+    """Name of an environment variable."""
+    file: Annotated[str, Field(min_length=1)] | None = None
+    """Path of a file, relative to the configuration file."""
+
+
+def _not_a_text(value: object) -> Any:
+    if isinstance(value, str):
+        # The message must not show it.
+        raise ValueError('a secret is not written down here; write { env = "NAME" } or { file = "path" }')
+    return value
+
+
+class Affinity(Model):
+    """What binds a client to an endpoint. Exactly one of `cookie`, `header` and `key` is given."""
+
+    cookie: str | None = None
+    """Name of a cookie that Penstock sets, such as "lb"."""
+    header: str | None = None
+    """A request field, such as "X-Session": requests of one value go to one endpoint."""
+    key: str | None = None
+    """An expression that gives a text, such as 'client.ip': requests of one value go to one endpoint."""
+    secret: Annotated[Secret, BeforeValidator(_not_a_text, json_schema_input_type=Secret)] | None = None
+    """With `cookie`: what its values are made with, 16 bytes or more. Default: random, made when the process starts;
+    several machines need the same."""
