@@ -15,6 +15,7 @@ from pathlib import Path
 started = time.perf_counter()
 # The import is part of what is measured.
 from penstock import engine  # noqa: E402
+from penstock.addons import Loader  # noqa: E402
 from penstock.config import Memory, check, compile_plan, load  # noqa: E402
 from penstock.control.prepare import build, try_out  # noqa: E402
 from penstock.control.source import FileSource  # noqa: E402
@@ -55,7 +56,7 @@ def trying(file: Path, tests: int) -> float:
     with file.open("a") as text:
         for i in range(tests):
             text.write(f'[[tests]]\nurl = "http://h{i}.example/s{i}/"\nroute = "r{i}"\n')
-    prepared = build(FileSource(file), 1, Memory())
+    prepared = build(FileSource(file), 1, Memory(), Loader())
     begin = time.perf_counter()
     try_out(prepared, engine)
     return 1000 * (time.perf_counter() - begin)

@@ -68,13 +68,14 @@ def _work_out(
     config: Path, method: str, url: str, fields: list[tuple[str, str]], more: dict[str, str | None]
 ) -> Explanation:
     from penstock import engine  # noqa: PLC0415
+    from penstock.addons import Loader  # noqa: PLC0415
     from penstock.config import Memory, explain_request  # noqa: PLC0415
     from penstock.control.explain import with_matches  # noqa: PLC0415
     from penstock.control.prepare import build, try_out  # noqa: PLC0415
     from penstock.control.source import FileSource  # noqa: PLC0415
 
     request = explain_request(method, url, fields, **more)
-    prepared = build(FileSource(config), 1, Memory())
+    prepared = build(FileSource(config), 1, Memory(), Loader())
     return with_matches(try_out(prepared, engine).explain(request), prepared.config)
 
 
