@@ -216,14 +216,15 @@ impl Binding {
 
 impl Running {
     fn start(workers: usize) -> io::Result<Running> {
+        let events = Arc::new(Events::default());
         let shared = Arc::new(Shared {
             snapshot: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             connections_each: AtomicU64::new(u64::MAX),
             counters: Sharded::new(workers),
-            events: Events::default(),
-            log: LogSink::start()?,
+            log: LogSink::start(Arc::clone(&events))?,
+            events,
         });
         let control = {
             let shared = Arc::clone(&shared);

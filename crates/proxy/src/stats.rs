@@ -55,7 +55,7 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
         "dropped_fields": counters.sum(|counters| counters.dropped_fields.get()),
         "access_log": {
             "records": counters.sum(|counters| counters.records.get()),
-            "dropped": counters.sum(|counters| counters.records_dropped.get()),
+            "dropped": counters.sum(|counters| counters.records_dropped.get()).wrapping_add(shared.log.lost()),
         },
         "events_dropped": shared.events.dropped(),
     })

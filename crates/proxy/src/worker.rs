@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     /// Client connections that each worker has descriptors for.
     pub(crate) connections_each: AtomicU64,
     pub(crate) counters: Sharded<WorkerCounters>,
-    pub(crate) events: Events,
+    pub(crate) events: Arc<Events>,
     pub(crate) log: LogSink,
 }
 

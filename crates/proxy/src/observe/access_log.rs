@@ -2,14 +2,18 @@
 //! the writer cannot take is dropped and counted.
 
 mod format;
+mod writer;
 
 pub(crate) use format::{Record, Refusal};
 
+use super::events::Events;
 use super::metrics::WorkerCounters;
 use penstock_plan::{AccessLog, LogFormat, LogTarget};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,6 +40,7 @@ pub(crate) struct RecordBatch {
 pub(crate) struct LogSink {
     queue: SyncSender<Message>,
     wish: Arc<Mutex<Wish>>,
+    lost: Arc<AtomicU64>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -57,18 +62,23 @@ struct Wish {
 
 /// Where records go.
 pub(crate) enum Target {
-    Stdout,
+    Stdout(File),
     File(String, File),
 }
 
 impl LogSink {
-    pub(crate) fn start() -> io::Result<LogSink> {
+    pub(crate) fn start(events: Arc<Events>) -> io::Result<LogSink> {
         let (queue, messages) = sync_channel(QUEUE);
         let wish = Arc::new(Mutex::new(Wish::default()));
-        let wished = Arc::clone(&wish);
-        let writer =
-            std::thread::Builder::new().name("penstock-log".into()).spawn(move || write(&messages, &wished))?;
-        Ok(LogSink { queue, wish, writer: Mutex::new(Some(writer)) })
+        let lost = Arc::new(AtomicU64::new(0));
+        let writer = writer::Writer { wish: Arc::clone(&wish), events, lost: Arc::clone(&lost) };
+        let writer = std::thread::Builder::new().name("penstock-log".into()).spawn(move || writer.run(&messages))?;
+        Ok(LogSink { queue, wish, lost, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Records that were handed over and could not be written.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
     }
 
     /// Hand over what a worker has gathered.
@@ -126,7 +136,10 @@ impl LogSink {
 pub(crate) fn open(log: Option<&AccessLog>) -> Result<Option<Target>, String> {
     match log.map(|log| &log.to) {
         None => Ok(None),
-        Some(LogTarget::Stdout) => Ok(Some(Target::Stdout)),
+        Some(LogTarget::Stdout) => match io::stdout().as_fd().try_clone_to_owned() {
+            Ok(stdout) => Ok(Some(Target::Stdout(stdout.into()))),
+            Err(error) => Err(format!("cannot write to standard output: {error}")),
+        },
         Some(LogTarget::File(path)) => match append(path) {
             Ok(file) => Ok(Some(Target::File(path.clone(), file))),
             Err(error) => Err(format!("cannot open {path} for writing: {error}")),
@@ -136,34 +149,6 @@ pub(crate) fn open(log: Option<&AccessLog>) -> Result<Option<Target>, String> {
 
 fn append(path: &str) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
-}
-
-fn write(messages: &Receiver<Message>, wish: &Mutex<Wish>) {
-    let mut target: Option<Target> = None;
-    for message in messages {
-        let wished = std::mem::take(&mut *wish.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(next) = wished.target {
-            target = next;
-        }
-        if wished.reopen
-            && let Some(Target::File(path, file)) = &mut target
-            && let Ok(anew) = append(path)
-        {
-            *file = anew;
-        }
-        match message {
-            // A full disk loses records, never requests; there is nowhere to say so but the counters of the disk.
-            Message::Records(text) => {
-                let _ = match &mut target {
-                    Some(Target::Stdout) => io::stdout().write_all(&text).and_then(|()| io::stdout().flush()),
-                    Some(Target::File(_, file)) => file.write_all(&text),
-                    None => Ok(()),
-                };
-            }
-            Message::Look => {}
-            Message::Stop => return,
-        }
-    }
 }
 
 /// Add the record of an exchange.
