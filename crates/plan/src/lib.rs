@@ -41,6 +41,8 @@ pub struct Plan {
     pub version: u64,
     /// What belongs to the process, not to one listener.
     pub engine: Engine,
+    /// Who is asked for the addresses of names.
+    pub dns: Dns,
     /// Where connections are accepted.
     pub listeners: Vec<Listener>,
     /// Named groups of endpoints.
@@ -64,6 +66,14 @@ pub struct Engine {
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub drain_timeout: Duration,
+}
+
+/// Who is asked for the addresses of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    /// Addresses with ports, `"10.0.0.53:53"`; none: the system's.
+    pub servers: Vec<String>,
 }
 
 /// Where access records go, and how they look.

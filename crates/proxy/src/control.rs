@@ -8,7 +8,7 @@ use crate::upstream::resolve::{self, Asked};
 use crate::upstream::watch::watch;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
-use penstock_plan::HealthCheck;
+use penstock_plan::{Dns, HealthCheck};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -24,8 +24,8 @@ const UNUSED: Duration = Duration::from_millis(100);
 
 /// What the control thread is told.
 pub(crate) enum Command {
-    /// Ask for these names once and say which have no address, each with the reason.
-    Resolve(Vec<Arc<Endpoint>>, SyncSender<Vec<String>>),
+    /// Ask these servers for these names once and say which have no address, each with the reason.
+    Resolve(Dns, Vec<Arc<Endpoint>>, SyncSender<Vec<String>>),
     /// Look after the endpoints of this snapshot, and no others.
     Follow(Arc<Snapshot>),
     /// Free this snapshot once no worker uses it: freeing ten thousand routes takes longer than a request may wait.
@@ -33,8 +33,26 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// What is followed, by endpoint: the health check, to see whether it changed, and the tasks.
-type Followed = HashMap<u64, (Option<HealthCheck>, Vec<AbortHandle>)>;
+/// What is followed, by endpoint: who is asked and the health check, to see whether they changed, and the tasks.
+type Followed = HashMap<u64, (Wanted, Vec<AbortHandle>)>;
+type Wanted = (Dns, Option<HealthCheck>);
+
+/// Whoever answers for names. Made with the first name: a configuration of addresses needs none.
+#[derive(Default)]
+struct Names {
+    dns: Dns,
+    resolver: Option<Arc<TokioResolver>>,
+}
+
+impl Names {
+    fn resolver(&mut self, dns: &Dns) -> Option<Arc<TokioResolver>> {
+        if self.resolver.is_none() || self.dns != *dns {
+            self.dns = dns.clone();
+            self.resolver = resolve::resolver(dns).map(Arc::new);
+        }
+        self.resolver.clone()
+    }
+}
 
 /// What was asked for an apply, by endpoint, until the endpoint is followed.
 type Answers = Rc<RefCell<HashMap<u64, Asked>>>;
@@ -49,24 +67,20 @@ pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command
 }
 
 async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut resolver: Option<Arc<TokioResolver>> = None;
+    let mut names = Names::default();
     let mut followed = Followed::new();
     let answers = Answers::default();
     tokio::task::spawn_local(guard::run(Arc::clone(&shared)));
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Resolve(endpoints, answer) => {
-                // Made with the first name: a configuration of addresses needs none.
-                if resolver.is_none() {
-                    resolver = resolve::resolver().map(Arc::new);
-                }
-                let (resolver, answers) = (resolver.clone(), Rc::clone(&answers));
+            Command::Resolve(dns, endpoints, answer) => {
+                let (resolver, answers) = (names.resolver(&dns), Rc::clone(&answers));
                 tokio::task::spawn_local(async move {
                     let _ = answer.try_send(resolve_all(resolver, endpoints, answers).await);
                 });
             }
             Command::Follow(snapshot) => {
-                followed = follow(&shared, &resolver, &snapshot, followed, &answers);
+                followed = follow(&shared, &mut names, &snapshot, followed, &answers);
                 answers.borrow_mut().clear();
             }
             Command::Retire(snapshot) => {
@@ -110,31 +124,33 @@ async fn resolve_all(
 /// Start what is new, end what is gone or changed, leave the rest alone.
 fn follow(
     shared: &Arc<Shared>,
-    resolver: &Option<Arc<TokioResolver>>,
+    names: &mut Names,
     snapshot: &Snapshot,
     mut before: Followed,
     answers: &Answers,
 ) -> Followed {
     let mut now = Followed::new();
     for upstream in &snapshot.upstreams {
-        let check = &upstream.plan.health_check;
+        let wanted = (snapshot.plan.dns.clone(), upstream.plan.health_check.clone());
         for endpoint in &upstream.endpoints {
             if upstream.plan.outlier.is_none() {
                 endpoint.standing.forget();
             }
-            if before.get(&endpoint.id).is_some_and(|(known, _)| known == check)
+            if before.get(&endpoint.id).is_some_and(|(known, _)| *known == wanted)
                 && let Some(unchanged) = before.remove(&endpoint.id)
             {
                 now.insert(endpoint.id, unchanged);
                 continue;
             }
             let mut tasks = Vec::new();
-            if let (Place::Tcp { name: Some(_), .. }, Some(resolver)) = (&endpoint.place, resolver) {
+            if let Place::Tcp { name: Some(_), .. } = &endpoint.place
+                && let Some(resolver) = names.resolver(&snapshot.plan.dns)
+            {
                 let asked = answers.borrow_mut().remove(&endpoint.id);
-                let following = resolve::follow(Arc::clone(resolver), Arc::clone(endpoint), Arc::clone(shared), asked);
+                let following = resolve::follow(resolver, Arc::clone(endpoint), Arc::clone(shared), asked);
                 tasks.push(tokio::task::spawn_local(following).abort_handle());
             }
-            match (check, &upstream.question) {
+            match (&wanted.1, &upstream.question) {
                 (Some(check), Some(question)) => {
                     let probing = Probing {
                         upstream: upstream.plan.name.clone(),
@@ -147,7 +163,7 @@ fn follow(
                 }
                 _ => endpoint.forget_probes(),
             }
-            now.insert(endpoint.id, (check.clone(), tasks));
+            now.insert(endpoint.id, (wanted.clone(), tasks));
         }
     }
     before.into_values().flat_map(|(_, tasks)| tasks).for_each(|task| task.abort());

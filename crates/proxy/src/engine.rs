@@ -351,7 +351,7 @@ impl Running {
         }
         let (answer, answered) = sync_channel(1);
         let count = unknown.len();
-        self.control.tell(control::Command::Resolve(unknown, answer));
+        self.control.tell(control::Command::Resolve(snapshot.plan.dns.clone(), unknown, answer));
         answered.recv_timeout(NAMES).unwrap_or_else(|_| vec![format!("{count} names are not resolved yet")])
     }
 

@@ -8,7 +8,7 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::queue::Gate;
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use penstock_plan::{Action, Balance, HashMethod, Plan, Respond, Start, Upstream};
+use penstock_plan::{Action, Balance, Dns, HashMethod, Plan, Respond, Start, Upstream};
 use penstock_rules::balance::{self, HashTable};
 use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
@@ -18,6 +18,7 @@ use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
 use penstock_rules::route::{Key, Table};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -159,6 +160,7 @@ impl Registry {
         let routes: Vec<_> =
             plan.routes.iter().enumerate().map(|(at, plan)| self.route(at, plan, &addons, &mut faults)).collect();
         check_indexes(&plan, &mut faults);
+        check_servers(&plan.dns, &mut faults);
         let (Some(table), true) = (table, faults.is_empty()) else { return Err(faults) };
         let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
         let unrouted = Arc::clone(&self.unrouted);
@@ -377,6 +379,14 @@ fn answer(respond: &Respond) -> Answer {
     head.length = penstock_rules::http::Length::Bytes(body.len() as u64);
     head.declared = Some(body.len() as u64);
     Answer { head, body }
+}
+
+fn check_servers(dns: &Dns, faults: &mut Vec<Fault>) {
+    for (at, server) in dns.servers.iter().enumerate() {
+        if server.parse::<SocketAddr>().is_err() {
+            faults.push(Fault::new(format!("dns.servers[{at}]"), format!("{server:?} is no address with a port")));
+        }
+    }
 }
 
 /// A plan that Python made names only what is there; a plan from elsewhere might not.

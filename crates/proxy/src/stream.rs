@@ -4,6 +4,7 @@ use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -141,6 +142,14 @@ impl Stream {
     /// Bytes written that the peer's system has not taken yet; none where the system does not tell.
     pub(crate) fn untaken(&self) -> usize {
         self.descriptor().and_then(|open| penstock_system::untaken(open).ok()).unwrap_or_default()
+    }
+
+    /// Who is at the other end, where that is told by an address.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().ok(),
+            Stream::Unix(_) | Stream::Fresh(_) => None,
+        }
     }
 
     /// Let the end be a reset: what was sent cannot be taken for the whole.

@@ -64,6 +64,8 @@ class _Check:
             self.upstream(name, upstream)
         for name, addon in self.config.addons.items():
             self.addon(("addons", name), name, addon)
+        for index, server in enumerate(self.config.dns.servers):
+            self.attempt(("dns", "servers", index), texts.read_server, server)
         self.policies()
         self.binds()
         check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)

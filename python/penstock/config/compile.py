@@ -64,6 +64,7 @@ def compile_text(
             "workers": config.engine.workers or _processors(),
             "drain_timeout": _milliseconds(config.engine.drain_timeout),
         },
+        "dns": {"servers": [texts.read_server(server) for server in config.dns.servers]},
         "listeners": [_listener(name, listener, folder) for name, listener in config.listeners.items()],
         "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
         "addons": [_addon(name, addon, (addons or {}).get(name, _UNLOADED)) for name, addon in config.addons.items()],

@@ -166,6 +166,20 @@ def read_bind(text: str) -> list[tuple[str, int]]:
         raise ValueError(f"{_quoted(host)} is not an address of this machine{hint}") from None
 
 
+def read_server(text: str) -> str:
+    """A name server in the plan's form, `10.0.0.53:53`. Raises `ValueError` with a sentence."""
+    forms = 'as "10.0.0.53", "10.0.0.53:5353" or "[::1]:53"'
+    try:
+        address, port = ipaddress.ip_address(text), 53
+    except ValueError:
+        host, port = _split(text, forms, lowest=1)
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(f"{_quoted(host)} is not an address; a name server is written {forms}") from None
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
 def is_loopback(text: str) -> bool:
     """Whether a bind that `read_bind` takes can be reached from this machine only."""
     return all(port < 0 or ipaddress.ip_address(host).is_loopback for host, port in read_bind(text))

@@ -26,7 +26,7 @@ def ok(body: bytes, *fields: bytes, status: bytes = b"200 OK") -> bytes:
 class Endpoint:
     """Listens on a port of its own and answers each connection in a thread."""
 
-    def __init__(self, answer: Answer, *, resets: bool = False) -> None:
+    def __init__(self, answer: Answer, *, resets: bool = False, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         """`resets`: where it closes instead of answering, it resets the connection."""
         self.targets: list[bytes] = []
         """Of every request that came, in order."""
@@ -34,7 +34,7 @@ class Endpoint:
         self.open = 0
         self._answer, self._resets = answer, resets
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server(at, backlog=512)
         self._socks: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -211,7 +211,8 @@ impl LocalEndpoint {
     /// Keep a connection for the next request, for up to `wait`.
     pub(crate) fn give_back(&self, stream: Stream, clock: &Clock, wait: Duration) {
         let mut pool = self.pool.borrow_mut();
-        if pool.len() < WAVE.min(self.most_pooled.get()) && self.most_idle.get() > 0 {
+        let room = pool.len() < WAVE.min(self.most_pooled.get()) && self.most_idle.get() > 0;
+        if room && self.is_current(&stream) {
             pool.push(Idle { stream, since: clock.now(), until: clock.after(wait) });
         }
         self.counters().idle.set(pool.len() as u64);
@@ -222,11 +223,21 @@ impl LocalEndpoint {
         let mut pool = self.pool.borrow_mut();
         if !pool.is_empty() {
             let now = clock.now();
-            pool.retain(|idle| idle.until > now && !idle.stream.is_disturbed());
+            pool.retain(|idle| idle.until > now && !idle.stream.is_disturbed() && self.is_current(&idle.stream));
             let left_over = pool.partition_point(|idle| idle.since.saturating_add(Clock::ticks(LEFT_OVER)) <= now);
             let surplus = left_over.min(pool.len().saturating_sub(self.most_idle.get()));
             pool.drain(..surplus);
             self.counters().idle.set(pool.len() as u64);
+        }
+    }
+
+    /// Whether the name still has the address that this connection goes to (safety.md 179).
+    fn is_current(&self, stream: &Stream) -> bool {
+        match &self.shared.place {
+            Place::Tcp { name: Some(_), addresses } => {
+                stream.peer().is_none_or(|peer| addresses.load().contains(&peer))
+            }
+            _ => true,
         }
     }
 

@@ -5,7 +5,8 @@ use super::endpoint::{Endpoint, Place};
 use crate::observe::events::Level;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
+use penstock_plan::Dns;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,14 +20,29 @@ const MOST: Duration = Duration::from_secs(300);
 /// A name without an answer is asked again after so long.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The system's resolver, its hosts file included; one without servers where the system has none.
-pub(crate) fn resolver() -> Option<TokioResolver> {
+/// A resolver that asks these servers, or those of the system where there are none; the system's hosts file is included. One without
+/// servers where the system has none.
+pub(crate) fn resolver(dns: &Dns) -> Option<TokioResolver> {
     let mut options = ResolverOpts::default();
     options.timeout = Duration::from_secs(2);
     options.attempts = 2;
-    let builder = TokioResolver::builder_tokio()
-        .unwrap_or_else(|_| TokioResolver::builder_with_config(ResolverConfig::default(), Default::default()));
+    let servers: Vec<_> = dns.servers.iter().filter_map(|server| Some(name_server(server.parse().ok()?))).collect();
+    let builder = if servers.is_empty() {
+        TokioResolver::builder_tokio()
+            .unwrap_or_else(|_| TokioResolver::builder_with_config(ResolverConfig::default(), Default::default()))
+    } else {
+        TokioResolver::builder_with_config(ResolverConfig::from_name_servers(servers), Default::default())
+    };
     builder.with_options(options).build().ok()
+}
+
+fn name_server(address: SocketAddr) -> NameServerConfig {
+    // TCP for answers that a datagram does not hold.
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+        connection.port = address.port();
+        connection
+    });
+    NameServerConfig::new(address.ip(), true, connections.into())
 }
 
 /// Ask once. The addresses, and how long they hold.

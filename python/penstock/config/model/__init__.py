@@ -7,7 +7,7 @@ that editors show."""
 from penstock.config.model.addon import Addon
 from penstock.config.model.affinity import Affinity, Secret
 from penstock.config.model.balance import HashBalance
-from penstock.config.model.config import AccessLog, Admin, Config, EngineSettings, Log, RouteTest
+from penstock.config.model.config import AccessLog, Admin, Config, Dns, EngineSettings, Log, RouteTest
 from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
@@ -28,6 +28,7 @@ __all__ = [
     "Compress",
     "Config",
     "Cors",
+    "Dns",
     "Endpoint",
     "EngineSettings",
     "Filter",

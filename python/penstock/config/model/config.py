@@ -21,6 +21,13 @@ class EngineSettings(Model):
     """How long a removed listener and a stopping process wait for what is under way. Default "30s"."""
 
 
+class Dns(Model):
+    """Who is asked for the addresses of endpoints that are written as names."""
+
+    servers: tuple[str, ...] = ()
+    """Name servers: "10.0.0.53", or with a port "10.0.0.53:5353", "[::1]:53". Default: those of the system."""
+
+
 class Admin(Model):
     """The admin listener: /metrics, /healthz, /readyz and /status."""
 
@@ -84,6 +91,8 @@ class Config(Model):
     """Python code that routes may name, by name."""
     engine: EngineSettings = EngineSettings()
     """Threads that serve, and how long a stopping process waits."""
+    dns: Dns = Dns()
+    """Name servers."""
     admin: Admin | None = None
     """The admin listener. Default: none."""
     log: Log = Log()

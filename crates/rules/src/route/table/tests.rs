@@ -44,6 +44,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         routes: routes.into_iter().enumerate().map(route).collect(),
         addons: vec![],
         access_log: None,
+        dns: penstock_plan::Dns::default(),
     }
 }
 
