@@ -24,6 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long an apply waits for names. One that is not answered by then is a warning, and followed on.
 const NAMES: Duration = Duration::from_secs(3);
+/// How long the clients of WebSockets have to answer a close.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often a drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -159,16 +161,17 @@ impl Engine {
             running.tell(|| Command::Notice);
             Arc::clone(&running.shared)
         };
-        let until = Instant::now() + wait;
-        loop {
-            if stats::open_connections(&shared) == 0 {
-                return true;
-            }
-            if Instant::now() >= until {
-                return false;
-            }
-            std::thread::sleep(LOOK);
+        let is_done = || stats::open_connections(&shared) == 0;
+        if wait_until(wait, is_done) {
+            return true;
         }
+        // A WebSocket never finishes: its client is told to go away, and has a moment to do so.
+        shared.leaving.store(true, Ordering::Relaxed);
+        if let Some(running) = self.lock().as_ref() {
+            running.tell(|| Command::Notice);
+        }
+        wait_until(FAREWELL, || shared.counters.sum(|counters| counters.websockets.get()) == 0);
+        is_done()
     }
 
     /// Close everything and end the threads.
@@ -207,6 +210,18 @@ impl Drop for Engine {
     }
 }
 
+/// Whether it `is_done` within `wait`.
+fn wait_until(wait: Duration, is_done: impl Fn() -> bool) -> bool {
+    let until = Instant::now() + wait;
+    while !is_done() {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
+}
+
 impl Binding {
     /// Id of the listener that the sockets belong to now.
     pub(crate) fn owner_id(&self) -> u64 {
@@ -221,6 +236,7 @@ impl Running {
             snapshot: ArcSwapOption::empty(),
             version: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             connections_each: AtomicU64::new(u64::MAX),
             counters: Sharded::new(workers),
             log: LogSink::start(Arc::clone(&events))?,

@@ -3,6 +3,7 @@
 use crate::clock::{Alarm, Clock, Tick};
 use crate::codec::{Chunk, Incoming, Outgoing, Tunnel};
 use penstock_rules::error::Kind;
+use penstock_rules::http::websocket::{Frames, GOING_AWAY};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -12,6 +13,10 @@ pub(crate) struct Pump {
     state: State,
     /// Since when the receiver takes nothing.
     blocked: Option<Tick>,
+    /// Frames that are passed on, where the stream is a WebSocket.
+    frames: Option<Frames>,
+    /// Nothing but the rest of a frame is passed on, and a close frame behind it.
+    leaving: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +53,16 @@ impl Pump {
         self.state = State::Done;
     }
 
+    /// What of `chunk` is still passed on.
+    fn due<'c>(&self, chunk: &'c [u8]) -> &'c [u8] {
+        match &self.frames {
+            Some(frames) if self.leaving && !frames.is_closed() => {
+                chunk.get(..frames.rest_of_frame(chunk)).unwrap_or(chunk)
+            }
+            _ => chunk,
+        }
+    }
+
     /// Move what can be moved; ready when the end went out.
     pub(crate) fn poll(
         &mut self,
@@ -62,6 +77,11 @@ impl Pump {
                 State::Flushing => {
                     ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
                     self.state = State::Done;
+                }
+                State::Moving if self.leaving && self.frames.as_ref().is_some_and(Frames::takes_frame) => {
+                    // Small enough to be staged whole.
+                    ready!(sink.poll_send(cx, &GOING_AWAY)).map_err(Failure::Sink)?;
+                    self.state = State::Flushing;
                 }
                 State::Moving => {
                     if source.chunk().is_empty() {
@@ -78,8 +98,12 @@ impl Pump {
                             }
                         }
                     }
-                    match sink.poll_send(cx, source.chunk()).map_err(Failure::Sink)? {
+                    let chunk = self.due(source.chunk());
+                    match sink.poll_send(cx, chunk).map_err(Failure::Sink)? {
                         Poll::Ready(count) => {
+                            if let Some(frames) = &mut self.frames {
+                                frames.advance(source.chunk().get(..count).unwrap_or_default());
+                            }
                             if let Some(since) = self.blocked.take() {
                                 source.excuse(clock.now().saturating_sub(since));
                             }
@@ -97,14 +121,22 @@ impl Pump {
 }
 
 /// Pass bytes both ways until both ends are reached, one breaks, or nothing moves for too long. An end is passed on in its own
-/// direction only (safety.md 170).
-pub(crate) async fn tunnel(alarm: &Alarm, down: &mut impl Tunnel, up: &mut impl Tunnel) -> Kind {
+/// direction only (safety.md 170). Once `leaving` says so, the client of a WebSocket is told to go away (safety.md 159).
+pub(crate) async fn tunnel(
+    alarm: &Alarm,
+    down: &mut impl Tunnel,
+    up: &mut impl Tunnel,
+    websocket: bool,
+    leaving: impl Fn() -> bool,
+) -> Kind {
     let (mut request, mut response) = (Pump::default(), Pump::default());
+    response.frames = websocket.then(Frames::default);
     let (mut request_shut, mut response_shut) = (false, false);
     let clock = std::rc::Rc::clone(alarm.clock());
     let mut moved = (0, clock.now());
     poll_fn(|cx| {
         alarm.clear();
+        response.leaving = websocket && leaving();
         let first = one_way(cx, &clock, (&mut request, &mut request_shut), down, up);
         let second = one_way(cx, &clock, (&mut response, &mut response_shut), up, down);
         let total = down.received() + up.received();

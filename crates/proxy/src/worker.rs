@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     /// Version of `snapshot`: what a worker looks at before each exchange.
     pub(crate) version: AtomicU64,
     pub(crate) draining: AtomicBool,
+    /// The time to drain is over: whoever can be told is told to go away.
+    pub(crate) leaving: AtomicBool,
     /// Client connections that each worker has descriptors for.
     pub(crate) connections_each: AtomicU64,
     pub(crate) counters: Sharded<WorkerCounters>,
@@ -102,6 +104,10 @@ impl Worker {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.shared.leaving.load(Ordering::Relaxed)
     }
 
     /// The running configuration; `None` before the first.

@@ -90,6 +90,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) records: Counter,
     pub(crate) records_dropped: Counter,
     pub(crate) connections: Counter,
+    /// Open tunnels whose client can be told that we go away.
+    pub(crate) websockets: Counter,
     /// Idle connections that were closed to make room, and unused ones to endpoints.
     pub(crate) shed_connections: Counter,
     pub(crate) shed_pooled: Counter,
@@ -106,6 +108,7 @@ impl Default for WorkerCounters {
             records: Counter::default(),
             records_dropped: Counter::default(),
             connections: Counter::default(),
+            websockets: Counter::default(),
             shed_connections: Counter::default(),
             shed_pooled: Counter::default(),
         }

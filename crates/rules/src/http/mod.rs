@@ -14,6 +14,7 @@ mod request;
 mod response;
 mod scan;
 pub mod uri;
+pub mod websocket;
 mod write;
 
 pub use fields::{Field, Fields, Known};
