@@ -412,7 +412,13 @@ impl<'a> Story<'a> {
                 None => download.poll(cx, clock, up, down),
                 Some(coder) => download.poll(cx, clock, &mut coder.over(up), down),
             };
-            moved.map_err(|failure| failure.kind())
+            match moved {
+                // Nothing to write for now, which would have told.
+                Poll::Pending if upload.is_done() && down.poll_gone(cx).is_ready() => {
+                    Poll::Ready(Err(Kind::ClientClosed))
+                }
+                moved => moved.map_err(|failure| failure.kind()),
+            }
         })
         .await
         .map_err(Error::from)
@@ -429,23 +435,23 @@ impl<'a> Story<'a> {
         if !request.options.upgrade || !response.options.upgrade {
             return Err(Kind::BadUpgrade.into());
         }
+        let websocket = response.fields.known(Known::Upgrade).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
         self.filter_response(request, response);
         down.respond(response, true);
         self.status = 101;
         self.upgraded = true;
         let idle = self.exchange.listener.plan.timeouts.tunnel;
         down.become_tunnel(idle);
-        let websocket = response.fields.known(Known::Upgrade).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
         crate::codec::Tunnel::become_tunnel(up, idle);
         let tunnels = &self.exchange.origin.listener.counters.of(self.exchange.worker.index).tunnels;
         let _open = tunnels.raise();
+        let _told = websocket.then(|| self.exchange.worker.counters().websockets.raise());
         let alarm = Rc::clone(down.alarm());
         let end = tunnel(&alarm, down, up, websocket, || self.exchange.worker.is_leaving()).await;
         // That one side ends a tunnel is how tunnels end.
         if end == Kind::TunnelIdle { Err(end.into()) } else { Ok(()) }
     }
 
-        let _told = websocket.then(|| self.exchange.worker.counters().websockets.raise());
     /// Step 8, finish: the connection goes back to its pool only if nothing on it is in doubt (safety.md R3).
     fn finish(&mut self, down: &mut impl Downstream, up: H1, upload: &Pump, settings: &UpstreamSettings) {
         if !upload.is_done() || !down.is_ended() {
