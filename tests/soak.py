@@ -6,6 +6,8 @@ import argparse
 import sys
 import time
 
+from tests.load.crosstalk import run_crosstalk
+from tests.load.reloading import run_storm_alone
 from tests.load.reloads import run_reloads
 from tests.load.tokens import run_tokens
 
@@ -13,14 +15,19 @@ from tests.load.tokens import run_tokens
 def soak() -> int:
     """Run one and print what came of it; 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("what", choices=("reloads", "tokens"))
+    parser.add_argument("what", choices=("reloads", "tokens", "crosstalk", "storm"))
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--reloads", type=int, default=100, help="how often the configuration changes meanwhile")
+    parser.add_argument("--signals", type=int, default=1000, help="HUPs of a storm, beside its reloads")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     start = time.monotonic()
     if given.what == "reloads":
         tally = run_reloads(given.requests, given.reloads, given.workers)
+    elif given.what == "crosstalk":
+        tally = run_crosstalk(given.requests, given.reloads, given.workers)
+    elif given.what == "storm":
+        tally = run_storm_alone(given.requests, given.reloads, given.signals)
     else:
         tally = run_tokens(given.requests, given.workers)
     took = time.monotonic() - start

@@ -45,6 +45,8 @@ class Tally:
     answered: int = 0
     aborted: int = 0
     wrong: int = 0
+    retried: int = 0
+    """By the proxy, as it says."""
     examples: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import random
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -47,22 +48,40 @@ class EchoOrigins:
         return next(iter(self.addresses.values()))
 
 
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+
+
 class Echo(asyncio.Protocol):
-    """One connection; requests are answered in the order they come."""
+    """One connection; requests are answered in the order they come. Behind `Upgrade: echo` it echoes. One whose name
+    begins with `flaky` closes now and then instead of answering, though never at a connection's first request."""
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()
         self._received = b""
+        self._tunnel = False
+        self._answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self._tunnel:
+            self._transport.write(data)  # type: ignore[attr-defined]
+            return
         self._received += data
         answers = []
         while (request := parse_message(self._received)) is not None:
             head, body, size = request
             self._received = self._received[size:]
+            if field(head.lower(), head, b"upgrade") == b"echo":
+                self._tunnel = True
+                answers += [SWITCH, self._received]
+                break
+            if self._answered and self._name.startswith(b"flaky") and random.random() < 0.01:
+                self._transport.write(b"".join(answers))  # type: ignore[attr-defined]
+                self._transport.close()
+                return
+            self._answered += 1
             answers.append(self._answer(head, body))
         if answers:
             self._transport.write(b"".join(answers))  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import json
@@ -14,8 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from tests.product.waiting import wait_for
+
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Iterator
 
 DEADLINE = 20.0
 """Seconds that anything here may take."""
@@ -124,6 +128,28 @@ def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedP
     return subprocess.run(
         [*command(), *words], capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **(env or {})}
     )
+
+
+@contextlib.contextmanager
+def serving(config: Path, env: dict[str, str] | None = None) -> Iterator[Running]:
+    """`penstock run` on a configuration, for as long as the block; with a further environment."""
+    control = config.parent / "control" / "control.sock"
+    words = [*command(), "run", "-c", str(config), "--control", str(control), "--log", "json"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+    running = Running(process, control, config)
+    assert process.stderr is not None
+    reading = threading.Thread(target=read_log, args=(process.stderr, running.lines), daemon=True)
+    reading.start()
+    try:
+        wait_for(lambda: "taking commands" in running.messages() or process.poll() is not None, "it serves", DEADLINE)
+        assert process.poll() is None, running.lines
+        yield running
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        reading.join()
+        process.stderr.close()
 
 
 def read_log(stream: IO[str], lines: list[dict[str, Any]]) -> None:

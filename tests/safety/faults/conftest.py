@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import threading
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.product.product import Running, command, read_log
-from tests.product.waiting import wait_for
+from tests.product.product import Running, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,30 +17,11 @@ if TYPE_CHECKING:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start `penstock run` on a configuration's text; what still runs at the end of the test is killed."""
-    started: list[tuple[Running, threading.Thread]] = []
+    with contextlib.ExitStack() as stack:
 
-    def begin(text: str, env: dict[str, str] | None = None) -> Running:
-        folder = tmp_path / f"run{len(started)}"
-        folder.mkdir()
-        config, control = folder / "penstock.toml", folder / "control" / "control.sock"
-        config.write_text(text, "utf-8")
-        words = [*command(), "run", "-c", str(config), "--control", str(control), "--log", "json"]
-        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
-        running = Running(process, control, config)
-        assert process.stderr is not None
-        reading = threading.Thread(target=read_log, args=(process.stderr, running.lines), daemon=True)
-        reading.start()
-        started.append((running, reading))
-        ready = lambda: "taking commands" in running.messages() or process.poll() is not None  # noqa: E731
-        wait_for(ready, "it serves", 20)
-        assert process.poll() is None, running.lines
-        return running
+        def begin(text: str, env: dict[str, str] | None = None) -> Running:
+            config = tmp_path / "penstock.toml"
+            config.write_text(text, "utf-8")
+            return stack.enter_context(serving(config, env))
 
-    yield begin
-    for running, reading in started:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
-        reading.join()
-        if running.process.stderr:
-            running.process.stderr.close()
+        yield begin

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -139,5 +138,3 @@ def test_a_thousand_that_give_up_leave_nothing_behind(proxy: penstock.Proxy, ori
             origin.hang_up()
     wait_for(lambda: _open(proxy) == 0, "all are gone", 10)
     wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].in_flight == 0, "no request is under way", 10)
-
-

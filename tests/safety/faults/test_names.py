@@ -80,8 +80,11 @@ def test_a_server_that_is_down_leaves_the_last_good_address(how: str, pair: tupl
 @pytest.mark.safety(179)
 def test_a_reload_asks_other_servers(pair: tuple[Endpoint, Endpoint, int]) -> None:
     _, _, port = pair
-    with NameServer("127.0.0.1", ttl=300) as first, NameServer("127.0.0.2") as second:
-        with penstock.Proxy(_plan(first, port)) as proxy:
-            assert _ask(proxy) == (200, b"127.0.0.1")
-            proxy.apply(_plan(second, port))
-            wait_for(lambda: _ask(proxy) == (200, b"127.0.0.2"), "the new server's answer holds")
+    with (
+        NameServer("127.0.0.1", ttl=300) as first,
+        NameServer("127.0.0.2") as second,
+        penstock.Proxy(_plan(first, port)) as proxy,
+    ):
+        assert _ask(proxy) == (200, b"127.0.0.1")
+        proxy.apply(_plan(second, port))
+        wait_for(lambda: _ask(proxy) == (200, b"127.0.0.2"), "the new server's answer holds")
