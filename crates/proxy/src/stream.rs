@@ -38,12 +38,18 @@ impl Stream {
     }
 
     /// Do `io` on a fresh socket at once; `None`: it must be waited for, or the socket is not fresh.
-    fn at_once(&mut self, io: impl FnOnce(&mut std::net::TcpStream) -> io::Result<usize>) -> Option<io::Result<usize>> {
+    fn at_once(
+        &mut self,
+        mut io: impl FnMut(&mut std::net::TcpStream) -> io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
         let Stream::Fresh(socket) = self else { return None };
-        let outcome = socket.as_mut().map_or(Err(ErrorKind::NotConnected.into()), io);
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.join().err().map(Err),
-            outcome => Some(outcome),
+        loop {
+            match socket.as_mut().map_or(Err(ErrorKind::NotConnected.into()), &mut io) {
+                // As in `uninterrupted`.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.join().err().map(Err),
+                outcome => return Some(outcome),
+            }
         }
     }
 
@@ -58,11 +64,11 @@ impl Stream {
             return Poll::Ready(outcome);
         }
         let mut to = ReadBuf::new(to);
-        let poll = match self {
-            Stream::Fresh(_) => return Poll::Pending,
+        let poll = uninterrupted(|| match self {
+            Stream::Fresh(_) => Poll::Pending,
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut to),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut to),
-        };
+        });
         poll.map_ok(|()| to.filled().len())
     }
 
@@ -70,11 +76,11 @@ impl Stream {
         if let Some(outcome) = self.at_once(|socket| socket.write(bytes)) {
             return Poll::Ready(outcome);
         }
-        match self {
+        uninterrupted(|| match self {
             Stream::Fresh(_) => Poll::Pending,
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
+        })
     }
 
     pub(crate) fn poll_write_vectored(
@@ -85,11 +91,11 @@ impl Stream {
         if let Some(outcome) = self.at_once(|socket| socket.write_vectored(parts)) {
             return Poll::Ready(outcome);
         }
-        match self {
+        uninterrupted(|| match self {
             Stream::Fresh(_) => Poll::Pending,
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-        }
+        })
     }
 
     /// Say that nothing more will be written.
@@ -167,6 +173,16 @@ impl Stream {
             Stream::Tcp(stream) => Some(stream.as_fd()),
             Stream::Unix(stream) => Some(stream.as_fd()),
             Stream::Fresh(socket) => socket.as_ref().map(AsFd::as_fd),
+        }
+    }
+}
+
+/// Do it again for as long as a signal interrupts it: neither the standard library nor the runtime does (safety.md 177).
+fn uninterrupted<T>(mut attempt: impl FnMut() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    loop {
+        match attempt() {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
         }
     }
 }
