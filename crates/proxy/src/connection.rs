@@ -5,9 +5,11 @@
 
 use crate::admit::Place;
 use crate::clock::{Alarm, NEVER, Tick};
-use crate::codec::Outgoing;
 use crate::codec::h1::{CLIENT, H1, Waits};
+use crate::codec::{Downstream, Outgoing};
+use crate::contain::{Panicked, contain};
 use crate::exchange::{self, Exchange};
+use crate::faults;
 use crate::listen::Accepted;
 use crate::respond;
 use crate::snapshot::SharedListener;
@@ -20,11 +22,10 @@ use penstock_rules::http::{Identity, RequestHead, ResponseHead};
 use penstock_rules::pace::LeastRate;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 /// How long a connection keeps its burst while it waits for a next request, and how many of a worker may at once.
@@ -80,12 +81,11 @@ pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
             }
             wire = Wire::new(quiet, Rc::clone(&worker.buffers));
         }
-        let burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
-        match Guarded(burst).await {
+        let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
+        match contain(&worker, burst.as_mut()).await {
             Ok(Rest::Quiet(quiet)) => stream = quiet,
             Ok(Rest::Closed) => return,
             Err(Panicked) => {
-                worker.counters().panics.add(1);
                 worker.counters().fail(Kind::Internal);
                 return;
             }
@@ -156,7 +156,8 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
         let (timeouts, rate) = (&listener.plan.timeouts, listener.least(listener.plan.limits.write_rate));
         down.waits = Waits { body: timeouts.body, write: timeouts.write, rate };
         let until = worker.clock.after(listener.plan.timeouts.head);
-        match read_head(&mut down, &mut request, &listener.limits, until).await {
+        let read = contain(worker, pin!(read_head(worker, &mut down, &mut request, &listener.limits, until))).await;
+        match read.unwrap_or(Err(Kind::Internal)) {
             Ok(true) => {}
             Ok(false) => return Rest::Closed,
             Err(kind) => {
@@ -172,7 +173,11 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
         }
         let exchange =
             Exchange { worker, local: &local, origin, listener, index, identity: &identity, reserved: &kept.reserved };
-        exchange::run(&exchange, &mut down, &mut request, &mut response).await;
+        let before = down.written();
+        let run = contain(worker, pin!(exchange::run(&exchange, &mut down, &mut request, &mut response))).await;
+        if run.is_err() {
+            respond::own_up(worker, (&local, origin), &mut down, before).await;
+        }
         drop(local);
         if down.aborted {
             return Rest::Closed;
@@ -195,13 +200,17 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
 
 /// Read a head; false: the client closed first, or said nothing at all.
 async fn read_head(
+    worker: &Worker,
     down: &mut H1,
     request: &mut RequestHead,
     limits: &penstock_rules::http::HeadLimits,
     until: Tick,
 ) -> Result<bool, Kind> {
     poll_fn(|cx| match down.poll_request(cx, request, limits) {
-        Poll::Ready(result) => Poll::Ready(result.map(|head| head.is_some())),
+        Poll::Ready(result) => {
+            faults::strike(worker, faults::Place::Head, request);
+            Poll::Ready(result.map(|head| head.is_some()))
+        }
         // Browsers open connections ahead of need: an answer to a question that was never asked would be taken for the next's.
         Poll::Pending if down.alarm.clock().now() >= until => match down.wire.input() {
             [] => Poll::Ready(Ok(false)),
@@ -276,23 +285,4 @@ async fn hang_up(mut down: H1) {
         }
     })
     .await;
-}
-
-/// A panic came out of the future; what it owned was dropped.
-struct Panicked;
-
-/// Turns a panic into a value: it ends one connection and nothing else (ARCHITECTURE.md, threads).
-struct Guarded<F>(Pin<Box<F>>);
-
-impl<F: Future> Future for Guarded<F> {
-    type Output = Result<F::Output, Panicked>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // The future is never polled again after a panic, so nobody sees what it left half done; the worker's own cells
-        // hold no invariant over a poll.
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err(Panicked)),
-        }
-    }
 }

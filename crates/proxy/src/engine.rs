@@ -3,12 +3,12 @@
 use crate::addon::Calls;
 use crate::listen::{self, Bound, Socket};
 use crate::observe::access_log::{self, LogSink, Target};
-use crate::observe::events::Events;
+use crate::observe::events::{Events, Level};
 use crate::observe::metrics::Sharded;
 use crate::snapshot::{Registry, SharedListener, Snapshot};
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::{Command, Shared};
-use crate::{control, descriptors, stats, worker};
+use crate::{control, descriptors, faults, stats, worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_plan::{Order, Plan};
 use penstock_rules::fault::Fault;
@@ -237,11 +237,16 @@ impl Running {
             version: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            faults: faults::are_wanted(),
             connections_each: AtomicU64::new(u64::MAX),
             counters: Sharded::new(workers),
             log: LogSink::start(Arc::clone(&events))?,
             events,
         });
+        if shared.faults {
+            let warning = "PENSTOCK_FAULTS is set: clients can make this process panic and hang".into();
+            shared.events.add(Level::Warning, "faults", warning, &[]);
+        }
         let control = {
             let shared = Arc::clone(&shared);
             Thread::start("penstock-control".into(), move |commands| control::run(shared, commands))?

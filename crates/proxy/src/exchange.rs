@@ -13,6 +13,7 @@ use crate::clock::{Clock, NEVER};
 use crate::codec::Downstream;
 use crate::codec::h1::{ENDPOINT, H1, Waits};
 use crate::connection::{Origin, is_closing};
+use crate::faults;
 use crate::relay::{Failure, Pump, tunnel};
 use crate::respond;
 use crate::snapshot::{Listener, UpstreamSettings};
@@ -88,6 +89,7 @@ impl<'a> Story<'a> {
         if let Some(answer) = route.filters.on_request(request)? {
             return self.answer_fields(down, response, answer.status, &answer.fields).await;
         }
+        faults::strike(self.exchange.worker, faults::Place::Filter, request);
         if let Some(addons) = &route.addons
             && let Some(answer) = Box::pin(self.ask_of_request(addons, down, request)).await?
         {
@@ -397,6 +399,9 @@ impl<'a> Story<'a> {
         let mut download = Pump::default();
         poll_fn(|cx| {
             down.alarm().clear();
+            if down.sent() > 0 {
+                faults::strike(self.exchange.worker, faults::Place::Body, request);
+            }
             if let Err(kind) = self.check_total(down) {
                 return Poll::Ready(Err(kind));
             }

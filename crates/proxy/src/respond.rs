@@ -49,13 +49,31 @@ pub(crate) async fn refuse(
         let _ = send(down, &head, &body).await;
     }
     let bytes_out = down.written().saturating_sub(before);
-    let bytes_in = request.raw_length() as u64;
+    note(worker, (local, origin), kind, &id, (request.raw_length() as u64, bytes_out));
+}
+
+/// Record what has no story.
+fn note(worker: &Worker, (local, origin): (&Local, &Origin), kind: Kind, id: &[u8], (bytes_in, bytes_out): (u64, u64)) {
     local.snapshot.unrouted.counters.of(worker.index).observe(kind.status(), bytes_in, bytes_out);
     if let Some(log) = &local.snapshot.plan.access_log {
-        let refusal = access_log::Refusal { origin, kind, id: &id, bytes_out };
+        let refusal = access_log::Refusal { origin, kind, id, bytes_out };
         access_log::add_refused(log.format, &refusal, &mut worker.records.borrow_mut());
         worker.counters().records.add(1);
     }
+}
+
+/// Answer for an exchange that a defect of ours ended: with 500 if nothing of its answer went yet, else by an end that nobody can
+/// take for a whole one. `before`: bytes that the connection had written when it began.
+pub(crate) async fn own_up(worker: &Rc<Worker>, to: (&Local, &Origin), down: &mut H1, before: u64) {
+    if down.wire.unstage(before) {
+        // What the head said is not asked any more: it may be what broke us.
+        refuse(worker, to, down, &RequestHead::default(), Kind::Internal).await;
+        return;
+    }
+    let bytes_out = down.wire.bytes_out.saturating_sub(before);
+    down.abort();
+    worker.counters().fail(Kind::Internal);
+    note(worker, to, Kind::Internal, &worker.request_id(), (0, bytes_out));
 }
 
 /// Tell somebody who was not taken in, as far as that needs no waiting; the connection is closed behind it.

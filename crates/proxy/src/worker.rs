@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     /// The time to drain is over: whoever can be told is told to go away.
     pub(crate) leaving: AtomicBool,
+    /// Whether requests may ask for faults.
+    pub(crate) faults: bool,
     /// Client connections that each worker has descriptors for.
     pub(crate) connections_each: AtomicU64,
     pub(crate) counters: Sharded<WorkerCounters>,

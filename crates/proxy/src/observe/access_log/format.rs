@@ -184,7 +184,9 @@ pub(crate) fn refused(format: LogFormat, refusal: &Refusal<'_>, stamp: &mut Stam
             number(to, b"\",\"status\":", status);
             number(to, b",\"bytes_out\":", bytes_out);
             text(to, b",\"request_id\":\"", id);
-            text(to, b"\",\"outcome\":\"refused\",\"cause\":\"", kind.word().as_bytes());
+            let outcome = if kind.side() == Side::Proxy { "proxy_error" } else { "refused" };
+            text(to, b"\",\"outcome\":\"", outcome.as_bytes());
+            text(to, b"\",\"cause\":\"", kind.word().as_bytes());
             put(to, b"\"}\n");
         }
         LogFormat::Combined => {
@@ -220,7 +222,9 @@ fn outcome(story: &Story<'_>) -> &'static str {
 fn flags(story: &Story<'_>) -> [u8; 2] {
     let Some(kind) = story.error else { return *b"--" };
     let who = match kind {
-        Kind::BodyTimeout | Kind::BodyTooSlow | Kind::ClientWriteTimeout | Kind::HeadTimeout => b'c',
+        Kind::BodyTimeout | Kind::BodyTooSlow | Kind::ClientWriteTimeout | Kind::ClientTooSlow | Kind::HeadTimeout => {
+            b'c'
+        }
         Kind::ConnectTimeout | Kind::UpstreamHeadTimeout | Kind::UpstreamBodyTimeout | Kind::UpstreamWriteTimeout => {
             b's'
         }
