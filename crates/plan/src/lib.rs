@@ -66,6 +66,10 @@ pub struct Engine {
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub drain_timeout: Duration,
+    /// How long a worker may stand still before it is told of; 0: for ever.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub watchdog: Duration,
 }
 
 /// Who is asked for the addresses of names.

@@ -20,14 +20,18 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// How long an apply waits for names. One that is not answered by then is a warning, and followed on.
 const NAMES: Duration = Duration::from_secs(3);
 /// How long the clients of WebSockets have to answer a close.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How often it is looked whether a thread ended.
+const ENDING: Duration = Duration::from_millis(1);
 /// How often a drain looks whether it is done.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long a worker is waited for that was told to close its sockets, or to end.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The data plane of one process, or of one `Proxy` in it.
 #[derive(Default)]
@@ -408,7 +412,7 @@ impl Running {
         let mut answers = Vec::new();
         for key in keys {
             for worker in &self.workers {
-                let (done, answer) = oneshot::channel();
+                let (done, answer) = sync_channel(1);
                 worker.tell(Command::Unlisten(key.clone(), done));
                 answers.push(answer);
             }
@@ -416,9 +420,10 @@ impl Running {
                 remove_socket_file(&binding.address);
             }
         }
+        let until = Instant::now() + PATIENCE;
         for answer in answers {
-            // A worker that is gone has closed its sockets, too.
-            let _ = answer.blocking_recv();
+            // A worker that is gone has closed its sockets, too; one that is stuck must not hold up everything else.
+            let _ = answer.recv_timeout(until.saturating_duration_since(Instant::now()));
         }
     }
 
@@ -431,8 +436,9 @@ impl Running {
         self.unlisten(&keys);
         self.tell(|| Command::Stop);
         self.control.tell(control::Command::Stop);
-        self.workers.iter_mut().for_each(Thread::join);
-        self.control.join();
+        let until = Instant::now() + PATIENCE;
+        self.workers.iter_mut().for_each(|worker| worker.join(until));
+        self.control.join(until);
         if let Some(snapshot) = self.shared.snapshot.load().as_ref() {
             snapshot.addons.iter().for_each(|addon| addon.lane.0.close());
         }
@@ -457,8 +463,13 @@ impl<C: Send + 'static> Thread<C> {
         let _ = self.commands.send(command);
     }
 
-    fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
+    /// Wait for its end; one that is stuck is left behind.
+    fn join(&mut self, until: Instant) {
+        let Some(thread) = self.thread.take() else { return };
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(ENDING);
+        }
+        if thread.is_finished() {
             let _ = thread.join();
         }
     }

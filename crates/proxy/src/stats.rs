@@ -33,6 +33,7 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
         "version": snapshot.plan.version,
         "uptime": began.elapsed().as_secs_f64(),
         "workers": workers,
+        "stuck": (0..workers).filter(|worker| counters.of(*worker).stuck.get() > 0).collect::<Vec<_>>(),
         "draining": draining,
         "connections": open_connections(shared),
         "listeners": listeners(&snapshot, binds, draining),

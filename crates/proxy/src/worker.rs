@@ -17,9 +17,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 /// How long the configuration before the running one is remembered.
@@ -49,7 +50,7 @@ pub(crate) enum Command {
     /// Accept on this socket.
     Listen(Socket),
     /// Stop accepting on the socket of this key, then say so.
-    Unlisten(String, oneshot::Sender<()>),
+    Unlisten(String, SyncSender<()>),
     /// The snapshot changed, or the process drains: let connections notice.
     Notice,
     /// End.
@@ -216,6 +217,7 @@ impl Worker {
     }
 
     fn sweep(&self) {
+        self.counters().ticks.add(1);
         self.clock.sweep(Instant::now());
         self.shared.log.flush(&mut self.records.borrow_mut(), self.counters());
         if self.clock.now() >= self.sweep_at.get() {
@@ -234,6 +236,7 @@ pub(crate) fn run(index: usize, shared: Arc<Shared>, commands: mpsc::UnboundedRe
     // Without a runtime there is nothing this thread could do; the engine notices that nobody answers.
     let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
     let worker = Worker::new(index, shared);
+    worker.counters().thread.set(thread_id());
     runtime.block_on(async {
         tokio::task::spawn_local(tick(Rc::clone(&worker)));
         obey(&worker, commands).await;
@@ -275,7 +278,7 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
                     // Who is in the queue already has a connection: it is served.
                     acceptor.accept_waiting();
                 }
-                let _ = done.send(());
+                let _ = done.try_send(());
             }
             Command::Notice => {
                 worker.local();
@@ -285,6 +288,12 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
             Command::Stop => return,
         }
     }
+}
+
+/// The kernel's number of this thread; 0 where there is no `/proc`.
+fn thread_id() -> u64 {
+    let link = std::fs::read_link("/proc/thread-self").unwrap_or_default();
+    link.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or_default()
 }
 
 fn seed() -> u64 {

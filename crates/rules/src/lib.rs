@@ -17,3 +17,4 @@ pub mod network;
 pub mod pace;
 pub mod retry;
 pub mod route;
+pub mod watchdog;

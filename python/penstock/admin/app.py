@@ -30,8 +30,12 @@ def build_app(controller: Controller, version: str) -> ASGIApp:
         return PlainTextResponse("ok\n")
 
     def readyz() -> Response:
-        ready = controller.state is State.SERVING
-        return PlainTextResponse("ready\n" if ready else f"{controller.state.value}\n", 200 if ready else 503)
+        if controller.state is not State.SERVING:
+            return PlainTextResponse(f"{controller.state.value}\n", 503)
+        if stuck := controller.stats().stuck:
+            # The kernel goes on giving it connections, and those it has wait.
+            return PlainTextResponse(f"stuck: worker {', '.join(map(str, stuck))}\n", 503)
+        return PlainTextResponse("ready\n")
 
     def show_metrics() -> Response:
         return Response(metrics.render(controller, version), media_type=metrics.CONTENT_TYPE)

@@ -69,6 +69,8 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
         "start_time_seconds", "gauge", "Start of the process, in seconds since the epoch.", controller.started
     )
     yield _single("workers", "gauge", "Worker threads.", stats.workers)
+    stuck = [({"worker": str(worker)}, worker in stats.stuck) for worker in range(stats.workers)]
+    yield Family("worker_stuck", "gauge", "1 while the worker does not go on.").text(stuck)
     yield _single("draining", "gauge", "1 while the process drains.", stats.draining)
     yield _single("plan_version", "gauge", "Version of the running plan; 0 before the first.", stats.version)
     outcomes = [({"outcome": outcome}, count) for outcome, count in controller.counts.items()]

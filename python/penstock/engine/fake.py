@@ -176,6 +176,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "version": plan["version"],
         "uptime": 1.0,
         "workers": 2,
+        "stuck": [],
         "draining": False,
         "listeners": [
             {

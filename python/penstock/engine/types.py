@@ -168,6 +168,8 @@ class Stats:
     """Of the running plan; 0 before the first."""
     uptime: float
     workers: int
+    stuck: tuple[int, ...]
+    """The workers that do not go on, by number."""
     draining: bool
     listeners: tuple[ListenerStats, ...]
     routes: tuple[RouteStats, ...]

@@ -62,6 +62,10 @@ impl<T: Default> Sharded<T> {
         &self.0[worker.min(last)].0
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn most(&self, of: impl Fn(&T) -> u64) -> u64 {
         self.0.iter().map(|part| of(&part.0)).max().unwrap_or_default()
     }
@@ -92,6 +96,11 @@ pub(crate) struct WorkerCounters {
     pub(crate) connections: Counter,
     /// Open tunnels whose client can be told that we go away.
     pub(crate) websockets: Counter,
+    /// Counts up for as long as the worker goes on; and its thread, as the kernel numbers it.
+    pub(crate) ticks: Counter,
+    pub(crate) thread: Counter,
+    /// 1 while it does not; written by the control thread alone.
+    pub(crate) stuck: Counter,
     /// Idle connections that were closed to make room, and unused ones to endpoints.
     pub(crate) shed_connections: Counter,
     pub(crate) shed_pooled: Counter,
@@ -109,6 +118,9 @@ impl Default for WorkerCounters {
             records_dropped: Counter::default(),
             connections: Counter::default(),
             websockets: Counter::default(),
+            ticks: Counter::default(),
+            thread: Counter::default(),
+            stuck: Counter::default(),
             shed_connections: Counter::default(),
             shed_pooled: Counter::default(),
         }

@@ -19,6 +19,9 @@ class EngineSettings(Model):
     """Worker threads, 1 to 1024. Fixed while the process runs. Default: one for each CPU that the process may use."""
     drain_timeout: Duration = timedelta(seconds=30)
     """How long a removed listener and a stopping process wait for what is under way. Default "30s"."""
+    watchdog: Duration = timedelta(seconds=5)
+    """How long a worker may stand still before the log and the metrics say so and the process is not ready. "0s"
+    switches it off. Default "5s"."""
 
 
 class Dns(Model):
