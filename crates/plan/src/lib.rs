@@ -66,6 +66,8 @@ pub struct Engine {
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub drain_timeout: Duration,
+    /// Bytes of memory for the process. `null`: nine tenths of what its control group has; 0: no limit.
+    pub memory: Option<u64>,
     /// How long a worker may stand still before it is told of; 0: for ever.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]

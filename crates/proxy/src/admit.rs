@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a connection can be refused for, in the order of `ListenerCounters::refused`.
-pub(crate) const REASONS: [Kind; 3] = [Kind::TooManyConnections, Kind::TooManyPerClient, Kind::OutOfDescriptors];
+pub(crate) const REASONS: [Kind; 4] =
+    [Kind::TooManyConnections, Kind::TooManyPerClient, Kind::OutOfDescriptors, Kind::Overloaded];
 
 /// Idle connections that are closed at once to make room: enough that not every new connection looks for one.
 const LEAST_SHED: u64 = 4;
@@ -55,6 +56,9 @@ pub(crate) fn refused(worker: &Worker, listener: &SharedListener, kind: Kind) {
 
 /// Count the connection where counts are shared; the client that it is to be counted for again when it goes.
 fn look(worker: &Worker, listener: &SharedListener, peer: Option<IpAddr>) -> Result<Option<IpAddr>, Kind> {
+    if worker.is_overloaded() {
+        return Err(Kind::Overloaded);
+    }
     let local = worker.local();
     let settings = local.as_ref().and_then(|local| Some(local.snapshot.listener(listener.id)?.1));
     let most = settings.and_then(|settings| settings.plan.limits.connections).map_or(u64::MAX, u64::from);

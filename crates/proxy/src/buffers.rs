@@ -1,6 +1,6 @@
 //! Read buffers of one worker, lent and given back: an idle connection holds none, a busy worker touches the same few.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// A buffer for heads and small bodies.
@@ -16,19 +16,62 @@ const KEPT_LARGE: usize = 16;
 pub(crate) struct Buffers {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
+    /// Bytes that may yet be taken from the system: charged before they are.
+    room: Cell<u64>,
+    /// Bytes that are lent.
+    lent: Cell<u64>,
+    /// Memory is short: nothing is kept, and long bodies go through small buffers.
+    frugal: Cell<bool>,
 }
 
 impl Buffers {
     pub(crate) fn new() -> Rc<Buffers> {
-        Rc::default()
+        let buffers = Buffers::default();
+        buffers.room.set(u64::MAX);
+        Rc::new(buffers)
+    }
+
+    /// What may be taken until the next tick, and whether memory is short.
+    pub(crate) fn allow(&self, room: u64, frugal: bool) {
+        self.room.set(room);
+        self.frugal.set(frugal);
+        if frugal {
+            self.small.borrow_mut().clear();
+            self.large.borrow_mut().clear();
+        }
+    }
+
+    /// Whether more was taken than there was room for.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.room.get() == 0
+    }
+
+    /// Bytes that are lent now.
+    pub(crate) fn lent(&self) -> u64 {
+        self.lent.get()
+    }
+
+    fn take(&self, bytes: usize) -> Box<[u8]> {
+        // No limit stays none.
+        if self.room.get() != u64::MAX {
+            self.room.set(self.room.get().saturating_sub(bytes as u64));
+        }
+        vec![0; bytes].into_boxed_slice()
+    }
+
+    /// A buffer for a body that is still coming after the first 64 KB.
+    pub(crate) fn bulk(&self) -> Box<[u8]> {
+        if self.frugal.get() || self.room.get() < LARGE as u64 { self.small() } else { self.large() }
     }
 
     pub(crate) fn small(&self) -> Box<[u8]> {
-        self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL].into_boxed_slice())
+        self.lent.set(self.lent.get() + SMALL as u64);
+        self.small.borrow_mut().pop().unwrap_or_else(|| self.take(SMALL))
     }
 
     pub(crate) fn large(&self) -> Box<[u8]> {
-        self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE].into_boxed_slice())
+        self.lent.set(self.lent.get() + LARGE as u64);
+        self.large.borrow_mut().pop().unwrap_or_else(|| self.take(LARGE))
     }
 
     pub(crate) fn give_back(&self, buffer: Box<[u8]>) {
@@ -37,9 +80,12 @@ impl Buffers {
             LARGE => (&self.large, KEPT_LARGE),
             _ => return,
         };
+        self.lent.set(self.lent.get().saturating_sub(buffer.len() as u64));
         let mut list = list.borrow_mut();
-        if list.len() < kept {
+        if list.len() < kept && !self.frugal.get() {
             list.push(buffer);
+        } else if self.room.get() != u64::MAX {
+            self.room.set(self.room.get().saturating_add(buffer.len() as u64).min(u64::MAX - 1));
         }
     }
 }

@@ -166,18 +166,25 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
                 return Rest::Closed;
             }
         }
+        if worker.is_overloaded() {
+            respond::refuse(worker, (&local, origin), &mut down, &request, Kind::Overloaded).await;
+            hang_up(down).await;
+            return Rest::Closed;
+        }
         kept.served = kept.served.saturating_add(1);
         let last = listener.plan.limits.requests.is_some_and(|most| kept.served >= most);
-        if last || gone || worker.is_draining() {
+        if last || gone || worker.is_draining() || worker.is_pressed() {
             down.persistent = false;
         }
         let exchange =
             Exchange { worker, local: &local, origin, listener, index, identity: &identity, reserved: &kept.reserved };
+        let under_way = worker.counters().requests.raise();
         let before = down.written();
         let run = contain(worker, pin!(exchange::run(&exchange, &mut down, &mut request, &mut response))).await;
         if run.is_err() {
             respond::own_up(worker, (&local, origin), &mut down, before).await;
         }
+        drop(under_way);
         drop(local);
         if down.aborted {
             return Rest::Closed;
@@ -227,7 +234,7 @@ async fn read_head(
 
 /// Wait a moment for the next request, with the burst kept at hand.
 async fn more_soon(worker: &Worker, origin: &Origin, down: &mut H1) -> bool {
-    if worker.lingering.get() >= LINGERING {
+    if worker.lingering.get() >= LINGERING || worker.is_pressed() {
         return false;
     }
     worker.lingering.set(worker.lingering.get() + 1);

@@ -7,7 +7,7 @@ use crate::observe::events::{Events, Level};
 use crate::observe::metrics::Sharded;
 use crate::snapshot::{Registry, SharedListener, Snapshot};
 use crate::upstream::endpoint::{Endpoint, Place};
-use crate::worker::{Command, Shared};
+use crate::worker::{Command, MemoryState, Shared};
 use crate::{control, descriptors, faults, stats, worker};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_plan::{Order, Plan};
@@ -241,6 +241,7 @@ impl Running {
             version: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            memory: MemoryState::default(),
             faults: faults::are_wanted(),
             connections_each: AtomicU64::new(u64::MAX),
             counters: Sharded::new(workers),

@@ -102,6 +102,7 @@ fn page(kind: Kind, id: &[u8], json: bool) -> (ResponseHead, Vec<u8>) {
         | Kind::TooManyPerClient
         | Kind::OutOfDescriptors
         | Kind::Exhausted
+        | Kind::Overloaded
         | Kind::Draining
         | Kind::AddonBusy
         | Kind::AddonTimeout => {

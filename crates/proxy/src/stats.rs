@@ -47,6 +47,11 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
         },
         "rejected": by_kind(shared, true),
         "failures": by_kind(shared, false),
+        "memory": {
+            "limit": shared.memory.limit.load(Relaxed),
+            "used": shared.memory.used.load(Relaxed),
+            "pressure": shared.memory.pressure.load(Relaxed),
+        },
         "connections_limit": most.checked_mul(workers as u64).filter(|_| most != u64::MAX),
         "shed": {
             "idle_connections": counters.sum(|counters| counters.shed_connections.get()),

@@ -85,7 +85,7 @@ impl Wire {
                 ready!(self.stream.poll_readable(cx))?;
             }
             let home = self.input.home();
-            self.input.buffer = Some(if bulk { home.large() } else { home.small() });
+            self.input.buffer = Some(if bulk { home.bulk() } else { home.small() });
         }
         self.make_room(most)?;
         let Some(input) = self.input.buffer.as_mut() else { return Poll::Pending };

@@ -12,11 +12,12 @@ use crate::upstream::local::LocalUpstream;
 use ahash::AHashMap;
 use arc_swap::ArcSwapOption;
 use penstock_rules::limit;
+use penstock_rules::pressure::Pressure;
 use penstock_rules::retry::RetryBudget;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, LocalOptions};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     /// The time to drain is over: whoever can be told is told to go away.
     pub(crate) leaving: AtomicBool,
+    pub(crate) memory: MemoryState,
     /// Whether requests may ask for faults.
     pub(crate) faults: bool,
     /// Client connections that each worker has descriptors for.
@@ -43,6 +45,23 @@ pub(crate) struct Shared {
     pub(crate) counters: Sharded<WorkerCounters>,
     pub(crate) events: Arc<Events>,
     pub(crate) log: LogSink,
+}
+
+/// What the control thread sees of the process's memory.
+pub(crate) struct MemoryState {
+    /// As [`Pressure`].
+    pub(crate) pressure: AtomicU8,
+    /// Bytes, 0 where there is no limit; and those that may be taken before requests are refused.
+    pub(crate) limit: AtomicU64,
+    pub(crate) used: AtomicU64,
+    pub(crate) room: AtomicU64,
+}
+
+impl Default for MemoryState {
+    fn default() -> MemoryState {
+        let none = || AtomicU64::new(0);
+        MemoryState { pressure: AtomicU8::new(0), limit: none(), used: none(), room: AtomicU64::new(u64::MAX) }
+    }
 }
 
 /// What a worker is told.
@@ -111,6 +130,16 @@ impl Worker {
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.shared.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Whether memory is short: connections end with their answer.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.shared.memory.pressure.load(Ordering::Relaxed) >= Pressure::Shedding as u8
+    }
+
+    /// Whether nothing new is taken in, because there is no memory for it.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.shared.memory.pressure.load(Ordering::Relaxed) >= Pressure::Over as u8 || self.buffers.is_overdrawn()
     }
 
     /// The running configuration; `None` before the first.
@@ -216,8 +245,21 @@ impl Worker {
         self.counters().shed_pooled.add(shed as u64);
     }
 
+    /// Give back what nobody needs now, if memory is short; and take this worker's part of what is left.
+    fn make_room(&self) {
+        let (room, pressed) = (self.shared.memory.room.load(Ordering::Relaxed), self.is_pressed());
+        let part = if room == u64::MAX { room } else { room / self.shared.counters.len() as u64 };
+        self.buffers.allow(part, pressed);
+        self.counters().lent.set(self.buffers.lent());
+        if pressed {
+            self.shed_pools();
+            self.clock.shed(usize::MAX);
+        }
+    }
+
     fn sweep(&self) {
         self.counters().ticks.add(1);
+        self.make_room();
         self.clock.sweep(Instant::now());
         self.shared.log.flush(&mut self.records.borrow_mut(), self.counters());
         if self.clock.now() >= self.sweep_at.get() {

@@ -119,6 +119,8 @@ kinds! {
     TooManyPerClient "too_many_per_client" 503 Downstream,
     /// More connections than there are descriptors for.
     OutOfDescriptors "out_of_descriptors" 503 Downstream,
+    /// Memory is at its limit.
+    Overloaded "overloaded" 503 Downstream,
     /// Nothing matched.
     NoRoute "no_route" 404 Proxy,
     /// No endpoint may take the request.

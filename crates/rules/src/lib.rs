@@ -15,6 +15,7 @@ pub mod http;
 pub mod limit;
 pub mod network;
 pub mod pace;
+pub mod pressure;
 pub mod retry;
 pub mod route;
 pub mod watchdog;

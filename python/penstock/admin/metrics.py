@@ -87,6 +87,9 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
         yield _single("open_fds", "gauge", "Open file descriptors of the process.", descriptors)
     if memory := _resident_bytes():
         yield _single("resident_memory_bytes", "gauge", "Resident memory of the process.", memory)
+    yield _single("memory_limit_bytes", "gauge", "Memory for the process; 0 without a limit.", stats.memory.limit)
+    meaning = "0 enough, 1 idle connections are closed, 2 new requests are refused."
+    yield _single("memory_pressure", "gauge", meaning, stats.memory.pressure)
     if stats.connections_limit is not None:
         meaning = "Client connections that there are descriptors for."
         yield _single("connections_limit", "gauge", meaning, stats.connections_limit)

@@ -63,6 +63,7 @@ def compile_text(
         "engine": {
             "workers": config.engine.workers or _processors(),
             "drain_timeout": _milliseconds(config.engine.drain_timeout),
+            "memory": config.engine.memory,
             "watchdog": _milliseconds(config.engine.watchdog),
         },
         "dns": {"servers": [texts.read_server(server) for server in config.dns.servers]},

@@ -209,6 +209,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "latency": {"bounds_us": [1000, 10000], "counts": [0, 0, 0], "sum_us": 0},
         "rejected": {},
         "failures": {},
+        "memory": {"limit": 0, "used": 0, "pressure": 0},
         "connections_limit": None,
         "shed": {"idle_connections": 0, "pooled_connections": 0},
         "panics": 0,

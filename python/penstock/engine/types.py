@@ -161,6 +161,17 @@ class AddonStats:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryStats:
+    """Memory of the process against its limit."""
+
+    limit: int
+    """Bytes; 0 where there is no limit."""
+    used: int
+    pressure: int
+    """0: enough; 1: idle connections are closed; 2: new requests are refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Counters and states, read once."""
 
@@ -180,6 +191,7 @@ class Stats:
     """Requests that we answered with an error of the client's making, by cause."""
     failures: dict[str, int]
     """Attempts at an endpoint that failed, by cause."""
+    memory: MemoryStats
     connections_limit: int | None
     """Client connections that there are descriptors for; `None` where the system sets no limit."""
     shed: dict[str, int]

@@ -28,6 +28,7 @@ class Process:
     config: str
     folder: Path
     descriptors: int | None = None
+    group: Path | None = None
     env: dict[str, str] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
 
@@ -40,7 +41,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **self.env},
-            preexec_fn=self._limit if self.descriptors else None,  # noqa: PLW1509 - no thread of ours holds a lock here
+            preexec_fn=self._limit,  # noqa: PLW1509 - no thread of ours holds a lock here
         )
         assert self.process.stderr is not None
         self._reading = threading.Thread(target=read_log, args=(self.process.stderr, self.lines), daemon=True)
@@ -57,8 +58,10 @@ class Process:
             self.process.stderr.close()
 
     def _limit(self) -> None:
-        assert self.descriptors
-        resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
+        if self.descriptors:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))
+        if self.group:
+            (self.group / "cgroup.procs").write_text("0", "ascii")
 
     def logged(self, message: str) -> list[dict[str, Any]]:
         """The lines of the process log with `message` in them."""

@@ -1,10 +1,12 @@
 //! What the control thread watches on behalf of all workers, so that no request spends time on it.
 
+mod memory;
 mod refusals;
 mod stuck;
 
 use crate::clock::TICK;
 use crate::worker::Shared;
+use memory::Memory;
 use refusals::Refusals;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// Watch until the task is ended.
 pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut memory = Memory::new();
     let mut refusals = Refusals::default();
     let mut stuck = Stuck::new(shared.counters.len(), Instant::now());
     let mut looks = interval(TICK);
@@ -20,6 +23,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         looks.tick().await;
         let now = Instant::now();
+        memory.look(&shared);
         refusals.look(&shared, now);
         stuck.look(&shared, now);
     }

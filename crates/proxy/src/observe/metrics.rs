@@ -96,6 +96,9 @@ pub(crate) struct WorkerCounters {
     pub(crate) connections: Counter,
     /// Open tunnels whose client can be told that we go away.
     pub(crate) websockets: Counter,
+    /// Requests under way, and bytes of buffers that they hold.
+    pub(crate) requests: Counter,
+    pub(crate) lent: Counter,
     /// Counts up for as long as the worker goes on; and its thread, as the kernel numbers it.
     pub(crate) ticks: Counter,
     pub(crate) thread: Counter,
@@ -118,6 +121,8 @@ impl Default for WorkerCounters {
             records_dropped: Counter::default(),
             connections: Counter::default(),
             websockets: Counter::default(),
+            requests: Counter::default(),
+            lent: Counter::default(),
             ticks: Counter::default(),
             thread: Counter::default(),
             stuck: Counter::default(),

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from penstock.config.model.addon import Addon
-from penstock.config.model.base import Duration, Model, Whole
+from penstock.config.model.base import Duration, Model, Size, Whole
 from penstock.config.model.listener import Listener
 from penstock.config.model.route import Route
 from penstock.config.model.upstream import Upstream
@@ -19,6 +19,9 @@ class EngineSettings(Model):
     """Worker threads, 1 to 1024. Fixed while the process runs. Default: one for each CPU that the process may use."""
     drain_timeout: Duration = timedelta(seconds=30)
     """How long a removed listener and a stopping process wait for what is under way. Default "30s"."""
+    memory: Annotated[Size, Field(le=(1 << 60))] | None = None
+    """Memory for the process. As it fills, idle connections are closed, then new requests are refused. 0: no limit.
+    Default: nine tenths of what the process's control group (container) has, if that is limited."""
     watchdog: Duration = timedelta(seconds=5)
     """How long a worker may stand still before the log and the metrics say so and the process is not ready. "0s"
     switches it off. Default "5s"."""

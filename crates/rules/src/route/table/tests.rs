@@ -38,7 +38,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
     };
     Plan {
         version: 1,
-        engine: Engine { workers: 1, drain_timeout: Duration::ZERO, watchdog: Duration::ZERO },
+        engine: Engine { workers: 1, drain_timeout: Duration::ZERO, watchdog: Duration::ZERO, memory: None },
         listeners: vec![listener("web"), listener("other")],
         upstreams: vec![],
         routes: routes.into_iter().enumerate().map(route).collect(),
