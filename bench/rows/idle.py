@@ -18,7 +18,8 @@ SLACK = 64 * 1024
 
 def idle_connections(stand: Stand) -> Result:
     """P10: process memory for each open connection that has done one request and waits."""
-    count = min(stand.settings.idle_connections, stand.files - SPARE_FILES)
+    # Penstock takes in as many clients as two fifths of its descriptors (docs/operations.md, Descriptors).
+    count = min(stand.settings.idle_connections, (stand.files - SPARE_FILES) * 2 // 5)
     result = Result("P10", f"Idle keep-alive connection, plain ({count:_} of them)".replace("_", " "))
     if count < stand.settings.idle_connections:
         result.notes.append(f"{count} connections: the limit of open files allows no more")
