@@ -15,7 +15,7 @@ use crate::respond;
 use crate::snapshot::SharedListener;
 use crate::stream::Stream;
 use crate::upstream::reserved::Reserved;
-use crate::wire::Wire;
+use crate::wire::{Ahead, Wire};
 use crate::worker::Worker;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Identity, RequestHead, ResponseHead};
@@ -59,35 +59,35 @@ struct Kept {
     reserved: Reserved,
 }
 
-/// Serve a connection until it closes.
-pub(crate) async fn run(worker: Rc<Worker>, accepted: Accepted) {
-    let peer = accepted.peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    let place: Place = accepted.place;
-    let origin = Origin { peer, port: accepted.port, listener: Arc::clone(&place.listener) };
+/// Serve a connection until it closes. No `async fn`: that keeps its arguments twice, while the connection is idle, too.
+pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> {
+    let Accepted { mut stream, peer, port, place } = accepted;
+    let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    let origin = Origin { peer, port, listener: Arc::clone(&place.listener) };
     let alarm = Rc::new(worker.clock.alarm());
-    poll_fn(|cx| {
-        alarm.register(cx);
-        Poll::Ready(())
-    })
-    .await;
-    let mut stream = accepted.stream;
     let mut kept = Kept::default();
-    loop {
-        let mut wire = Wire::new(stream, Rc::clone(&worker.buffers));
-        if !wire.read_ahead() {
-            let mut quiet = wire.into_stream();
-            if !wait_for_request(&worker, &origin, &mut quiet, &alarm, kept.served == 0).await {
+    async move {
+        // The connection is counted until this future ends.
+        let _: &Place = &place;
+        poll_fn(|cx| {
+            alarm.register(cx);
+            Poll::Ready(())
+        })
+        .await;
+        loop {
+            let ahead = Ahead::read(&mut stream, &worker.buffers);
+            if ahead.is_none() && !wait_for_request(&worker, &origin, &mut stream, &alarm, kept.served == 0).await {
                 return;
             }
-            wire = Wire::new(quiet, Rc::clone(&worker.buffers));
-        }
-        let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
-        match contain(&worker, burst.as_mut()).await {
-            Ok(Rest::Quiet(quiet)) => stream = quiet,
-            Ok(Rest::Closed) => return,
-            Err(Panicked) => {
-                worker.counters().fail(Kind::Internal);
-                return;
+            let wire = Wire::begun(stream, Rc::clone(&worker.buffers), ahead);
+            let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
+            match contain(&worker, burst.as_mut()).await {
+                Ok(Rest::Quiet(quiet)) => stream = quiet,
+                Ok(Rest::Closed) => return,
+                Err(Panicked) => {
+                    worker.counters().fail(Kind::Internal);
+                    return;
+                }
             }
         }
     }

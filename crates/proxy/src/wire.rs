@@ -23,6 +23,29 @@ pub(crate) struct Wire {
     pub(crate) bytes_out: u64,
 }
 
+/// What came along with a fresh socket.
+pub(crate) struct Ahead {
+    input: Box<[u8]>,
+    count: usize,
+}
+
+impl Ahead {
+    /// Read it; `None`: nothing did that can be used, and whoever waits for the stream is told more.
+    pub(crate) fn read(stream: &mut Stream, buffers: &Buffers) -> Option<Ahead> {
+        if !stream.is_fresh() {
+            return None;
+        }
+        let mut input = buffers.small();
+        match stream.read_at_once(&mut input) {
+            Some(Ok(count @ 1..)) => Some(Ahead { input, count }),
+            _ => {
+                buffers.give_back(input);
+                None
+            }
+        }
+    }
+}
+
 impl Wire {
     pub(crate) fn new(stream: Stream, buffers: Rc<Buffers>) -> Wire {
         Wire {
@@ -105,22 +128,15 @@ impl Wire {
         poll
     }
 
-    /// Read what came along with a fresh socket; false: nothing did, and the event loop watches it from now on.
-    pub(crate) fn read_ahead(&mut self) -> bool {
-        if !self.stream.is_fresh() {
-            return false;
+    /// A wire whose input begins with what was read ahead.
+    pub(crate) fn begun(stream: Stream, buffers: Rc<Buffers>, ahead: Option<Ahead>) -> Wire {
+        let mut wire = Wire::new(stream, buffers);
+        if let Some(Ahead { input, count }) = ahead {
+            wire.input.buffer = Some(input);
+            wire.end = count;
+            wire.bytes_in = count as u64;
         }
-        let mut input = self.input.home().small();
-        let outcome = self.stream.read_at_once(&mut input);
-        if let Some(Ok(count @ 1..)) = outcome {
-            self.input.buffer = Some(input);
-            self.end = count;
-            self.bytes_in = count as u64;
-        } else {
-            self.input.home().give_back(input);
-        }
-        // An end or an error is found again by whoever reads next.
-        outcome.is_some()
+        wire
     }
 
     fn make_room(&mut self, most: usize) -> io::Result<()> {
