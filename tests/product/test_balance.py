@@ -53,7 +53,7 @@ def test_round_robin_follows_weights_exactly(addresses: dict[str, str]) -> None:
 def test_p2c_uses_every_endpoint(addresses: dict[str, str]) -> None:
     upstream = {"endpoints": list(addresses.values()), "balance": "p2c"}
     seen = _count({"upstreams": {"u": upstream}, "routes": [{"upstream": "u"}]}, 600)
-    # How evenly is decided without a clock (balance/simulation.rs): here one late answer of the machine rightly sends requests elsewhere.
+    # balance/simulation.rs judges how evenly, without a clock: here one late answer rightly sends others elsewhere.
     assert set(seen) == {"a", "b", "c"}
 
 

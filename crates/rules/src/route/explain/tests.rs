@@ -25,6 +25,7 @@ fn plan() -> Plan {
     let plan = json!({
         "version": 1,
         "engine": {"workers": 1, "drain_timeout": 1, "watchdog": 0, "memory": 0},
+        "dns": {"servers": []},
         "listeners": [listener("web", ":8080"), listener("local", "unix:/run/p.sock")],
         "upstreams": [{
             "name": "shop", "balance": "p2c", "host": "keep", "queue": null, "affinity": null, "health_check": null, "outlier": null,
