@@ -38,6 +38,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+/// How long an endpoint that takes no more of a request has to say why. One that is gone says so at once; this is for a connection that
+/// the system only refuses to write to (safety.md 177).
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What an exchange is told by its connection.
 pub(crate) struct Exchange<'a> {
     pub(crate) worker: &'a Rc<Worker>,
@@ -326,6 +330,7 @@ impl<'a> Story<'a> {
                     Poll::Ready(Err(Failure::Sink(kind))) => {
                         upload.stop();
                         broken = Some(kind);
+                        head_by = clock.after(LAST_WORDS);
                     }
                 }
             }
@@ -359,7 +364,7 @@ impl<'a> Story<'a> {
                     head_by = clock.after(patience.map_or(wait, |patience| patience.min(wait)));
                 }
                 if clock.now() >= head_by {
-                    return Poll::Ready(Err(Kind::UpstreamHeadTimeout));
+                    return Poll::Ready(Err(broken.unwrap_or(Kind::UpstreamHeadTimeout)));
                 }
                 down.alarm().lower(head_by);
                 if down.is_ended() && down.poll_gone(cx).is_ready() {
