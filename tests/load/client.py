@@ -45,6 +45,8 @@ class Tally:
     answered: int = 0
     aborted: int = 0
     wrong: int = 0
+    lost: int = 0
+    """Of the wrong ones, those whose connection ended without an answer."""
     retried: int = 0
     """By the proxy, as it says."""
     examples: list[str] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Tally:
         self.answered += other.answered
         self.aborted += other.aborted
         self.wrong += other.wrong
+        self.lost += other.lost
         self.examples = (self.examples + other.examples)[:5]
 
     def wrong_one(self, example: str) -> None:
@@ -234,6 +237,7 @@ class Crowd:
     def _lost(self, caller: Caller) -> None:
         self._selector.unregister(caller.sock)
         caller.sock.close()
+        self.tally.lost += len(caller.waiting)
         for number in caller.waiting:
             self.tally.wrong_one(f"{number}: the connection ended without its answer; so far {caller.received[:200]!r}")
         self._count(len(caller.waiting))
