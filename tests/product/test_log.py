@@ -229,7 +229,7 @@ def test_usr1_reopens_the_file(tmp_path: Path, peers: tuple[str, str]) -> None:
         file.write_text(json.dumps(_config(log, "combined", *peers, bind=f"unix:{listening}")), encoding="utf-8")
         running = subprocess.Popen([sys.executable, "-m", "penstock", "run", "-c", file])
         try:
-            wait_for(listening.exists, "penstock listens", 10)
+            wait_for(listening.exists, "penstock listens")
             _ask(str(listening), REQUESTS["plain"])
             wait_for(lambda: log.read_bytes().count(b"\n") == 1, "the first record is written")
             moved = log.rename(tmp_path / "access.log.1")

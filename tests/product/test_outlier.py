@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.product.waiting import wait_for
 from tests.safety.faults.endpoint import Endpoint, ok
+from tests.wire.peers import Refusal
 
 import penstock
 
@@ -156,9 +158,7 @@ def test_if_one_is_ejected_and_the_others_are_down_all_are_used(two: Two) -> Non
 
 def test_connections_that_fail_and_answers_that_hang_count(two: Two) -> None:
     _, b, addresses = two
-    with Endpoint(lambda *_: b"") as gone:
-        refusing = gone.address
-    with penstock.Proxy(config([refusing, addresses[1]])) as proxy:
+    with closing(Refusal()) as gone, penstock.Proxy(config([gone.address, addresses[1]])) as proxy:
         assert ask_until_ejected(proxy).reason == "requests failed, the last by connect_refused"
         assert b.asked > 5
     release = threading.Event()

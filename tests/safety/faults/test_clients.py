@@ -136,5 +136,5 @@ def test_a_thousand_that_give_up_leave_nothing_behind(proxy: penstock.Proxy, ori
         client.reset()
         if _ % 50 == 0:
             origin.hang_up()
-    wait_for(lambda: _open(proxy) == 0, "all are gone", 10)
-    wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].in_flight == 0, "no request is under way", 10)
+    wait_for(lambda: _open(proxy) == 0, "all are gone")
+    wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].in_flight == 0, "no request is under way")

@@ -120,7 +120,7 @@ def test_a_change_that_cannot_be_is_refused_and_nobody_notices(start: Callable[.
                 assert refused.returncode == 2, refused.stdout
                 assert "penstock.toml" in refused.stderr, refused.stderr
                 running.signal(signal.SIGHUP)
-                wait_for(lambda seen=seen: len(asking.statuses) > seen + 50, "it serves on", 10)
+                wait_for(lambda seen=seen: len(asking.statuses) > seen + 50, "it serves on")
             running.config.write_text(good, "utf-8")
             assert running.command("reload").returncode == 0
         assert set(asking.statuses) == {200}

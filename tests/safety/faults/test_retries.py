@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 import penstock
 from tests.safety.faults.endpoint import Endpoint, config, ok
+from tests.wire.peers import Refusal
 
 
 class Scripted:
@@ -105,10 +107,8 @@ def test_an_endpoint_that_hangs_is_left_for_another_in_time() -> None:
 
 
 def test_it_can_be_switched_off() -> None:
-    with Endpoint(Scripted(b"x")) as gone:
-        refusing = gone.address
-    with Endpoint(Scripted(b"b")) as second:
-        off = config(refusing, second.address, balance="first", retry=False)
+    with closing(Refusal()) as gone, Endpoint(Scripted(b"b")) as second:
+        off = config(gone.address, second.address, balance="first", retry=False)
         with penstock.Proxy(off) as proxy:
             assert ask(proxy).status == 502
             assert proxy.stats().upstreams[0].retries == 0

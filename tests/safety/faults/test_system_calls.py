@@ -119,7 +119,7 @@ def test_failing_system_calls_mix_nothing_and_end_nothing(
         assert whole.wrong == 0, whole.examples
         status = running.status()
         assert status["state"] == "serving"
-        wait_for(lambda: running.status()["listeners"][0]["connections"] == 0, "no connection is left", 10)
+        wait_for(lambda: running.status()["listeners"][0]["connections"] == 0, "no connection is left")
         _, text = running.get("/metrics", running.admin)
         assert "penstock_panics_total 0\n" in text
 

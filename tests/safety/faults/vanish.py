@@ -48,7 +48,7 @@ def proxy_side() -> dict[str, object]:
             assert peer.stdout.readline() == "connected\n"
             local = socket.create_connection(proxy.address("web"), PATIENCE)
             local.sendall(b"GET /silent HTTP/1.1\r\nHost: a\r\n\r\n")
-            wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].in_flight == 3, "all is under way", 10)
+            wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].in_flight == 3, "all is under way")
             say("vanish")
             assert peer.stdout.readline() == "gone\n"
             found = _follow(proxy, local)
@@ -64,7 +64,7 @@ def _follow(proxy: penstock.Proxy, local: socket.socket) -> dict[str, object]:
     answered = time.monotonic() - began
     local.close()
     wait_for(lambda: proxy.stats().listeners[0].connections == 0, "all connections are gone", PATIENCE)
-    wait_for(lambda: _descriptors() == 0, "all descriptors are given back", 5)
+    wait_for(lambda: _descriptors() == 0, "all descriptors are given back")
     after, row = proxy.stats().listeners[0], proxy.stats().upstreams[0].endpoints[0]
     return {
         "before": [before.connections, before.tunnels],
