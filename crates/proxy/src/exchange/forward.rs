@@ -1,0 +1,133 @@
+//! Steps 4 and 8: pick an endpoint, run an attempt, and try again where that is safe.
+
+use super::Story;
+use super::course::Course;
+use crate::codec::Downstream;
+use crate::codec::h1::H1;
+use crate::relay::Pump;
+use crate::snapshot::UpstreamSettings;
+use crate::upstream::affinity::Bond;
+use crate::upstream::local::{LocalUpstream, Unpicked};
+use penstock_rules::balance::Draw;
+use penstock_rules::error::{Error, Kind, Retry};
+use penstock_rules::http::{RequestHead, ResponseHead};
+
+impl Story<'_> {
+    /// Steps 4 to 8: forward, and try again where that is safe.
+    pub(super) async fn forward(
+        &mut self,
+        down: &mut impl Downstream,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+        at: usize,
+    ) -> Result<(), Error> {
+        let local = self.exchange.local;
+        let settings = local.snapshot.upstreams.get(at).ok_or(Kind::Internal)?;
+        let upstream = local.upstreams.get(at).ok_or(Kind::Internal)?;
+        self.upstream = Some(settings);
+        upstream.budget.request(self.began);
+        // Of the request as the endpoint gets it: the route's filters have run.
+        let key = settings.key.as_ref().and_then(|key| key.hash(&self.view(request)));
+        let mut course = Course::new(settings, upstream, request.is_idempotent());
+        if request.is_idempotent() {
+            self.replay.keep_up_to(settings.plan.retry.buffer as usize);
+        }
+        let mut last = Error::from(Kind::NoEndpoint);
+        loop {
+            // Who comes later does not take the place that somebody in the line waits for.
+            let picked =
+                if upstream.queue.is_empty() { self.pick(upstream, course.tried, key) } else { Err(Unpicked::Busy) };
+            let endpoint = match picked {
+                Ok(endpoint) => endpoint,
+                Err(Unpicked::None) => return Err(last),
+                Err(Unpicked::Busy) => self.wait_in_line(down, (settings, upstream), course.tried, key).await?,
+            };
+            course.begin(endpoint);
+            self.attempts += 1;
+            settings.shared.counters.of(self.exchange.worker.index).retries.add(u64::from(self.attempts > 1));
+            let error = match self.attempt(down, request, response, &course).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            self.note_failure(settings, error);
+            self.try_again(&mut course, error).await?;
+            last = error;
+        }
+    }
+
+    /// Step 4, pick.
+    pub(super) fn pick(&mut self, upstream: &LocalUpstream, tried: u64, key: Option<u64>) -> Result<usize, Unpicked> {
+        if let Some(before) = &mut self.endpoint {
+            before.leave();
+        }
+        if let Some((picked, in_flight, stream)) = self.exchange.reserved.take(upstream) {
+            (self.endpoint, self.pinned, self.authenticated) = (Some(in_flight), Some(stream), true);
+            return Ok(picked);
+        }
+        let draw = Draw { random: self.exchange.worker.random(), now: self.began, key };
+        let (picked, in_flight) = upstream.pick(tried, self.bond, &draw)?;
+        self.endpoint = Some(in_flight);
+        self.rebind = match self.bond {
+            // It is told of another endpoint only if its own does not keep it: not when that was full for a moment.
+            Bond::Endpoint(own) if own == picked || upstream.keeps(own, tried, self.began) => None,
+            _ => Some(picked),
+        };
+        Ok(picked)
+    }
+
+    async fn attempt(
+        &mut self,
+        down: &mut impl Downstream,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+        course: &Course<'_>,
+    ) -> Result<(), Error> {
+        let (settings, patience) = (course.settings, course.patience());
+        let mut up = self.connect(settings, down, patience).await?;
+        self.send(&mut up, request, settings);
+        let mut upload = Pump::default();
+        self.converse(down, &mut up, &mut upload, (request, response), patience).await?;
+        if self.asks_another(course, response.status) {
+            return Err(Error { kind: Kind::UpstreamStatus, retry: Retry::Idempotent });
+        }
+        let answered = response.status;
+        if let Some(addons) = self.route.and_then(|route| route.addons.as_ref()).filter(|addons| addons.has_response())
+        {
+            Box::pin(self.ask_of_response(addons, down, request, response)).await?;
+        }
+        if answered == 101 {
+            return self.switch(down, &mut up, request, response).await;
+        }
+        self.authenticated |= request.options.authenticates || response.options.authenticates;
+        if !upload.is_done() || !down.is_ended() {
+            // The answer came before the request was whole: neither side can tell where a next one would begin.
+            down.close_after();
+            up.persistent = false;
+        }
+        if request.options.expect_continue && !self.continued && answered >= 400 {
+            // The endpoint did not ask for the body: what it gets of it, it may take for a request.
+            up.persistent = false;
+        }
+        self.relay(down, &mut up, &mut upload, request, response).await?;
+        self.finish(down, up, &upload, settings);
+        Ok(())
+    }
+
+    /// Step 8, finish: the connection goes back to its pool only if nothing on it is in doubt (safety.md R3).
+    fn finish(&mut self, down: &mut impl Downstream, up: H1, upload: &Pump, settings: &UpstreamSettings) {
+        if !upload.is_done() || !down.is_ended() {
+            down.close_after();
+        } else if up.persistent
+            && up.is_clean()
+            && up.wire.input().is_empty()
+            && let Some(in_flight) = &self.endpoint
+        {
+            let (stream, wait) = (up.wire.into_stream(), settings.plan.timeouts.idle);
+            if self.authenticated {
+                self.exchange.reserved.keep(&in_flight.endpoint, stream);
+            } else {
+                in_flight.endpoint.give_back(stream, &self.exchange.worker.clock, wait);
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Step 7, relay.
+
+use super::Story;
+use crate::codec::h1::H1;
+use crate::codec::{Downstream, Tunnel};
+use crate::connection::is_closing;
+use crate::faults;
+use crate::relay::{Pump, tunnel};
+use penstock_rules::error::{Error, Kind};
+use penstock_rules::http::{Known, RequestHead, ResponseHead};
+use penstock_rules::pace::LeastRate;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+impl Story<'_> {
+    /// Step 7, relay: the response back, and what is left of the request on.
+    pub(super) async fn relay(
+        &mut self,
+        down: &mut impl Downstream,
+        up: &mut H1,
+        upload: &mut Pump,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+    ) -> Result<(), Error> {
+        self.filter_response(request, response);
+        up.expect_body(response.length, None, LeastRate::NONE);
+        let mut coder = self.coder(request, response)?;
+        if is_closing(self.exchange.worker, self.exchange.origin) {
+            down.close_after();
+        }
+        down.respond(response, true);
+        self.status = response.status;
+        let clock = &self.exchange.worker.clock;
+        let mut download = Pump::default();
+        poll_fn(|cx| {
+            down.alarm().clear();
+            if down.sent() > 0 {
+                faults::strike(self.exchange.worker, faults::Place::Body, request);
+            }
+            if let Err(kind) = self.check_total(down) {
+                return Poll::Ready(Err(kind));
+            }
+            if !upload.is_done()
+                && let Poll::Ready(Err(_)) = upload.poll(cx, clock, &mut self.replay.of(down), up)
+            {
+                // Whoever failed, the answer is under way: it is delivered, and both connections end with it.
+                upload.stop();
+                down.close_after();
+                up.persistent = false;
+            }
+            let moved = match &mut coder {
+                None => download.poll(cx, clock, up, down),
+                Some(coder) => download.poll(cx, clock, &mut coder.over(up), down),
+            };
+            match moved {
+                // Nothing to write for now, which would have told.
+                Poll::Pending if upload.is_done() && down.poll_gone(cx).is_ready() => {
+                    Poll::Ready(Err(Kind::ClientClosed))
+                }
+                moved => moved.map_err(|failure| failure.kind()),
+            }
+        })
+        .await
+        .map_err(Error::from)
+    }
+
+    /// Step 7 for an upgrade: after `101` the bytes are the client's and the endpoint's own affair.
+    pub(super) async fn switch(
+        &mut self,
+        down: &mut impl Downstream,
+        up: &mut H1,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+    ) -> Result<(), Error> {
+        if !request.options.upgrade || !response.options.upgrade {
+            return Err(Kind::BadUpgrade.into());
+        }
+        let websocket = response.fields.known(Known::Upgrade).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
+        self.filter_response(request, response);
+        down.respond(response, true);
+        self.status = 101;
+        self.upgraded = true;
+        let idle = self.exchange.listener.plan.timeouts.tunnel;
+        down.become_tunnel(idle);
+        up.become_tunnel(idle);
+        let tunnels = &self.exchange.origin.listener.counters.of(self.exchange.worker.index).tunnels;
+        let _open = tunnels.raise();
+        let _told = websocket.then(|| self.exchange.worker.counters().websockets.raise());
+        let alarm = Rc::clone(down.alarm());
+        let end = tunnel(&alarm, down, up, websocket, || self.exchange.worker.is_leaving()).await;
+        // That one side ends a tunnel is how tunnels end.
+        if end == Kind::TunnelIdle { Err(end.into()) } else { Ok(()) }
+    }
+}
