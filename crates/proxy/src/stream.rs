@@ -23,6 +23,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
         matches!(self, Stream::Fresh(_))
     }
@@ -38,6 +39,7 @@ impl Stream {
     }
 
     /// Do `io` on a fresh socket at once; `None`: it must be waited for, or the socket is not fresh.
+    #[inline(never)]
     fn at_once(
         &mut self,
         mut io: impl FnMut(&mut std::net::TcpStream) -> io::Result<usize>,
@@ -59,8 +61,11 @@ impl Stream {
     }
 
     /// Read some; 0 is the end.
+    #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Some(outcome) = self.read_at_once(to) {
+        if self.is_fresh()
+            && let Some(outcome) = self.read_at_once(to)
+        {
             return Poll::Ready(outcome);
         }
         let mut to = ReadBuf::new(to);
@@ -72,8 +77,11 @@ impl Stream {
         poll.map_ok(|()| to.filled().len())
     }
 
+    #[inline]
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(outcome) = self.at_once(|socket| socket.write(bytes)) {
+        if self.is_fresh()
+            && let Some(outcome) = self.at_once(|socket| socket.write(bytes))
+        {
             return Poll::Ready(outcome);
         }
         uninterrupted(|| match self {
@@ -88,7 +96,9 @@ impl Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(outcome) = self.at_once(|socket| socket.write_vectored(parts)) {
+        if self.is_fresh()
+            && let Some(outcome) = self.at_once(|socket| socket.write_vectored(parts))
+        {
             return Poll::Ready(outcome);
         }
         uninterrupted(|| match self {

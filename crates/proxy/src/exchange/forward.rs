@@ -3,14 +3,17 @@
 use super::Story;
 use super::course::Course;
 use crate::codec::Downstream;
-use crate::codec::h1::H1;
+use crate::codec::h1::{ENDPOINT, H1};
 use crate::relay::Pump;
 use crate::snapshot::UpstreamSettings;
+use crate::stream::Stream;
 use crate::upstream::affinity::Bond;
 use crate::upstream::local::{LocalUpstream, Unpicked};
+use crate::wire::Wire;
 use penstock_rules::balance::Draw;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::http::{RequestHead, ResponseHead};
+use std::rc::Rc;
 
 impl Story<'_> {
     /// Steps 4 to 8: forward, and try again where that is safe.
@@ -82,11 +85,17 @@ impl Story<'_> {
         response: &mut ResponseHead,
         course: &Course<'_>,
     ) -> Result<(), Error> {
-        let (settings, patience) = (course.settings, course.patience());
-        let mut up = self.connect(settings, down, patience).await?;
+        let settings = course.settings;
+        let stream = match self.pooled() {
+            Some(stream) => stream,
+            None => self.connect(course, down).await?,
+        };
+        let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
+        // Made where it stays: it is large.
+        let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(settings));
         self.send(&mut up, request, settings);
         let mut upload = Pump::default();
-        self.converse(down, &mut up, &mut upload, (request, response), patience).await?;
+        self.converse(down, &mut up, &mut upload, (request, response), course.patience()).await?;
         if self.asks_another(course, response.status) {
             return Err(Error { kind: Kind::UpstreamStatus, retry: Retry::Idempotent });
         }
@@ -109,25 +118,27 @@ impl Story<'_> {
             up.persistent = false;
         }
         self.relay(down, &mut up, &mut upload, request, response).await?;
-        self.finish(down, up, &upload, settings);
+        if self.is_clean(down, &up, &upload) {
+            self.give_back(up.wire.into_stream(), settings);
+        }
         Ok(())
     }
 
-    /// Step 8, finish: the connection goes back to its pool only if nothing on it is in doubt (safety.md R3).
-    fn finish(&mut self, down: &mut impl Downstream, up: H1, upload: &Pump, settings: &UpstreamSettings) {
+    /// Step 8, finish: whether the connection may go back to its pool, because nothing on it is in doubt (safety.md R3).
+    fn is_clean(&self, down: &mut impl Downstream, up: &H1, upload: &Pump) -> bool {
         if !upload.is_done() || !down.is_ended() {
             down.close_after();
-        } else if up.persistent
-            && up.is_clean()
-            && up.wire.input().is_empty()
-            && let Some(in_flight) = &self.endpoint
-        {
-            let (stream, wait) = (up.wire.into_stream(), settings.plan.timeouts.idle);
-            if self.authenticated {
-                self.exchange.reserved.keep(&in_flight.endpoint, stream);
-            } else {
-                in_flight.endpoint.give_back(stream, &self.exchange.worker.clock, wait);
-            }
+            return false;
+        }
+        up.persistent && up.is_clean() && up.wire.input().is_empty()
+    }
+
+    fn give_back(&self, stream: Stream, settings: &UpstreamSettings) {
+        let Some(in_flight) = &self.endpoint else { return };
+        if self.authenticated {
+            self.exchange.reserved.keep(&in_flight.endpoint, stream);
+        } else {
+            in_flight.endpoint.give_back(stream, &self.exchange.worker.clock, settings.plan.timeouts.idle);
         }
     }
 }

@@ -64,6 +64,7 @@ pub(crate) struct Story<'a> {
 
 impl<'a> Story<'a> {
     /// Step 1, admit: who is the client, and how much may it send?
+    #[inline]
     pub(super) fn begin(
         exchange: &'a Exchange<'a>,
         down: &mut impl Downstream,
@@ -180,10 +181,12 @@ impl<'a> Story<'a> {
     }
 
     /// The coder of the response's body, where a filter wants it coded; the head says so then.
-    pub(super) fn coder(&self, request: &RequestHead, response: &mut ResponseHead) -> Result<Option<Coder>, Kind> {
+    pub(super) fn coder(&self, request: &RequestHead, response: &mut ResponseHead) -> Result<Option<Box<Coder>>, Kind> {
         let Some(compress) = self.route.and_then(|route| route.filters.compress()) else { return Ok(None) };
         match compress.on_response(request, response) {
-            Some(coding) if response.length != Length::None => Coder::new(coding).map(Some).ok_or(Kind::Exhausted),
+            Some(coding) if response.length != Length::None => {
+                Coder::new(coding).map(|coder| Some(Box::new(coder))).ok_or(Kind::Exhausted)
+            }
             _ => Ok(None),
         }
     }

@@ -94,6 +94,7 @@ pub(crate) struct H1 {
 }
 
 impl H1 {
+    #[inline]
     pub(crate) fn new(wire: Wire, alarm: Rc<Alarm>, faults: Faults, waits: Waits) -> H1 {
         let source = Source {
             coding: Coding::None,

@@ -66,10 +66,9 @@ impl H1 {
             }
         }
     }
-}
 
-impl Incoming for H1 {
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Kind>> {
+    /// The next chunk, when there is none yet.
+    fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Kind>> {
         loop {
             let source = &mut self.source;
             if source.ready > 0 {
@@ -115,11 +114,19 @@ impl Incoming for H1 {
             }
         }
     }
+}
+
+impl Incoming for H1 {
+    #[inline]
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Kind>> {
+        if self.source.ready > 0 { Poll::Ready(Ok(Chunk::Bytes)) } else { self.poll_decode(cx) }
+    }
 
     fn chunk(&self) -> &[u8] {
         self.wire.input().get(..self.source.ready).unwrap_or_default()
     }
 
+    #[inline]
     fn consume(&mut self, count: usize) {
         let count = count.min(self.source.ready);
         self.source.ready -= count;
