@@ -69,7 +69,7 @@ ASKS: dict[str, list[Ask]] = {
         Ask(source="127.0.0.5", served_by=("9000",)),
     ],
     "https_redirect.toml": [
-        Ask(target="/any", status=301, answer={"location": "https://shop.example/"}),
+        Ask(target="/any?a=b", status=301, answer={"location": "https://shop.example/any?a=b"}),
         Ask(target="/.well-known/acme-challenge/x", served_by=("9000",)),
     ],
     "cors_api.yaml": [

@@ -16,6 +16,7 @@ mod millis;
 mod predicate;
 mod retry;
 mod route;
+mod template;
 mod upstream;
 
 pub use addon::{Addon, Hook, OnFailure};
@@ -27,6 +28,7 @@ pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use retry::Retry;
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};
+pub use template::{Piece, Template};
 pub use upstream::{AdminState, Endpoint, HostHeader, Order, Queue, Upstream, UpstreamLimits, UpstreamTimeouts};
 
 use schemars::JsonSchema;

@@ -1,6 +1,6 @@
 //! Routes: a match and where to go.
 
-use crate::{Filter, Predicate, millis};
+use crate::{Filter, Predicate, Template, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -73,17 +73,17 @@ pub struct Respond {
     #[schemars(range(min = 200, max = 599))]
     pub status: u16,
     /// Fields in order, `content-type` among them if wanted.
-    pub headers: Vec<(String, String)>,
-    /// Sent as it is.
-    pub body: String,
+    pub headers: Vec<(String, Template)>,
+    /// Escaped as the `content-type` asks for.
+    pub body: Template,
 }
 
 /// An answer with a `Location`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
-    /// The `Location`, sent as it is.
-    pub to: String,
+    /// The `Location`.
+    pub to: Template,
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
 }

@@ -85,8 +85,8 @@ impl Story<'_> {
             return self.answer(down, request, response, &answer.body).await;
         }
         if let Some(answer) = &route.answer {
-            response.clone_from(&answer.head);
-            return self.answer(down, request, response, &answer.body).await;
+            let body = answer.write(&self.view(request), self.id(request), response)?;
+            return self.answer(down, request, response, &body).await;
         }
         let at = match &route.plan.action {
             Action::Split(shares) => {

@@ -8,12 +8,13 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::queue::Gate;
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use penstock_plan::{Action, Balance, Dns, HashMethod, Plan, Respond, Start, Upstream};
+use penstock_plan::{Action, Balance, Dns, HashMethod, Plan, Start, Upstream};
+use penstock_rules::answer::Answer;
 use penstock_rules::balance::{self, HashTable};
 use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
 use penstock_rules::health::Question;
-use penstock_rules::http::{HeadLimits, ResponseHead};
+use penstock_rules::http::HeadLimits;
 use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
 use penstock_rules::route::{Key, Table};
@@ -91,7 +92,7 @@ pub(crate) struct Route {
     pub(crate) filters: Filters,
     /// Python that is asked; most routes have none.
     pub(crate) addons: Option<Box<RouteAddons>>,
-    /// A fixed answer or a redirect, ready to be sent.
+    /// A fixed answer or a redirect.
     pub(crate) answer: Option<Answer>,
     /// Sum of the weights of a split.
     pub(crate) shares: u64,
@@ -102,12 +103,6 @@ pub(crate) struct Route {
 pub(crate) struct SharedRoute {
     pub(crate) name: String,
     pub(crate) counters: Sharded<RouteCounters>,
-}
-
-/// A response of our own.
-pub(crate) struct Answer {
-    pub(crate) head: ResponseHead,
-    pub(crate) body: Vec<u8>,
 }
 
 /// What snapshots share by identity.
@@ -291,15 +286,7 @@ impl Registry {
 
     fn route(&self, at: usize, plan: &penstock_plan::Route, addons: &[Arc<Addon>], faults: &mut Vec<Fault>) -> Route {
         let filters = Filters::build(&plan.filters, at).map_err(|found| faults.extend(found)).unwrap_or_default();
-        let answer = match &plan.action {
-            Action::Respond(respond) => Some(answer(respond)),
-            Action::Redirect(redirect) => Some(answer(&Respond {
-                status: redirect.status,
-                headers: vec![("location".into(), redirect.to.clone())],
-                body: String::new(),
-            })),
-            Action::Upstream(_) | Action::Split(_) => None,
-        };
+        let answer = Answer::build(&plan.action, at).map_err(|found| faults.extend(found)).ok().flatten();
         let shares = match &plan.action {
             Action::Split(shares) => shares.iter().map(|share| u64::from(share.weight)).sum(),
             _ => 0,
@@ -367,18 +354,6 @@ pub(crate) fn tables<'e>(
         known.map_or_else(|| Arc::new(HashTable::build(method, &members)), Arc::clone)
     };
     balance::priorities(plan.endpoints.iter().map(|endpoint| endpoint.priority)).into_iter().map(table).collect()
-}
-
-fn answer(respond: &Respond) -> Answer {
-    let mut head = ResponseHead::default();
-    head.compose(respond.status);
-    for (name, value) in &respond.headers {
-        head.fields.push(name, value);
-    }
-    let body = respond.body.clone().into_bytes();
-    head.length = penstock_rules::http::Length::Bytes(body.len() as u64);
-    head.declared = Some(body.len() as u64);
-    Answer { head, body }
 }
 
 fn check_servers(dns: &Dns, faults: &mut Vec<Fault>) {

@@ -161,6 +161,8 @@ kinds! {
     TotalTimeout "total_timeout" 504 Proxy,
     /// A filter left a path that is none.
     BadRewrite "bad_rewrite" 500 Proxy,
+    /// A template made more of the request's values than an answer may hold.
+    TemplateTooLarge "template_too_large" 400 Downstream,
     /// An add-on raised, or returned what it may not.
     AddonFailed "addon_failed" 500 Proxy,
     /// An add-on did not answer in time.

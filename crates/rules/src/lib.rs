@@ -6,6 +6,7 @@
 
 pub mod addon;
 pub mod affinity;
+pub mod answer;
 pub mod balance;
 pub mod error;
 pub mod fault;
@@ -18,4 +19,5 @@ pub mod pace;
 pub mod pressure;
 pub mod retry;
 pub mod route;
+pub mod template;
 pub mod watchdog;

@@ -6,19 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
+from penstock.config.check_answers import check_respond, check_type_stays, wrong_target
 from penstock.config.document import KeyPath, unknown
 from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
     from penstock.config.memory import Memory
-    from penstock.config.model import Compress, Config, Cors, Filter, Respond, Route
+    from penstock.config.model import Compress, Config, Cors, Filter, Route
 
 Report = Callable[[KeyPath, "str | None"], None]
 """Takes a key and what is wrong with it; nothing wrong is nothing to report."""
-
-LONGEST_BODY = 1 << 20
-"""Bytes of the body of a fixed answer."""
 
 _ACTIONS = ("upstream", "split", "respond", "redirect")
 
@@ -91,27 +89,10 @@ def _action(route: Route, fault: Report) -> None:
         if (twice := _twice([share.upstream for share in route.split])) is not None:
             fault(("split",), f'"{twice}" is named twice; give it one weight')
     if route.respond is not None:
-        _respond(("respond",), route.respond, fault)
+        check_respond(("respond",), route.respond, fault)
+        check_type_stays(route, fault)
     if route.redirect is not None:
-        fault(("redirect", "to"), texts.wrong_location(route.redirect.to))
-
-
-def _respond(key: KeyPath, respond: Respond, fault: Report) -> None:
-    if respond.status in (204, 205, 304) and respond.body:
-        fault(
-            (*key, "body"), f"an answer with status {respond.status} has no body; leave it out or take another status"
-        )
-    if len(respond.body.encode(errors="replace")) > LONGEST_BODY:
-        fault((*key, "body"), "is larger than 1 MB")
-    names = [*respond.headers, *(["content-type"] if respond.content_type is not None else [])]
-    if (twice := texts.repeated(names)) is not None:
-        fault((*key, "headers"), f"{twice} is given twice")
-    for name, value in respond.headers.items():
-        fault((*key, "headers", name), texts.wrong_field_name(name, request=False, removing=False))
-        fault((*key, "headers", name), texts.wrong_field_value(value))
-    if respond.content_type is not None:
-        wrong = texts.wrong_field_value(respond.content_type)
-        fault((*key, "content_type"), wrong or (None if "/" in respond.content_type else 'must be as "text/html"'))
+        fault(("redirect", "to"), wrong_target(route.redirect.to))
 
 
 def _filter(key: KeyPath, step: Filter, fault: Report) -> None:

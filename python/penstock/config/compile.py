@@ -10,8 +10,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
+from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.collector import uncollected
-from penstock.config.expression import compile_expression, compile_key
+from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
 from penstock.config.model import Route
 
@@ -243,20 +244,21 @@ def _action(route: Route, upstreams: dict[str, int]) -> Plan:
     if route.split is not None:
         return {"split": [{"upstream": upstreams[share.upstream], "weight": share.weight} for share in route.split]}
     if route.redirect is not None:
-        return {"redirect": {"to": route.redirect.to, "status": route.redirect.status}}
+        return {"redirect": {"to": list(compile_template(route.redirect.to)), "status": route.redirect.status}}
     if route.respond is not None:
         return {"respond": _respond(route.respond)}
     raise ValueError("a route without an action reached the compiler: check comes first")
 
 
 def _respond(respond: Respond) -> Plan:
-    headers = _pairs(respond.headers)
+    compile_text = compile_template if respond.template else literal_template
+    headers: list[list[Any]] = [[name.lower(), list(compile_text(value))] for name, value in respond.headers.items()]
     content_type = respond.content_type
     if content_type is None and respond.body and not any(name == "content-type" for name, _ in headers):
-        content_type = "text/plain; charset=utf-8"
+        content_type = DEFAULT_TYPE
     if content_type is not None:
-        headers.insert(0, ["content-type", content_type])
-    return {"status": respond.status, "headers": headers, "body": respond.body}
+        headers.insert(0, ["content-type", list(literal_template(content_type))])
+    return {"status": respond.status, "headers": headers, "body": list(compile_text(respond.body))}
 
 
 def _filter(step: Filter) -> Plan:

@@ -135,7 +135,7 @@ impl<'a> Body<'a> {
 
 /// A JSON Pointer, compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pointer {
+pub(crate) struct Pointer {
     text: Box<str>,
     steps: Box<[Step]>,
 }

@@ -10,7 +10,7 @@ mod keys;
 mod predicate;
 pub(crate) mod query;
 mod table;
-mod value;
+pub(crate) mod value;
 
 pub use key::Key;
 pub use predicate::{Refusal, Test};

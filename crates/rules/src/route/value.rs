@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 
 /// A text of the request or of the plan.
 #[derive(Clone, Debug)]
-pub(super) struct Text {
+pub(crate) struct Text {
     source: Source,
     /// Compared in lower case (ASCII).
     lower: bool,
@@ -30,7 +30,7 @@ enum Source {
 
 /// A number of the request or of the plan.
 #[derive(Clone, Debug)]
-pub(super) enum Number {
+pub(crate) enum Number {
     Literal(i64),
     Port,
     ClientPort,
@@ -38,7 +38,7 @@ pub(super) enum Number {
 }
 
 /// An operand, compiled: its type is known before any request comes.
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(Text),
     Number(Number),
 }
@@ -46,7 +46,7 @@ pub(super) enum Value {
 impl Value {
     /// # Errors
     /// What is wrong with the operand.
-    pub(super) fn compile(operand: &Operand) -> Result<Value, &'static str> {
+    pub(crate) fn compile(operand: &Operand) -> Result<Value, &'static str> {
         let (mut operand, mut lower) = (operand, false);
         while let Operand::Lower(of) = operand {
             (operand, lower) = (of, true);
@@ -78,7 +78,7 @@ impl Value {
 
 impl Number {
     /// The number, if the request has it.
-    pub(super) fn read(&self, view: &View<'_>) -> Option<i64> {
+    pub(crate) fn read(&self, view: &View<'_>) -> Option<i64> {
         match self {
             Number::Literal(number) => Some(*number),
             Number::Port => view.port.map(i64::from),
@@ -90,7 +90,7 @@ impl Number {
         }
     }
 
-    pub(super) fn asks_body(&self) -> bool {
+    pub(crate) fn asks_body(&self) -> bool {
         matches!(self, Number::Json(_))
     }
 
@@ -106,7 +106,7 @@ const LOWER_ON_STACK: usize = 256;
 impl Text {
     /// What `test` says of the text; `None` if the request does not have it.
     #[inline]
-    pub(super) fn read<R>(&self, view: &View<'_>, test: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    pub(crate) fn read<R>(&self, view: &View<'_>, test: impl FnOnce(&[u8]) -> R) -> Option<R> {
         if let Source::ClientIp = self.source {
             let mut text = AddressText { bytes: [0; 40], length: 0 };
             // An address is never longer than its room.
@@ -126,7 +126,7 @@ impl Text {
         Some(test(&text.to_ascii_lowercase()))
     }
 
-    pub(super) fn asks_body(&self) -> bool {
+    pub(crate) fn asks_body(&self) -> bool {
         matches!(self.source, Source::Json(_))
     }
 

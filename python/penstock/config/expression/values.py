@@ -77,7 +77,7 @@ _CLIENT = {
 TABLES = ("header", "query", "cookie", "json")
 METHODS = ("startswith", "endswith", "lower", "matches", "glob")
 _LATER = {"sni": "sni", "alpn": "alpn"}
-_NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port")
+NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _LONGEST_POINTER = 32
@@ -151,7 +151,7 @@ def unknown_name(source: Source, node: ast.expr, name: str) -> Exception:
     """The error for a name that the language does not have (yet)."""
     if name in _LATER:
         return source.error(node, f"{_LATER[name]} is not yet in this version")
-    return source.error(node, f'unknown name "{name}"{nearest(name, _NAMES)}', f"one of {', '.join(_NAMES)}")
+    return source.error(node, f'unknown name "{name}"{nearest(name, NAMES)}', f"one of {', '.join(NAMES)}")
 
 
 def _name(source: Source, node: ast.Name) -> Value:

@@ -24,18 +24,22 @@ class Respond(Model):
     status: Annotated[Whole, Field(ge=200, le=599)] = 200
     """Status, 200 to 599. Default 200."""
     body: str = ""
-    """Sent as it is, as UTF-8. Default: empty. Refused with 204, 205 and 304, which have none."""
+    """Sent as UTF-8. Default: empty. Refused with 204, 205 and 304, which have none."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Response fields. Default: none."""
     content_type: str | None = None
     """The Content-Type. Default "text/plain; charset=utf-8" when there is a body."""
+    template: Flag = False
+    """Whether `{name}` in `body` and `headers` stands for a value of the request, as "{path}" or "{request_id}"; a
+    brace is then written twice. Default false: both are sent as they are."""
 
 
 class Redirect(Model):
     """An answer that sends the client elsewhere."""
 
     to: str
-    """The Location, sent as it is: an absolute URL or a path that begins with "/"."""
+    """The Location: an absolute URL or a path that begins with "/". `{name}` stands for a value of the request, as in
+    "https://{host}{path}?{query}"."""
     status: Literal[301, 302, 303, 307, 308] = 308
     """301, 302, 303, 307 or 308. Default 308 (permanent, method kept)."""
 

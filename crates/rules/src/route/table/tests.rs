@@ -2,7 +2,7 @@ use super::super::json;
 use super::*;
 
 use crate::http::RequestHead;
-use penstock_plan::{Comparison, Engine, Field, Literal, Match, Operand, Operator, Predicate, Respond, Span};
+use penstock_plan::{Comparison, Engine, Field, Literal, Match, Operand, Operator, Predicate, Respond, Span, Template};
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         listeners,
         matches: predicate.map(|predicate| Match { text: String::new(), predicate }),
         strict: false,
-        action: Action::Respond(Respond { status: 200, headers: vec![], body: String::new() }),
+        action: Action::Respond(Respond { status: 200, headers: vec![], body: Template::default() }),
         filters: vec![],
         addons: vec![],
         timeouts: Default::default(),
