@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def two() -> Iterator[Two]:
         yield a, b, [first.address, second.address]
 
 
-def config(addresses: list[str], **upstream: Any) -> dict[str, Any]:
+def config(addresses: list[Any], **upstream: Any) -> dict[str, Any]:
     upstream = {"balance": "round_robin", "outlier": OUTLIER, **upstream}
     return {
         "listeners": {"web": {"bind": "127.0.0.1:0"}},
@@ -107,6 +108,25 @@ def test_five_failures_in_a_row_eject_and_the_next_ejection_is_longer(
         told = [f"{name} ejected for 0.3 s: {failed}", trial, f"{name} ejected for 0.6 s: {failed}", trial]
         told.append(f"{name} back: a request went well")
         wait_for(lambda: [line for line in caplog.messages if line.startswith(name)] == told, f"the log tells {told}")
+
+
+@pytest.mark.safety(166)
+def test_one_that_is_back_from_an_ejection_starts_slowly(two: Two) -> None:
+    a, _, addresses = two
+    members = [{"address": addresses[0], "slow_start": "3s"}, addresses[1]]
+    # Longer than weights are looked at: it comes back with the weight of one that is out.
+    plan = config(members, outlier={**OUTLIER, "eject": "2s"})
+    plan["engine"]["workers"] = 1
+    with penstock.Proxy(plan) as proxy:
+        shares = lambda: Counter(ask(proxy)[1] for _ in range(40))  # noqa: E731
+        even = {"a": 20, "b": 20}
+        wait_for(lambda: shares() == even, "the new one is warm")
+        a.status = b"503 Busy"
+        ask_until_ejected(proxy)
+        a.status = b"200 OK"
+        wait_for(lambda: ask(proxy) == (200, "a"), "it is back")
+        assert shares()["a"] < 10
+        wait_for(lambda: shares() == even, "it is warm again")
 
 
 def test_a_success_in_between_begins_the_count_anew(two: Two) -> None:

@@ -86,6 +86,16 @@ impl Endpoint {
         self.is_down() || self.standing.is_ejected(now)
     }
 
+    /// For how long it has been up, or back from an ejection.
+    pub(crate) fn up_for(&self, now: Instant) -> Duration {
+        let health = self.health();
+        let up = match health.state() {
+            State::Up => now.saturating_duration_since(health.since()),
+            State::Down | State::Starting => Duration::ZERO,
+        };
+        self.standing.back_for(now).map_or(up, |back| back.min(up))
+    }
+
     /// Whether it waits for its first probe: then it takes no request even where all others are down.
     pub(crate) fn is_starting(&self) -> bool {
         self.state.load(Relaxed) == STARTING

@@ -6,12 +6,11 @@ use super::queue::Queue;
 use crate::snapshot::tables;
 use penstock_plan::{Affinity, Balance, Hash, HashMethod, Key, Upstream};
 use penstock_rules::balance::{Balancer, Draw, HashTable, Loads, Member, grown_weight};
-use penstock_rules::health::State;
 use penstock_rules::retry::RetryBudget;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A request under way to an endpoint.
 pub(crate) struct InFlight {
@@ -214,9 +213,7 @@ fn members(plan: &Upstream, endpoints: &[Rc<LocalEndpoint>]) -> Vec<Member> {
     let member = |(plan, endpoint): (&penstock_plan::Endpoint, &Rc<LocalEndpoint>)| {
         let weight = endpoint.shared.duty.weight();
         let weight = if slowly {
-            let health = endpoint.shared.health();
-            let up = if health.state() == State::Up { health.since().elapsed() } else { Duration::ZERO };
-            grown_weight(weight, plan.slow_start.unwrap_or_default(), up)
+            grown_weight(weight, plan.slow_start.unwrap_or_default(), endpoint.shared.up_for(Instant::now()))
         } else {
             weight.into()
         };

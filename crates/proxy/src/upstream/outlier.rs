@@ -66,6 +66,11 @@ impl Standing {
         self.on_trial.load(Relaxed)
     }
 
+    /// See [`Outlier::back_for`].
+    pub(crate) fn back_for(&self, now: Instant) -> Option<Duration> {
+        self.locked().outlier.back_for(now)
+    }
+
     #[inline]
     pub(crate) fn ejections(&self) -> u32 {
         self.ejections.load(Relaxed)

@@ -25,6 +25,8 @@ pub struct Outlier {
     last: Option<Ejection>,
     /// Nothing came back from it since the last ejection.
     on_trial: bool,
+    /// When the last trial ended well.
+    back: Option<Instant>,
     ejections: u64,
 }
 
@@ -78,7 +80,9 @@ impl Outlier {
     pub fn succeeded(&mut self, now: Instant) {
         if !self.is_ejected(now) {
             self.failures.clear();
-            self.on_trial = false;
+            if std::mem::take(&mut self.on_trial) {
+                self.back = Some(now);
+            }
         }
     }
 
@@ -92,6 +96,11 @@ impl Outlier {
         self.on_trial
     }
 
+    /// For how long it has been back from its last ejection: not at all while it is out or on trial; `None` if it never was.
+    pub fn back_for(&self, now: Instant) -> Option<Duration> {
+        self.last.map(|_| self.back.map_or(Duration::ZERO, |back| now.saturating_duration_since(back)))
+    }
+
     /// Eject it.
     pub fn eject(&mut self, rules: &Rules, now: Instant) -> Ejection {
         let length = match self.last {
@@ -103,6 +112,7 @@ impl Outlier {
             failures: VecDeque::new(),
             last: Some(ejection),
             on_trial: true,
+            back: None,
             ejections: self.ejections.saturating_add(1),
         };
         ejection
@@ -183,6 +193,22 @@ mod tests {
         // ... until it was quiet for as long as it was out.
         assert_eq!(outlier.eject(&RULES, now + seconds(300.0)).length, Duration::from_secs(30));
         assert_eq!(outlier.ejections(), 7);
+    }
+
+    #[test]
+    fn it_is_back_from_the_first_success_on_trial_on() {
+        let now = Instant::now();
+        let mut outlier = Outlier::default();
+        outlier.succeeded(now);
+        assert_eq!(outlier.back_for(now), None);
+        outlier.eject(&RULES, now);
+        let back = now + seconds(31.0);
+        assert_eq!(outlier.back_for(back), Some(Duration::ZERO));
+        outlier.succeeded(back);
+        outlier.succeeded(back + seconds(2.0));
+        assert_eq!(outlier.back_for(back + seconds(3.0)), Some(seconds(3.0)));
+        outlier.eject(&RULES, back + seconds(3.0));
+        assert_eq!(outlier.back_for(back + seconds(60.0)), Some(Duration::ZERO));
     }
 
     #[test]
