@@ -13,7 +13,7 @@ use penstock_rules::http::{
 };
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an endpoint that takes no more of a request has to say why. One that is gone says so at once; this is for a connection that
 /// the system only refuses to write to (safety.md 177).
@@ -122,6 +122,12 @@ impl Story<'_> {
                 self.continued |= response.status == 100;
                 down.interim(response);
             }
+            if upload.is_done()
+                && let Some(in_flight) = &mut self.endpoint
+            {
+                let began = self.began + self.connect + self.spent;
+                in_flight.sent(|| if request.length == Length::None { began } else { Instant::now() });
+            }
             if upload.is_done() || waiting.is_some() {
                 deadline.start(clock, self.replay.is_whole());
                 if clock.now() >= deadline.by {
@@ -135,6 +141,11 @@ impl Story<'_> {
             Poll::Pending
         })
         .await;
+        if outcome.is_err()
+            && let Some(in_flight) = &mut self.endpoint
+        {
+            in_flight.heard(Instant::now());
+        }
         outcome.map_err(|kind| {
             // A connection that broke before a byte of an answer came: the request may be repeated, if it can be.
             let silent = kind == Kind::UpstreamClosed || (deadline.hasty && kind == Kind::UpstreamHeadTimeout);

@@ -207,8 +207,15 @@ impl<'a> Story<'a> {
         let now = Instant::now();
         let answered = now.saturating_duration_since(self.began);
         self.answered = Some(answered);
+        if let Some(in_flight) = &mut self.endpoint {
+            in_flight.heard(now);
+        }
         if let Some(in_flight) = self.endpoint.as_ref().filter(|in_flight| in_flight.is_current()) {
-            in_flight.endpoint.answered(answered.saturating_sub(self.connect + self.spent), now);
+            let wait = answered.saturating_sub(self.connect + self.spent);
+            in_flight.endpoint.answered(wait, now);
+            if let Some(rules) = settings.plan.outlier.as_ref().and_then(|rules| rules.latency) {
+                in_flight.endpoint.counters().late.add(u64::from(wait > rules.least));
+            }
             match status {
                 500.. => self.speak_against(settings, Cause::Status(status)),
                 _ => in_flight.endpoint.shared.standing.succeeded(now),

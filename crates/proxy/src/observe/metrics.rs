@@ -1,6 +1,7 @@
 //! Counters. Each worker writes its own, on cache lines of its own; they are summed when somebody asks.
 
 use crate::admit::REASONS;
+use crate::upstream::waits::Waiting;
 use penstock_rules::error::Kind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -64,6 +65,10 @@ impl<T: Default> Sharded<T> {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|part| &part.0)
     }
 
     pub(crate) fn most(&self, of: impl Fn(&T) -> u64) -> u64 {
@@ -199,6 +204,9 @@ pub(crate) struct EndpointCounters {
     pub(crate) latency_sum: Counter,
     /// Peak EWMA of this worker, in microseconds.
     pub(crate) latency: Counter,
+    /// Answers that took longer than the upstream's `outlier.latency.least`.
+    pub(crate) late: Counter,
+    pub(crate) waiting: Waiting,
 }
 
 #[cfg(test)]

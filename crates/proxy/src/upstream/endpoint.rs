@@ -304,7 +304,7 @@ impl LocalEndpoint {
         self.counters().requests.add(1);
         let ejections = self.shared.standing.ejections();
         self.since_ejection.set((ejections, self.in_flight_since_ejection() + 1));
-        Some(InFlight { endpoint: Rc::clone(self), ejections, counted: entry == Entry::Counted })
+        Some(InFlight { endpoint: Rc::clone(self), ejections, counted: entry == Entry::Counted, waits_since: None })
     }
 
     /// The endpoint answered after `wait`.

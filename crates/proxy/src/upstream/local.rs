@@ -19,6 +19,8 @@ pub(crate) struct InFlight {
     pub(super) ejections: u32,
     /// Whether it has one of a limited number of places.
     pub(super) counted: bool,
+    /// Since when it waits for an answer ([`super::waits`]).
+    pub(super) waits_since: Option<u64>,
 }
 
 impl InFlight {
@@ -37,6 +39,9 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        if self.waits_since.is_some() {
+            self.heard(Instant::now());
+        }
         self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
         let (ejections, count) = self.endpoint.since_ejection.get();
         if ejections == self.ejections {

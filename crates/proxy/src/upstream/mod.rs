@@ -10,4 +10,5 @@ pub(crate) mod probe;
 pub(crate) mod queue;
 pub(crate) mod reserved;
 pub(crate) mod resolve;
+pub(crate) mod waits;
 pub(crate) mod watch;

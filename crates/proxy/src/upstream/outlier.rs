@@ -133,6 +133,12 @@ impl Standing {
         self.on_trial.store(outlier.is_on_trial(), Relaxed);
     }
 
+    /// Microseconds of its life.
+    #[inline]
+    pub(super) fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.born).as_micros()).unwrap_or(u64::MAX)
+    }
+
     fn millis(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
     }

@@ -2,10 +2,11 @@
 //! is left. A few times a second, on the control thread.
 
 use super::outlier::{self, Turn};
+use super::waits;
 use crate::observe::events::Level;
 use crate::snapshot::UpstreamSettings;
 use crate::worker::Shared;
-use penstock_rules::health::{Cause, SlowWatch, Waits};
+use penstock_rules::health::{Cause, SlowWatch};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(100);
-/// From one look at latencies to the next.
-const LATENCIES: Duration = Duration::from_secs(1);
 
 /// What is remembered of an upstream from look to look.
 #[derive(Default)]
@@ -28,22 +27,15 @@ struct Seen {
 /// Look at the upstreams of whatever snapshot runs, for as long as this does.
 pub(crate) async fn watch(shared: Arc<Shared>) {
     let mut seen: HashMap<u64, Seen> = HashMap::new();
-    let mut latencies_at = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(snapshot) = shared.snapshot.load_full() else { continue };
         let now = Instant::now();
-        let judge_latencies = now >= latencies_at;
-        if judge_latencies {
-            latencies_at = now + LATENCIES;
-        }
         let mut kept = HashMap::with_capacity(seen.len());
         for settings in &snapshot.upstreams {
             let mut known = seen.remove(&settings.shared.id).unwrap_or_default();
             tell_of_trials(settings, &mut known.trials, now, &shared);
-            if judge_latencies {
-                eject_slow(settings, &mut known.slow, &shared);
-            }
+            eject_slow(settings, &mut known.slow, now, &shared);
             tell_of_all(settings, &mut known.all_down, &shared);
             kept.insert(settings.shared.id, known);
         }
@@ -66,15 +58,13 @@ fn tell_of_trials(settings: &UpstreamSettings, trials: &mut HashSet<u64>, now: I
     }
 }
 
-fn eject_slow(settings: &UpstreamSettings, watch: &mut SlowWatch, shared: &Shared) {
+fn eject_slow(settings: &UpstreamSettings, watch: &mut SlowWatch, now: Instant, shared: &Shared) {
     let Some(rules) = settings.plan.outlier.as_ref().and_then(|rules| rules.latency) else { return };
-    let waits = |endpoint: &Arc<super::endpoint::Endpoint>| {
-        let answers = endpoint.counters.sum(|counters| counters.answers.get());
-        let micros = endpoint.counters.sum(|counters| counters.latency_sum.get());
-        (endpoint.id, Waits { answers, micros })
-    };
-    let waits: Vec<_> = settings.endpoints.iter().map(waits).collect();
-    for at in watch.look(&rules, &waits) {
+    if !watch.is_due(now) {
+        return;
+    }
+    let waits = settings.endpoints.iter().map(|one| (one.id, waits::sum(&one.counters, &one.standing)));
+    for at in watch.look(&rules, &waits.collect::<Vec<_>>(), now) {
         if let Some(endpoint) = settings.endpoints.get(at) {
             outlier::eject(settings, endpoint, Cause::Slow, shared);
         }
