@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import urllib.request
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -80,3 +81,58 @@ def test_a_function_gives_weights_and_its_mistakes_change_nothing(
             file.write_text(FILE.format(first.address, second.address).partition("\n\n\n@")[0])
             proxy.apply()
             wait_for(lambda: weights() == [1, 1], "the configured weights are back")
+
+
+TOML = """\
+[listeners.web]
+bind = "127.0.0.1:0"
+[admin]
+bind = "127.0.0.1:0"
+[addons.zones]
+module = "zones.py"
+[upstreams.app]
+balance = "round_robin"
+endpoints = [{{ address = "{}", labels = {{ zone = "a" }} }}, "{}"]
+[[routes]]
+upstream = "app"
+"""
+
+
+def test_a_module_that_a_toml_file_names_gives_weights_and_its_mistakes_change_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    module = "import pathlib\n\nimport penstock\n\nORDERS = " + FILE.partition("ORDERS = ")[2].partition("config")[0]
+    function = FILE.partition("\n\n\n")[2].replace("{{", "{").replace("}}", "}")
+    orders, file, code = tmp_path / "orders", tmp_path / "penstock.toml", tmp_path / "zones.py"
+    orders.write_text(BY_ZONE)
+    code.write_text(module + function)
+    with Endpoint(lambda *_: ok(b"a")) as first, Endpoint(lambda *_: ok(b"b")) as second:
+        file.write_text(TOML.format(first.address, second.address))
+        with penstock.Proxy(file) as proxy:
+            weights = lambda: [row.weight for row in proxy.stats().upstreams[0].endpoints]  # noqa: E731
+            wait_for(lambda: weights() == [0, 5], "the function's weights are in use")
+            wait_for(lambda: set(answers(proxy)) == {"b"}, "every worker uses them")
+            for mistake, told in (("1 / 0", "ZeroDivisionError: division by zero"), ("7", "TypeError: returned a int")):
+                orders.write_text(mistake)
+                wait_for(lambda told=told: any(told in line for line in caplog.messages), f"the log tells {told}")
+                before = _failed(proxy)
+                wait_for(lambda before=before: _failed(proxy) > before + 2, "it fails again and again")
+                assert weights() == [0, 5]
+                assert sum(told in line for line in caplog.messages) == 1
+            # The module as it is now takes over with a reload, and goes with its add-on.
+            code.write_text((module + function).replace("return eval", "return {endpoints[0].address: 9} or eval"))
+            proxy.apply()
+            wait_for(lambda: weights() == [9, 5], "the new module's weights are in use")
+            file.write_text(
+                TOML.format(first.address, second.address).replace('[addons.zones]\nmodule = "zones.py"\n', "")
+            )
+            proxy.apply()
+            wait_for(lambda: weights() == [1, 1], "the configured weights are back")
+
+
+def _failed(proxy: penstock.Proxy) -> float:
+    """Calls that failed, by the metrics."""
+    with urllib.request.urlopen(f"http://{proxy.admin}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    name = 'penstock_weight_policy_calls_total{upstream="app",outcome="failed"} '
+    return float(text.partition(name)[2].partition("\n")[0])

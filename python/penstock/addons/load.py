@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.config.policy import policies_of
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from penstock.config import Addon, Loaded
+    from penstock.config.policy import WeightPolicy
 
 HOOKS = {"request_headers": ("request",), "response_headers": ("request", "response")}
 """Every hook with what it is called with, in the order of `crates/plan`."""
@@ -46,6 +48,8 @@ class Loading:
     """Another one for code or settings that are not the same as before."""
     name: str
     hooks: dict[str, Hook]
+    policies: tuple[WeightPolicy, ...]
+    """Its functions that give weights."""
     tasks: frozenset[str]
     """Names of the hooks that are coroutine functions."""
     concurrency: int
@@ -95,14 +99,16 @@ class Loader:
 
     def _loading(self, name: str, addon: Addon, folder: Path) -> Loading:
         code, file = self._code(name, addon.module, folder)
-        hooks = _hooks(code)
+        hooks, policies = _hooks(code), policies_of(_values(code))
+        if not hooks and not policies:
+            raise _FaultError(_nothing(code))
         tasks = frozenset(name for name, hook in hooks.items() if inspect.iscoroutinefunction(hook))
         concurrency = addon.concurrency or (TASKS if len(tasks) == len(hooks) else THREADS)
         kept = self._kept.get(name)
         # An object that a program gives is the same code as long as it is the same object.
         if kept and kept.code is code and kept.settings == addon and list(kept.hooks) == list(hooks):
             return kept
-        return Loading(next(self._ids), name, hooks, tasks, concurrency, file, code, addon)
+        return Loading(next(self._ids), name, hooks, policies, tasks, concurrency, file, code, addon)
 
     def _code(self, name: str, module: object, folder: Path) -> tuple[object, str | None]:
         if not isinstance(module, str):
@@ -150,11 +156,22 @@ def _hooks(code: object) -> dict[str, Hook]:
             raise _FaultError(f"{name} is called as {name}({', '.join(HOOKS[name])})") from None
         except ValueError:
             pass  # one of C's, which does not say what it takes
-    if not hooks:
-        near = [found for name in HOOKS for found in difflib.get_close_matches(name, dir(code), 1, 0.8)]
-        hint = f"; it has {near[0]}" if near else ""
-        raise _FaultError(f"defines no hook; a hook is a function named {' or '.join(HOOKS)}{hint}")
     return hooks
+
+
+def _values(code: object) -> Iterator[object]:
+    """What a module or an object holds. Of an object only its methods: to read a property would run it."""
+    for name in dir(code):
+        if callable(inspect.getattr_static(code, name, None)):
+            yield getattr(code, name)
+
+
+def _nothing(code: object) -> str:
+    near = [found for name in HOOKS for found in difflib.get_close_matches(name, dir(code), 1, 0.8)]
+    hint = f"; it has {near[0]}" if near else ""
+    return (
+        f"defines no hook, a function named {' or '.join(HOOKS)}, and none that gives weights (penstock.weights){hint}"
+    )
 
 
 def _file_spec(name: str, place: str, folder: Path) -> importlib.machinery.ModuleSpec:

@@ -71,7 +71,9 @@ class Runners:
         """Begin to take the calls of those that are new; the threads of others end when no request can ask them."""
         self._runners = {key: runner for key, runner in self._runners.items() if runner.is_alive()}
         for loading in loadings:
-            calls = self._calls(loading.id) if loading.id not in self._runners else None
+            # One that only gives weights is never asked.
+            is_new = loading.hooks and loading.id not in self._runners
+            calls = self._calls(loading.id) if is_new else None
             if calls is not None:
                 self._runners[loading.id] = _Runner(loading, calls)
 

@@ -153,7 +153,8 @@ def _route(name: str) -> str:
 
 
 def _policy(row: dict[str, Any]) -> str:
-    line = f"weights of {row['upstream']} by {row['function']}: {row['applied']} applied, {row['failed']} failed"
+    counts = ", ".join(f"{row[outcome]} {outcome}" for outcome in ("applied", "failed", "hung"))
+    line = f"weights of {row['upstream']} by {row['function']}: {counts}; the last {row['last'] or 'is to come'}"
     return line + (click.style(f" ({shown(row['trouble'])})", fg="red") if row["trouble"] else "")
 
 

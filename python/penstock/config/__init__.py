@@ -39,6 +39,7 @@ from penstock.config.model import (
     UpstreamLimits,
     UpstreamTimeouts,
 )
+from penstock.config.policy import policy_faults
 from penstock.config.request import Expectation, TestRequest, explain_request, test_requests
 from penstock.config.schema import config_schema
 
@@ -82,6 +83,7 @@ __all__ = [
     "explain_request",
     "load",
     "load_value",
+    "policy_faults",
     "resolve_address",
     "test_requests",
 ]

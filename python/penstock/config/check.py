@@ -15,6 +15,7 @@ from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_health import check_health
 from penstock.config.collector import uncollected
 from penstock.config.document import unknown
+from penstock.config.policy import policy_faults
 from penstock.config.request import wrong_client
 from penstock.errors import ConfigError, Fault
 
@@ -66,7 +67,8 @@ class _Check:
             self.addon(("addons", name), name, addon)
         for index, server in enumerate(self.config.dns.servers):
             self.attempt(("dns", "servers", index), texts.read_server, server)
-        self.policies()
+        for key, message in policy_faults(self.config, [((), policy) for policy in self.loaded.document.policies]):
+            self.fault(key, message)
         self.binds()
         check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)
         route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
@@ -114,17 +116,6 @@ class _Check:
             self.fault((*key, "module"), texts.wrong_module(addon.module))
         elif addon.module is None or isinstance(addon.module, bool | int | float | list | dict | date | time):
             self.fault((*key, "module"), texts.MODULE)
-
-    def policies(self) -> None:
-        """An upstream has one policy at most, and a policy has an upstream."""
-        taken: set[str] = set()
-        for policy in self.loaded.document.policies:
-            if policy.upstream not in self.config.upstreams:
-                wrong = unknown("upstream", policy.upstream, self.config.upstreams)
-                self.fault((), f"weights of {policy.name}: {wrong}")
-            elif policy.upstream in taken:
-                self.fault(("upstreams", policy.upstream), f"{policy.name} is its second function with weights")
-            taken.add(policy.upstream)
 
     def binds(self) -> None:
         """A place can be bound once, by one listener or the admin listener. Port 0 is another port each time."""

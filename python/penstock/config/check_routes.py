@@ -224,10 +224,6 @@ def _unused(config: Config, warn: Report) -> None:
     for name in config.upstreams:
         if name not in used:
             warn(("upstreams", name), "no route uses it")
-    asked = {name for route in config.routes for name in route.addons}
-    for name in config.addons:
-        if name not in asked:
-            warn(("addons", name), "no route names it")
     if any(route.listeners is None for route in config.routes):
         return
     served = {name for route in config.routes for name in route.listeners or ()}

@@ -1,19 +1,23 @@
 """Balancing by a function of the user's own: `@penstock.weights`.
 
 The decorator only marks a function. It is called, off the path of requests, while a configuration runs whose Python
-file holds it (`penstock.control.weights`).
+file or whose add-on holds it (`penstock.control.weights`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from penstock.config.document import unknown
 from penstock.config.model.base import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import timedelta
+
+    from penstock.config.document import KeyPath
+    from penstock.config.model import Config
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -61,10 +65,22 @@ def weights(upstream: str, *, every: str | timedelta = "1s") -> Callable[[F], F]
 
 
 def policies_of(values: Iterable[object]) -> tuple[WeightPolicy, ...]:
-    """The policies among the values of a module, each once."""
+    """The policies among the values of a module or an object, each once. A method is called as one of its object."""
     found: dict[int, WeightPolicy] = {}
     for value in values:
-        marks = getattr(value, _MARK, ()) if callable(value) else ()
-        if isinstance(marks, tuple):
-            found.update({id(mark): mark for mark in marks if isinstance(mark, WeightPolicy)})
+        marks = getattr(value, _MARK, ())
+        if callable(value) and isinstance(marks, tuple):
+            for mark in (mark for mark in marks if isinstance(mark, WeightPolicy)):
+                found.setdefault(id(mark), replace(mark, function=value))
     return tuple(found.values())
+
+
+def policy_faults(config: Config, policies: Iterable[tuple[KeyPath, WeightPolicy]]) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong with policies found at these keys: one has an upstream, and an upstream has one at most."""
+    taken: set[str] = set()
+    for key, policy in policies:
+        if policy.upstream not in config.upstreams:
+            yield key, f"weights of {policy.name}: {unknown('upstream', policy.upstream, config.upstreams)}"
+        elif policy.upstream in taken:
+            yield ("upstreams", policy.upstream), f"{policy.name} is its second function with weights"
+        taken.add(policy.upstream)

@@ -229,7 +229,7 @@ class Controller:
         prepared = self._prepare(source, version)
         changes = []
         with ExitStack() as opened:
-            for companion in (*self._companions, self.weights):
+            for companion in self._companions:
                 change = companion.prepare(prepared.loaded)
                 opened.callback(change.abort)
                 changes.append(change)
@@ -240,6 +240,7 @@ class Controller:
             opened.pop_all()
         for change in changes:
             change.commit()
+        self.weights.run(prepared.policies, prepared.loaded)
         return prepared, applied
 
     def _prepare(self, source: Source, version: int) -> Prepared:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock import engine
-from penstock.addons import Loader
+from penstock.addons import Loader, check_fit
 from penstock.config import Memory, check, compile_text, test_requests
 from penstock.config.collector import uncollected
 from penstock.engine import PLAN
@@ -22,6 +22,7 @@ from penstock.errors import ConfigError, PenstockError
 if TYPE_CHECKING:
     from penstock.addons import Loading
     from penstock.config import Config, Expectation, Loaded
+    from penstock.config.policy import WeightPolicy
     from penstock.control.source import Source
     from penstock.engine import Checked, Explanation, Rules
     from penstock.errors import Fault
@@ -38,6 +39,12 @@ class Prepared:
     tests: int
     """Route tests that passed: all there are."""
     addons: dict[str, Loading]
+
+    @property
+    def policies(self) -> tuple[WeightPolicy, ...]:
+        """The functions that give weights: of a Python file, and of add-ons."""
+        of_addons = (policy for loading in self.addons.values() for policy in loading.policies)
+        return (*self.loaded.document.policies, *of_addons)
 
     @property
     def config(self) -> Config:
@@ -74,6 +81,7 @@ def build(source: Source, version: int, memory: Memory, loader: Loader) -> Prepa
     loaded = source.load(memory)
     warnings = check(loaded)
     addons = loader.load(loaded)
+    warnings += check_fit(loaded, addons)
     plans = {name: loading.plan() for name, loading in addons.items()}
     text = compile_text(loaded.config, loaded.folder, version, memory, plans)
     return Prepared(loaded, text, tuple(warnings), len(loaded.config.tests), addons)

@@ -17,6 +17,8 @@ from penstock.config import resolve_address
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from penstock.config import Loaded
     from penstock.config.policy import WeightPolicy
     from penstock.engine import DataPlane
@@ -51,7 +53,7 @@ class EndpointFigures:
 
 
 class WeightPolicies:
-    """The policies of the running configuration: a companion of the controller."""
+    """The policies of the running configuration."""
 
     def __init__(self, engine: DataPlane) -> None:
         """Call nothing yet."""
@@ -60,14 +62,16 @@ class WeightPolicies:
         self._stopping = threading.Event()
         self._watch: threading.Thread | None = None
 
-    def prepare(self, loaded: Loaded) -> _Change:
-        """Get ready to call what this configuration brings."""
-        return _Change(self, loaded)
-
     def counts(self) -> list[dict[str, Any]]:
-        """Of each policy: its upstream, its function's name, and how its calls ended."""
+        """Of each policy: its upstream, its function's name, how its last call ended, and how often calls ended so."""
         return [
-            {"upstream": one.policy.upstream, "function": one.policy.name, "trouble": one.trouble, **one.counts}
+            {
+                "upstream": one.policy.upstream,
+                "function": one.policy.name,
+                "last": one.last,
+                "trouble": one.trouble,
+                **one.counts,
+            }
             for one in self._running
         ]
 
@@ -77,15 +81,14 @@ class WeightPolicies:
         for caller in self._running:
             caller.stopping.set()
 
-    def _replace(self, loaded: Loaded) -> None:
+    def run(self, policies: Iterable[WeightPolicy], loaded: Loaded) -> None:
+        """Call these from now on, and no others: the configuration that brings them runs."""
         before = self._running
         for caller in before:
             caller.stopping.set()
         # Counters live through reloads.
         counts = {caller.policy.upstream: caller.counts for caller in before}
-        self._running = tuple(
-            _Caller(policy, self._engine, loaded, counts.get(policy.upstream)) for policy in loaded.document.policies
-        )
+        self._running = tuple(_Caller(policy, self._engine, loaded, counts.get(policy.upstream)) for policy in policies)
         kept = {caller.policy.upstream for caller in self._running}
         for caller in before:
             if caller.policy.upstream not in kept:
@@ -102,17 +105,6 @@ class WeightPolicies:
                 caller.look(time.monotonic())
 
 
-class _Change:
-    def __init__(self, policies: WeightPolicies, loaded: Loaded) -> None:
-        self._policies, self._loaded = policies, loaded
-
-    def commit(self) -> None:
-        self._policies._replace(self._loaded)
-
-    def abort(self) -> None:
-        """Nothing was opened."""
-
-
 class _Caller(threading.Thread):
     """Calls one policy again and again."""
 
@@ -123,6 +115,8 @@ class _Caller(threading.Thread):
         self.policy = policy
         self.stopping = threading.Event()
         self.counts = counts or {"applied": 0, "failed": 0, "hung": 0}
+        self.last: str | None = None
+        """`"applied"`, `"failed"` or `"hung"`: how the last call ended, or that it has not; `None` before the first."""
         self.trouble: str | None = None
         """What was wrong with the last call; `None` if nothing was."""
         self._engine = engine
@@ -145,7 +139,7 @@ class _Caller(threading.Thread):
         began = self._began
         if began is not None and now - began > HANGS and not self._hangs:
             self._hangs = True
-            self.counts["hung"] += 1
+            self._count("hung")
             self._tell(f"has not returned for {HANGS:g} s")
 
     def restore(self, loaded: Loaded) -> None:
@@ -164,7 +158,7 @@ class _Caller(threading.Thread):
         for row in rows:
             if wanted.get(row.address, row.weight) != row.weight:
                 self._order(row.address, wanted[row.address])
-        self.counts["applied"] += 1
+        self._count("applied")
         if self.trouble is not None:
             log.info("weights of %s: %s answers again", self.policy.upstream, self.policy.name)
         self.trouble = None
@@ -188,8 +182,12 @@ class _Caller(threading.Thread):
             log.debug("weight of %s: %s", address, error)
 
     def _failed(self, reason: str) -> None:
-        self.counts["failed"] += 1
+        self._count("failed")
         self._tell(reason)
+
+    def _count(self, outcome: str) -> None:
+        self.counts[outcome] += 1
+        self.last = outcome
 
     def _tell(self, trouble: str) -> None:
         """Log a trouble when it is another than before: one a second would fill the log."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from penstock.addons import Loader, Loading
+from penstock.addons import Loader, Loading, check_fit
 from penstock.config import load, load_value
 from penstock.errors import ConfigError
 
@@ -48,6 +48,54 @@ def test_hooks_are_found_and_told_apart(loading: Callable[..., Loading]) -> None
     assert loading("def request_headers(request, /, more=1): pass\n", more="concurrency = 3\n").concurrency == 3
 
 
+WEIGHTS = 'import penstock\n@penstock.weights("{}")\ndef even(endpoints): return {{}}\n'
+
+
+def test_functions_that_give_weights_are_found_beside_hooks_and_without(loading: Callable[..., Loading]) -> None:
+    (policy,) = loading(WEIGHTS.format("shop") + HOOK).policies
+    assert (policy.upstream, policy.name, policy.function(())) == ("shop", "even", {})
+    alone = loading(WEIGHTS.format("shop"))
+    assert (alone.hooks, len(alone.policies)) == ({}, 1)
+    of_object = (
+        "import penstock\nclass Even:\n    @property\n    def lost(self): raise OSError\n"
+        '    @penstock.weights("shop")\n    def weigh(self, endpoints): return {"x": self.one}\n'
+        "even = Even()\neven.one = 1\n"
+    )
+    (policy,) = loading(of_object, "a.py:even").policies
+    assert (policy.name, policy.function(())) == ("Even.weigh", {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("code", "faults"),
+    [
+        (WEIGHTS.format("shop"), ['5: routes[0].addons[0]: "a" defines no hook: it only gives weights']),
+        (HOOK + WEIGHTS.format("shpo"), ['7: addons.a.module: weights of even: "shpo" is not an upstream of this']),
+        (HOOK + WEIGHTS.format("shop") + WEIGHTS.format("shop").replace("even", "odd"), ["odd is its second function"]),
+    ],
+)
+def test_what_a_module_defines_must_fit_the_configuration(tmp_path: Path, code: str, faults: list[str]) -> None:
+    (tmp_path / "a.py").write_text(code, "utf-8")
+    file = tmp_path / "penstock.toml"
+    file.write_text(CONFIG.format("a.py") + '[upstreams.shop]\nendpoints = ["a:1"]\n', "utf-8")
+    loaded = load(file)
+    with pytest.raises(ConfigError) as refused:
+        check_fit(loaded, Loader().load(loaded))
+    found = [str(fault) for fault in refused.value.faults]
+    assert len(found) == len(faults)
+    assert all(part in line for part, line in zip(faults, found, strict=True)), found
+
+
+def test_an_add_on_that_nobody_asks_is_told_of_unless_it_gives_weights(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(HOOK, "utf-8")
+    (tmp_path / "b.py").write_text(WEIGHTS.format("shop"), "utf-8")
+    file = tmp_path / "penstock.toml"
+    text = CONFIG.format("a.py").replace('addons = ["a"]\n', "") + '[addons.b]\nmodule = "b.py"\n'
+    file.write_text(text + '[upstreams.shop]\nendpoints = ["a:1"]\n', "utf-8")
+    loaded = load(file)
+    (warning,) = check_fit(loaded, Loader().load(loaded))
+    assert (warning.key, warning.message) == ("addons.a", "no route names it")
+
+
 def test_what_has_not_changed_lives_on(loading: Callable[..., Loading]) -> None:
     first = loading("count = []\n" + HOOK)
     assert loading() is first
@@ -77,7 +125,11 @@ def test_a_module_that_was_not_put_to_use_leaves_the_old_one_in_place(loading: C
         ("import sys\nsys.exit(3)\n", "a.py", "raised SystemExit: 3"),
         ("def f(:\n", "a.py", "a.py:1: raised SyntaxError"),
         ("import missing_neighbour\n", "a.py", "a.py:1: raised ModuleNotFoundError"),
-        ("x = 1\n", "a.py", "defines no hook; a hook is a function named request_headers or response_headers"),
+        (
+            "x = 1\n",
+            "a.py",
+            "defines no hook, a function named request_headers or response_headers, and none that gives weights",
+        ),
         ("def request_header(request): pass\n", "a.py", "it has request_header"),
         ("request_headers = 7\n", "a.py", "request_headers is a int, not a function"),
         ("def request_headers(): pass\n", "a.py", "request_headers is called as request_headers(request)"),

@@ -1,0 +1,45 @@
+"""Whether what the code of add-ons defines fits the configuration that names it.
+
+That is known only once their modules have run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.config import policy_faults
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.addons.load import Loading
+    from penstock.config import Loaded
+    from penstock.errors import Fault
+
+
+def check_fit(loaded: Loaded, loadings: Mapping[str, Loading]) -> list[Fault]:
+    """Raise `ConfigError` with all faults, or return the warnings."""
+    faults = _idle_routes(loaded, loadings)
+    of_addons = [(("addons", name, "module"), one) for name, loading in loadings.items() for one in loading.policies]
+    policies = [((), policy) for policy in loaded.document.policies] + of_addons
+    faults += [loaded.document.fault(key, message) for key, message in policy_faults(loaded.config, policies)]
+    if faults:
+        raise ConfigError(faults)
+    asked = {name for route in loaded.config.routes for name in route.addons}
+    return [
+        loaded.document.fault(("addons", name), "no route names it")
+        for name, loading in loadings.items()
+        if name not in asked and not loading.policies
+    ]
+
+
+def _idle_routes(loaded: Loaded, loadings: Mapping[str, Loading]) -> list[Fault]:
+    """Routes that name an add-on which cannot be asked."""
+    without = {name for name, loading in loadings.items() if not loading.hooks}
+    return [
+        loaded.document.fault(("routes", index, "addons", place), f'"{name}" defines no hook: it only gives weights')
+        for index, route in enumerate(loaded.config.routes)
+        for place, name in enumerate(route.addons)
+        if name in without
+    ]
