@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// Resolution of every wait of a client or an endpoint: it ends up to two ticks late, never early.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
+/// A worker that did not look at the time for so long stood still: nobody was served, and nobody is late for it (safety.md 178).
+const STILL: Duration = Duration::from_millis(250);
+
 /// A moment, in ticks since the worker began.
 pub(crate) type Tick = u64;
 
@@ -16,7 +19,9 @@ pub(crate) const NEVER: Tick = Tick::MAX;
 
 /// The time of a worker, and who waits for which moment.
 pub(crate) struct Clock {
-    began: Instant,
+    /// When the worker began, moved by the time it stood still.
+    began: Cell<Instant>,
+    swept: Cell<Instant>,
     now: Cell<Tick>,
     waits: RefCell<Vec<Wait>>,
     /// Tasks that were told to make room and did not yet.
@@ -44,8 +49,10 @@ const UNUSED: Wait = Wait { until: NEVER, waker: None, rest: Rest::Busy };
 
 impl Clock {
     pub(crate) fn new() -> Rc<Clock> {
+        let began = Instant::now();
         Rc::new(Clock {
-            began: Instant::now(),
+            began: Cell::new(began),
+            swept: Cell::new(began),
             now: Cell::new(0),
             waits: RefCell::default(),
             shedding: Cell::new(0),
@@ -83,7 +90,11 @@ impl Clock {
 
     /// Move on to `now` and wake whoever waited for it.
     pub(crate) fn sweep(&self, now: Instant) {
-        let ticks = now.saturating_duration_since(self.began).as_millis() / TICK.as_millis();
+        let gap = now.saturating_duration_since(self.swept.replace(now));
+        if gap > STILL {
+            self.began.set(self.began.get() + gap.saturating_sub(TICK));
+        }
+        let ticks = now.saturating_duration_since(self.began.get()).as_millis() / TICK.as_millis();
         let tick = Tick::try_from(ticks).unwrap_or(NEVER);
         self.now.set(tick);
         for wait in self.waits.borrow_mut().iter_mut() {
@@ -238,8 +249,13 @@ mod tests {
         let until = clock.after(Duration::from_secs(1));
         alarm.lower(until);
         alarm.lower(clock.after(Duration::from_secs(5)));
+        let began = clock.began.get();
+        let passed = Cell::new(0);
         let fired = |after: u64| {
-            clock.sweep(clock.began + Duration::from_millis(after));
+            while passed.get() < after {
+                passed.set((passed.get() + 50).min(after));
+                clock.sweep(began + Duration::from_millis(passed.get()));
+            }
             count.0.load(Ordering::Relaxed)
         };
         assert_eq!(fired(999), 0);
@@ -248,6 +264,19 @@ mod tests {
         assert_eq!(fired(9000), 1);
         drop(alarm);
         assert_eq!(clock.alarm().place, 0);
+    }
+
+    #[test]
+    fn time_that_a_worker_stood_still_is_nobodys() {
+        let clock = Clock::new();
+        let began = clock.began.get();
+        let by = clock.after(Duration::from_millis(500));
+        clock.sweep(began + Duration::from_millis(100));
+        assert_eq!(clock.now(), 2);
+        clock.sweep(began + Duration::from_secs(3600));
+        assert_eq!((clock.now(), clock.until(by)), (3, Duration::from_millis(400)));
+        clock.sweep(began + Duration::from_secs(3600) + STILL);
+        assert_eq!(clock.now(), 8);
     }
 
     #[test]
