@@ -1,4 +1,4 @@
-"""A process that stands still for longer than any of its time limits, as on a laptop that sleeps or a machine that is moved."""
+"""A process that stands still for longer than any of its time limits, as on a machine that sleeps or is moved."""
 
 from __future__ import annotations
 
