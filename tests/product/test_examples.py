@@ -58,6 +58,7 @@ ASKS: dict[str, list[Ask]] = {
     ],
     "canary.toml": [
         Ask(fields={"Cookie": "release=canary"}, served_by=("9100",)),
+        Ask(fields={"Cookie": "user=1; release=stable"}, served_by=APP),
         Ask(served_by=(*APP, "9100")),
     ],
     "websocket_app.toml": [

@@ -16,6 +16,7 @@ mod millis;
 mod predicate;
 mod retry;
 mod route;
+mod split;
 mod template;
 mod upstream;
 
@@ -27,7 +28,8 @@ pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Ou
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use retry::Retry;
-pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share};
+pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts};
+pub use split::{Override, Share, Split};
 pub use template::{Piece, Template};
 pub use upstream::{AdminState, Endpoint, HostHeader, Order, Queue, Upstream, UpstreamLimits, UpstreamTimeouts};
 
@@ -55,6 +57,13 @@ pub struct Plan {
     pub addons: Vec<Addon>,
     /// One record per exchange, or none.
     pub access_log: Option<AccessLog>,
+}
+
+impl Plan {
+    /// The name of the upstream of this index; empty where there is none.
+    pub fn upstream_name(&self, index: u32) -> &str {
+        self.upstreams.get(index as usize).map_or("", |upstream| &upstream.name)
+    }
 }
 
 /// What belongs to the process.

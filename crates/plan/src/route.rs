@@ -1,6 +1,6 @@
 //! Routes: a match and where to go.
 
-use crate::{Filter, Predicate, Template, millis};
+use crate::{Filter, Predicate, Split, Template, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -47,22 +47,12 @@ pub struct Match {
 pub enum Action {
     /// Forward to the upstream of this index.
     Upstream(u32),
-    /// Forward to one of several, by weight.
-    Split(Vec<Share>),
+    /// Forward to one of several.
+    Split(Split),
     /// Answer ourselves.
     Respond(Respond),
     /// Send the client elsewhere.
     Redirect(Redirect),
-}
-
-/// One part of a split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Share {
-    /// Index of the upstream.
-    pub upstream: u32,
-    /// Share of the requests; the weights of a split sum to more than 0.
-    pub weight: u32,
 }
 
 /// A fixed answer.

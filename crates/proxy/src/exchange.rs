@@ -88,18 +88,10 @@ impl Story<'_> {
             let body = answer.write(&self.view(request), self.id(request), response)?;
             return self.answer(down, request, response, &body).await;
         }
-        let at = match &route.plan.action {
-            Action::Split(shares) => {
-                let mut point = self.exchange.worker.random() % route.shares.max(1);
-                let taken = shares.iter().find(|share| {
-                    let taken = point < u64::from(share.weight);
-                    point = point.saturating_sub(u64::from(share.weight));
-                    taken
-                });
-                taken.map_or(0, |share| share.upstream)
-            }
-            Action::Upstream(upstream) => *upstream,
-            Action::Respond(_) | Action::Redirect(_) => return Err(Kind::Internal.into()),
+        let at = match (&route.plan.action, &route.split) {
+            (Action::Upstream(upstream), _) => *upstream,
+            (_, Some(split)) => split.choose(&self.view(request), self.exchange.worker.random()),
+            _ => return Err(Kind::Internal.into()),
         };
         self.bind(request, at as usize);
         self.forward(down, request, response, at as usize).await

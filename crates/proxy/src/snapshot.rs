@@ -17,7 +17,7 @@ use penstock_rules::health::Question;
 use penstock_rules::http::HeadLimits;
 use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
-use penstock_rules::route::{Key, Table};
+use penstock_rules::route::{Key, Split, Table};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -94,8 +94,8 @@ pub(crate) struct Route {
     pub(crate) addons: Option<Box<RouteAddons>>,
     /// A fixed answer or a redirect.
     pub(crate) answer: Option<Answer>,
-    /// Sum of the weights of a split.
-    pub(crate) shares: u64,
+    /// Which of several upstreams takes a request.
+    pub(crate) split: Option<Split>,
 }
 
 /// What outlives a reload of a route.
@@ -153,8 +153,8 @@ impl Registry {
             plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &mut faults)).collect();
         let addons: Vec<_> = plan.addons.iter().map(|plan| Arc::new(self.addon(plan))).collect();
         let routes: Vec<_> =
-            plan.routes.iter().enumerate().map(|(at, plan)| self.route(at, plan, &addons, &mut faults)).collect();
-        check_indexes(&plan, &mut faults);
+            plan.routes.iter().enumerate().map(|route| self.route(route, &plan, &addons, &mut faults)).collect();
+        check_addons(&plan, &mut faults);
         check_servers(&plan.dns, &mut faults);
         let (Some(table), true) = (table, faults.is_empty()) else { return Err(faults) };
         let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
@@ -284,19 +284,29 @@ impl Registry {
         Addon { shared, lane, plan: plan.clone() }
     }
 
-    fn route(&self, at: usize, plan: &penstock_plan::Route, addons: &[Arc<Addon>], faults: &mut Vec<Fault>) -> Route {
+    fn route(
+        &self,
+        (at, plan): (usize, &penstock_plan::Route),
+        whole: &Plan,
+        addons: &[Arc<Addon>],
+        faults: &mut Vec<Fault>,
+    ) -> Route {
         let filters = Filters::build(&plan.filters, at).map_err(|found| faults.extend(found)).unwrap_or_default();
         let answer = Answer::build(&plan.action, at).map_err(|found| faults.extend(found)).ok().flatten();
-        let shares = match &plan.action {
-            Action::Split(shares) => shares.iter().map(|share| u64::from(share.weight)).sum(),
-            _ => 0,
+        let split = match &plan.action {
+            Action::Split(split) => {
+                Split::build(split, |at| whole.upstream_name(at), &format!("routes[{at}].action.split"))
+                    .map_err(|found| faults.extend(found))
+                    .ok()
+            }
+            _ => None,
         };
         let shared =
             self.routes.get(&plan.name).cloned().unwrap_or_else(|| {
                 Arc::new(SharedRoute { name: plan.name.clone(), counters: Sharded::new(self.workers) })
             });
         let named: Vec<_> = plan.addons.iter().filter_map(|at| addons.get(*at as usize).cloned()).collect();
-        Route { shared, filters, addons: RouteAddons::of(&named), answer, shares, plan: plan.clone() }
+        Route { shared, filters, addons: RouteAddons::of(&named), answer, split, plan: plan.clone() }
     }
 }
 
@@ -364,30 +374,11 @@ fn check_servers(dns: &Dns, faults: &mut Vec<Fault>) {
     }
 }
 
-/// A plan that Python made names only what is there; a plan from elsewhere might not.
-fn check_indexes(plan: &Plan, faults: &mut Vec<Fault>) {
-    let mut check = |path: String, index: u32, count: usize, what: &str| {
-        if index as usize >= count {
-            faults.push(Fault::new(path, format!("there is no {what} {index}")));
-        }
-    };
+/// A plan that Python made names only what is there; a plan from elsewhere might not. Of listeners and upstreams the table knows.
+fn check_addons(plan: &Plan, faults: &mut Vec<Fault>) {
     for (at, route) in plan.routes.iter().enumerate() {
-        for listener in route.listeners.iter().flatten() {
-            check(format!("routes[{at}].listeners"), *listener, plan.listeners.len(), "listener");
-        }
-        for addon in &route.addons {
-            check(format!("routes[{at}].addons"), *addon, plan.addons.len(), "add-on");
-        }
-        match &route.action {
-            Action::Upstream(upstream) => {
-                check(format!("routes[{at}].action"), *upstream, plan.upstreams.len(), "upstream");
-            }
-            Action::Split(shares) => {
-                for share in shares {
-                    check(format!("routes[{at}].action"), share.upstream, plan.upstreams.len(), "upstream");
-                }
-            }
-            Action::Respond(_) | Action::Redirect(_) => {}
+        for addon in route.addons.iter().filter(|addon| **addon as usize >= plan.addons.len()) {
+            faults.push(Fault::new(format!("routes[{at}].addons"), format!("there is no add-on {addon}")));
         }
     }
 }

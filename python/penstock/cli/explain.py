@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.engine import Explanation
-    from penstock.engine.types import PassedOver, UpstreamChoice
+    from penstock.engine.types import PassedOver, ShareTaken, UpstreamChoice
 
 
 @click.command(short_help="Say which way a request would take, and why not another.")
@@ -114,11 +114,22 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
         lines += columns(
             [(f"{name}:", value) for name, value in (("host", found.forwarded.host), *found.forwarded.headers)]
         )
+    if found.share:
+        lines.append(f"share      {_share(found.share)}")
     for upstream in found.upstreams:
         lines += _upstream(upstream, split=found.action == "split")
     if found.status is not None:
         lines.append(f"answer     {found.status}{f' ({found.action})' if found.action else ''}")
     return lines
+
+
+_SHARES = {"header": "its header names it", "cookie": "its cookie names it", "key": "of its key"}
+
+
+def _share(share: ShareTaken) -> str:
+    if share.name is None:
+        return "drawn by weight, for each request anew"
+    return f"{click.style(share.name, fg='green')} ({_SHARES[share.why]})"
 
 
 def _passed_over(one: PassedOver) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.check_answers import check_respond, check_type_stays, wrong_target
+from penstock.config.check_split import check_shares, check_split
 from penstock.config.document import KeyPath, unknown
 from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
@@ -31,20 +32,18 @@ def check_routes(config: Config, memory: Memory, fault: Report, warn: Report) ->
                 ("routes", index, "name"),
                 f'"{name}" is already the name of routes[{names[name]}]; names are unique',
             )
-        _references(("routes", index), route, config, fault)
+        _references(("routes", index), route, config, fault, warn)
         for key, message in memory.once(route, _own_faults):
             fault(("routes", index, *key), message)
     _unreached(config, warn)
     _unused(config, warn)
 
 
-def _references(key: KeyPath, route: Route, config: Config, fault: Report) -> None:
+def _references(key: KeyPath, route: Route, config: Config, fault: Report, warn: Report) -> None:
     """The names that a route uses exist."""
     if route.upstream is not None and route.upstream not in config.upstreams:
         fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
-    for index, share in enumerate(route.split or ()):
-        if share.upstream not in config.upstreams:
-            fault((*key, "split", index, "upstream"), unknown("upstream", share.upstream, config.upstreams))
+    check_split(key, route, config, fault, warn)
     for index, name in enumerate(route.addons):
         if name not in config.addons:
             fault((*key, "addons", index), unknown("add-on", name, config.addons))
@@ -83,11 +82,7 @@ def _action(route: Route, fault: Report) -> None:
     if len(given) != 1:
         which = f"has {' and '.join(given)}" if given else "has no action"
         fault((), f"{which}; a route has exactly one of {', '.join(_ACTIONS)}")
-    if route.split is not None:
-        if not any(share.weight for share in route.split):
-            fault(("split",), "every weight is 0; at least one must be greater")
-        if (twice := _twice([share.upstream for share in route.split])) is not None:
-            fault(("split",), f'"{twice}" is named twice; give it one weight')
+    check_shares(route, fault)
     if route.respond is not None:
         check_respond(("respond",), route.respond, fault)
         check_type_stays(route, fault)
@@ -220,7 +215,7 @@ def _unreached(config: Config, warn: Report) -> None:
 
 def _unused(config: Config, warn: Report) -> None:
     used = {route.upstream for route in config.routes}
-    used |= {share.upstream for route in config.routes for share in route.split or ()}
+    used |= {share.upstream for route in config.routes for share in route.shares}
     for name in config.upstreams:
         if name not in used:
             warn(("upstreams", name), "no route uses it")

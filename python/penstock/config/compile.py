@@ -14,7 +14,7 @@ from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.collector import uncollected
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
-from penstock.config.model import Route
+from penstock.config.model import Route, Split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -242,12 +242,31 @@ def _own_text(route: Route) -> str:
 def _action(route: Route, upstreams: dict[str, int]) -> Plan:
     """Any action but the plain upstream."""
     if route.split is not None:
-        return {"split": [{"upstream": upstreams[share.upstream], "weight": share.weight} for share in route.split]}
+        return {"split": _split(route, upstreams)}
     if route.redirect is not None:
         return {"redirect": {"to": list(compile_template(route.redirect.to)), "status": route.redirect.status}}
     if route.respond is not None:
         return {"respond": _respond(route.respond)}
     raise ValueError("a route without an action reached the compiler: check comes first")
+
+
+def _split(route: Route, upstreams: dict[str, int]) -> Plan:
+    split = route.split if isinstance(route.split, Split) else Split(shares=route.shares)
+    override: Plan | None = None
+    if split.override is not None:
+        header, values = split.override.header, split.override.values
+        if values is None:
+            values = {share.upstream: share.upstream for share in split.shares}
+        override = {
+            "header": header and header.lower(),
+            "cookie": split.override.cookie,
+            "values": [[value, upstreams[name]] for value, name in values.items()],
+        }
+    return {
+        "shares": [{"upstream": upstreams[share.upstream], "weight": share.weight} for share in split.shares],
+        "key": None if split.key is None else list(compile_key(split.key)),
+        "override": override,
+    }
 
 
 def _respond(respond: Respond) -> Plan:

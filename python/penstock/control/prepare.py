@@ -115,7 +115,8 @@ def _difference(expected: Expectation, found: Explanation) -> str | None:
     wrong = []
     if expected.route is not None and (found.route is None or expected.route != found.route.name):
         wrong.append(f'expected route "{expected.route}", but it takes {_route(found)}')
-    names = [one.name for one in found.upstreams]
+    taken = found.share.name if found.share else None
+    names = [taken] if taken else [one.name for one in found.upstreams]
     if expected.upstream is not None and expected.upstream not in names:
         wrong.append(f'expected upstream "{expected.upstream}", but it goes to {", ".join(names) or "none"}')
     if expected.status is not None and expected.status != found.status:

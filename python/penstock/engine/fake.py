@@ -162,6 +162,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "filters": [],
             "addons": [],
             "forwarded": None,
+            "share": None,
             "upstreams": upstreams,
         },
     )

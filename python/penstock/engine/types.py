@@ -256,6 +256,15 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareTaken:
+    """The share of a split that a request takes."""
+
+    name: str | None
+    """Name of the upstream; nothing where it is drawn, each time anew."""
+    why: Literal["header", "cookie", "key", "drawn"]
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamChoice:
     """An upstream that the route may use, with its candidates."""
 
@@ -280,6 +289,8 @@ class Explanation:
     addons: tuple[str, ...]
     """Names of those that would be asked, in order; none is."""
     forwarded: Forwarded | None
+    share: ShareTaken | None
+    """Which share of a split takes it; nothing without a split."""
     upstreams: tuple[UpstreamChoice, ...]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,7 @@ from penstock.engine.types import (
     Forwarded,
     PassedOver,
     RouteTaken,
+    ShareTaken,
     UpstreamChoice,
 )
 
@@ -40,6 +42,7 @@ FOUND = Explanation(
     filters=(FilterEffect("strip_prefix", "/api/x -> /x"),),
     addons=("auth", "stamp"),
     forwarded=Forwarded("GET", "h", "/x", (("x-a", "1"),)),
+    share=None,
     upstreams=(UpstreamChoice("shop", 1, "p2c", (Candidate("a:1", 1, "down", False),)),),
 )
 
@@ -67,6 +70,16 @@ def test_an_explanation_underlines_what_said_no() -> None:
         "upstream   shop (p2c)",
         "  a:1  weight 1  down  not a candidate",
     ]
+
+
+def test_an_explanation_says_which_share_and_why() -> None:
+    for name, why, line in (
+        ("green", "header", "share      green (its header names it)"),
+        ("green", "key", "share      green (of its key)"),
+        (None, "drawn", "share      drawn by weight, for each request anew"),
+    ):
+        found = replace(FOUND, share=ShareTaken(name, why))  # type: ignore[arg-type]
+        assert line in plain(explanation_lines("GET http://h/", found))
 
 
 def test_what_comes_from_elsewhere_cannot_command_the_terminal() -> None:

@@ -75,7 +75,9 @@ def test_all_forms_give_the_same_plan(tmp_path: Path) -> None:
         assert check(loaded) == []
         plans.append(compile_plan(loaded.config, loaded.folder, 1))
     assert all(plan == plans[0] for plan in plans)
-    assert plans[0]["routes"][0]["action"] == {"split": [{"upstream": 0, "weight": 1}]}
+    assert plans[0]["routes"][0]["action"] == {
+        "split": {"shares": [{"upstream": 0, "weight": 1}], "key": None, "override": None}
+    }
 
 
 def test_python_values_make_a_configuration() -> None:

@@ -27,7 +27,15 @@ ROUTE = st.fixed_dictionaries(
         "name": NAMES,
         "match": st.sampled_from(['path == "/x"', 'host == "H.example"', "path ==", "True", 'path.startswith("/")']),
         "upstream": UPSTREAMS,
-        "split": st.sampled_from([{"one": 1, "two": 2}, {"one": True}, {"one": 0}, [{"upstream": "two"}]]),
+        "split": st.sampled_from(
+            [
+                {"one": 1, "two": 2},
+                {"one": True},
+                {"one": 0},
+                [{"upstream": "two"}],
+                {"shares": {"one": 1}, "key": "path"},
+            ]
+        ),
         "respond": st.sampled_from([{}, {"status": 204, "body": "x"}, {"body": "é"}, {"headers": {"Via": "x"}}]),
         "redirect": st.sampled_from([{"to": "/x"}, {"to": "/x", "status": 301}, {"to": "/x", "status": 301.0}]),
         "listeners": st.sampled_from([["web"], ["api", "web"], ["gone"], []]),

@@ -38,6 +38,8 @@ redirect = { to = "/x", status = 301 }
 [[routes]]
 respond = { body = "x" }
 [[routes]]
+split = { shares = [{ upstream = "a" }], key = "path", override = { header = "A", cookie = "a", values = { b = "a" } } }
+[[routes]]
 upstream = "a"
 [log.access]
 to = "a.log"

@@ -70,6 +70,7 @@ def test_spans_and_candidates_of_an_explanation() -> None:
             "filters": [{"name": "strip_prefix", "effect": "/api/x -> /x"}],
             "addons": [],
             "forwarded": {"method": "GET", "host": "h", "target": "/x", "headers": [["a", "b"]]},
+            "share": None,
             "upstreams": [
                 {
                     "name": "shop",

@@ -20,6 +20,8 @@ mod turns;
 pub use hash::HashTable;
 pub use latency::Latency;
 
+pub(crate) use hash::Rendezvous;
+
 use hash::Hashed;
 pub use slow_start::grown_weight;
 

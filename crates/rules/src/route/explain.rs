@@ -3,10 +3,12 @@
 
 mod answer;
 
-pub use answer::{Candidate, Choice, Effect, Explanation, Forwarded, Parts, PassedOver, RouteTaken, State, Why};
+pub use answer::{
+    Candidate, Choice, Effect, Explanation, Forwarded, Parts, PassedOver, RouteTaken, ShareTaken, State, Why,
+};
 
 use super::json::{self, Body};
-use super::{Table, View};
+use super::{Split, Table, View};
 use crate::balance;
 use crate::error::Kind;
 use crate::fault::Fault;
@@ -102,11 +104,32 @@ pub fn explain(
     let addons = route.addons.iter().filter_map(|at| plan.addons.get(*at as usize));
     answer.addons = addons.map(|addon| addon.name.clone()).collect();
     answer.upstreams = choices(plan, &route.action, states);
-    answer.forwarded = first_upstream(plan, &route.action).map(|upstream| {
-        let address = answer.upstreams.first().and_then(Choice::likely).unwrap_or_default();
-        entry.forwarded(&head, &upstream.host, address)
+    let upstream = match &route.action {
+        Action::Upstream(upstream) => Some(*upstream),
+        Action::Split(split) => {
+            let body = Body::new(json::State::None);
+            let (upstream, share) = share(plan, split, &entry.view(&head, &body));
+            answer.share = Some(share);
+            upstream
+        }
+        Action::Respond(_) | Action::Redirect(_) => None,
+    };
+    answer.forwarded = upstream.and_then(|at| plan.upstreams.get(at as usize)).map(|upstream| {
+        let choice = answer.upstreams.iter().find(|choice| choice.name == upstream.name);
+        entry.forwarded(&head, &upstream.host, choice.and_then(Choice::likely).unwrap_or_default())
     });
     Ok(answer)
+}
+
+/// The upstream of the share that takes the request, and why; the first, where it is drawn.
+fn share(plan: &Plan, split: &penstock_plan::Split, view: &View<'_>) -> (Option<u32>, ShareTaken) {
+    // It was built with the plan: it cannot be wrong now.
+    let built = Split::build(split, |at| plan.upstream_name(at), "").ok();
+    let Some((upstream, reason)) = built.and_then(|built| built.assigned(view)) else {
+        return (split.shares.first().map(|share| share.upstream), ShareTaken { name: None, why: "drawn" });
+    };
+    let name = plan.upstreams.get(upstream as usize).map(|upstream| upstream.name.clone());
+    (Some(upstream), ShareTaken { name, why: reason.word() })
 }
 
 /// The body as it would be once it was read.
@@ -279,7 +302,7 @@ fn lines(fields: &Fields) -> Vec<String> {
 fn choices(plan: &Plan, action: &Action, states: impl Fn(usize, usize) -> State) -> Vec<Choice> {
     let shares: Vec<(u32, u32)> = match action {
         Action::Upstream(upstream) => vec![(*upstream, 1)],
-        Action::Split(shares) => shares.iter().map(|share| (share.upstream, share.weight)).collect(),
+        Action::Split(split) => split.shares.iter().map(|share| (share.upstream, share.weight)).collect(),
         Action::Respond(_) | Action::Redirect(_) => Vec::new(),
     };
     let choice = |(at, weight): (u32, u32)| {
@@ -295,15 +318,6 @@ fn choices(plan: &Plan, action: &Action, states: impl Fn(usize, usize) -> State)
         Some(Choice { name: upstream.name.clone(), weight, balance: balance::name(&upstream.balance), endpoints })
     };
     shares.into_iter().filter_map(choice).collect()
-}
-
-fn first_upstream<'p>(plan: &'p Plan, action: &Action) -> Option<&'p penstock_plan::Upstream> {
-    let at = match action {
-        Action::Upstream(upstream) => *upstream,
-        Action::Split(shares) => shares.first()?.upstream,
-        Action::Respond(_) | Action::Redirect(_) => return None,
-    };
-    plan.upstreams.get(at as usize)
 }
 
 impl Explanation {

@@ -1,7 +1,8 @@
 //! Which route a request takes, and why.
 //!
 //! [`Table`] finds the first route that matches without looking at most of the others; [`Test`] is one compiled match. What a
-//! test reads of a request is a [`View`]; [`explain`] says of one request which way it takes.
+//! test reads of a request is a [`View`]; a [`Split`] says which of several upstreams takes it; [`explain`] says of one request which
+//! way it takes.
 
 pub mod explain;
 pub mod json;
@@ -9,11 +10,13 @@ mod key;
 mod keys;
 mod predicate;
 pub(crate) mod query;
+mod split;
 mod table;
 pub(crate) mod value;
 
 pub use key::Key;
 pub use predicate::{Refusal, Test};
+pub use split::{Reason, Split};
 pub use table::Table;
 
 use crate::http::RequestHead;

@@ -178,12 +178,9 @@ fn check_references(plan: &Plan, at: usize, route: &Route, faults: &mut Vec<Faul
     };
     match &route.action {
         Action::Upstream(index) => upstream(*index, format!("routes[{at}].action.upstream")),
-        Action::Split(shares) => {
-            let path = |place| format!("routes[{at}].action.split[{place}].upstream");
-            shares.iter().enumerate().for_each(|(place, share)| upstream(share.upstream, path(place)));
-            if shares.iter().all(|share| share.weight == 0) {
-                faults.push(Fault::new(format!("routes[{at}].action.split"), "the weights must sum to more than 0"));
-            }
+        Action::Split(split) => {
+            let path = |place| format!("routes[{at}].action.split.shares[{place}].upstream");
+            split.shares.iter().enumerate().for_each(|(place, share)| upstream(share.upstream, path(place)));
         }
         Action::Respond(_) | Action::Redirect(_) => {}
     }

@@ -12,11 +12,17 @@ from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, 
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
 from penstock.config.model.retry import Backoff, Retry
-from penstock.config.model.route import Redirect, Respond, Route, RouteLimits, RouteTimeouts, Share
+from penstock.config.model.route import (
+    Override,
+    Redirect,
+    Respond,
+    Route,
+    RouteLimits,
+    RouteTimeouts,
+    Share,
+    Split,
+)
 from penstock.config.model.upstream import Endpoint, Queue, Upstream, UpstreamLimits, UpstreamTimeouts
-
-# Spoken of as one thing in the documentation: a split is a list of shares.
-Split = tuple[Share, ...]
 
 __all__ = [
     "AccessLog",
@@ -40,6 +46,7 @@ __all__ = [
     "ListenerTimeouts",
     "Log",
     "Outlier",
+    "Override",
     "Queue",
     "Redirect",
     "ReplacePrefix",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from penstock.config.model.base import Flag, Model, Size, Timeout, Whole
 from penstock.config.model.filter import Filter
@@ -15,7 +15,56 @@ class Share(Model):
     upstream: str
     """Name of an upstream."""
     weight: Annotated[Whole, Field(ge=0, le=1_000_000)] = 1
-    """Share of the requests against the other parts, 0 to 1000000; not all of a split may be 0. Default 1."""
+    """Share of the requests against the other parts, 0 to 1000000; 0 takes only requests that name it, and not all of a
+    split may be 0. Default 1."""
+
+
+def _shares(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return [{"upstream": name, "weight": weight} for name, weight in value.items()]
+    return value
+
+
+Shares = Annotated[
+    tuple[Share, ...],
+    BeforeValidator(_shares, json_schema_input_type=tuple[Share, ...] | dict[str, int]),
+    Field(min_length=1),
+]
+"""The parts of a split: { blue = 90, green = 10 } or a list of tables with `upstream` and `weight`."""
+
+
+class Override(Model):
+    """How a request names its share. At least one of `header` and `cookie` is given; the header goes first."""
+
+    header: str | None = None
+    """A request field, such as "X-Canary"."""
+    cookie: str | None = None
+    """Name of a cookie."""
+    values: dict[str, str] | None = None
+    """What it may say, and the upstream of the share that is meant: { always = "green", never = "blue" }. Anything else
+    names no share. Default: the names of the upstreams."""
+
+
+class Split(Model):
+    """Shares, and what decides between them besides chance."""
+
+    shares: Shares
+    """The parts: { blue = 90, green = 10 } or a list of tables with `upstream` and `weight`."""
+    key: str | None = None
+    """An expression that gives a text, such as 'cookie["user"]': requests of one value go to one share. Default, and
+    for a request without it: each is drawn by weight."""
+    override: Override | None = None
+    """How a request names its share. Default: it cannot."""
+
+
+def _split_tag(value: object) -> str:
+    if isinstance(value, Split):
+        return "<table>"
+    # An upstream may have any of these names: then a number stands behind it.
+    whole = isinstance(value, Mapping) and any(
+        name in value and not isinstance(value[name], int) for name in Split.model_fields
+    )
+    return "<table>" if whole else "<shares>"
 
 
 class Respond(Model):
@@ -62,12 +111,6 @@ class RouteLimits(Model):
     """Bytes of a request body; beyond: 413. Default: the listener's."""
 
 
-def _shares(value: object) -> Any:
-    if isinstance(value, Mapping):
-        return [{"upstream": name, "weight": weight} for name, weight in value.items()]
-    return value
-
-
 class Route(Model):
     """One route. Routes are tried in the order written; the first that matches wins. Exactly one action is given:
     `upstream`, `split`, `respond` or `redirect`."""
@@ -86,14 +129,13 @@ class Route(Model):
     """Action: forward to the upstream of this name."""
     split: (
         Annotated[
-            tuple[Share, ...],
-            BeforeValidator(_shares, json_schema_input_type=tuple[Share, ...] | dict[str, int]),
-            Field(min_length=1),
+            Annotated[Shares, Tag("<shares>")] | Annotated[Split, Tag("<table>")],
+            Discriminator(_split_tag),
         ]
         | None
     ) = None
-    """Action: forward to one of several upstreams by weight: { blue = 90, green = 10 } or a list of tables with
-    `upstream` and `weight`."""
+    """Action: forward to one of several upstreams by weight: { blue = 90, green = 10 }, a list of tables with
+    `upstream` and `weight`, or a table with `shares`, `key` and `override`."""
     respond: Respond | None = None
     """Action: answer without asking an upstream."""
     redirect: Redirect | None = None
@@ -106,3 +148,8 @@ class Route(Model):
     """Waits that go before the upstream's."""
     limits: RouteLimits = RouteLimits()
     """Limits that go before the listener's."""
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """The parts of its split; none without one."""
+        return self.split.shares if isinstance(self.split, Split) else self.split or ()

@@ -15,7 +15,7 @@ use super::p2c::P2c;
 use super::{Draw, Loads};
 use maglev::Maglev;
 use penstock_plan::HashMethod;
-use rendezvous::Rendezvous;
+pub(crate) use rendezvous::Rendezvous;
 use ring::Ring;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -41,7 +41,10 @@ impl HashTable {
         let places = match method {
             HashMethod::Maglev => Places::Maglev(Maglev::build(members)),
             HashMethod::Ring => Places::Ring(Ring::build(members)),
-            HashMethod::Rendezvous => Places::Rendezvous(Rendezvous::build(members)),
+            HashMethod::Rendezvous => {
+                let members = members.iter().map(|(address, weight)| (address.as_str(), u32::from(*weight)));
+                Places::Rendezvous(Rendezvous::build(members))
+            }
         };
         HashTable { method, members: members.into(), places }
     }

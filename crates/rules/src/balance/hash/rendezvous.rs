@@ -4,14 +4,16 @@ use super::address_hash;
 
 /// Every endpoint gives a key a score, the highest wins: no table, time in proportion to the endpoints.
 #[derive(Debug)]
-pub(super) struct Rendezvous(Box<[(u64, f64)]>);
+pub(crate) struct Rendezvous(Box<[(u64, f64)]>);
 
 impl Rendezvous {
-    pub(super) fn build(members: &[(String, u16)]) -> Rendezvous {
-        Rendezvous(members.iter().map(|(address, weight)| (address_hash(address, 0), f64::from(*weight))).collect())
+    /// Over members with a name, which is an endpoint's address, and a weight each; one of weight 0 has no keys.
+    pub(crate) fn build<'a>(members: impl Iterator<Item = (&'a str, u32)>) -> Rendezvous {
+        Rendezvous(members.map(|(name, weight)| (address_hash(name, 0), f64::from(weight))).collect())
     }
 
-    pub(super) fn find(&self, key: u64, open: impl Fn(usize) -> bool) -> Option<usize> {
+    /// The open member of the best score for the key.
+    pub(crate) fn find(&self, key: u64, open: impl Fn(usize) -> bool) -> Option<usize> {
         let opened = self.0.iter().enumerate().filter(|(at, (_, weight))| *weight > 0.0 && open(*at));
         let scored = opened.map(|(at, (address, weight))| {
             let mixed = mixed(key, *address);

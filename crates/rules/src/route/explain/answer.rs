@@ -28,6 +28,8 @@ pub struct Explanation {
     pub addons: Vec<String>,
     /// What an endpoint gets.
     pub forwarded: Option<Forwarded>,
+    /// Which share of a split takes it; `None` where there is no split.
+    pub share: Option<ShareTaken>,
     /// The upstreams that the route may use.
     pub upstreams: Vec<Choice>,
 }
@@ -105,6 +107,15 @@ pub struct Forwarded {
     pub headers: Vec<(String, String)>,
 }
 
+/// The share of a split that a request takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShareTaken {
+    /// Name of the upstream; `None`: it is drawn, each time anew.
+    pub name: Option<String>,
+    /// `header`, `cookie`, `key` or `drawn`.
+    pub why: &'static str,
+}
+
 /// An upstream that the route may use.
 #[derive(Clone, Debug, Serialize)]
 pub struct Choice {
@@ -158,6 +169,7 @@ impl Explanation {
             filters: Vec::new(),
             addons: Vec::new(),
             forwarded: None,
+            share: None,
             upstreams: Vec::new(),
         }
     }

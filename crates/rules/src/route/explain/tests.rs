@@ -18,30 +18,37 @@ fn plan() -> Plan {
         json!({"name": name, "id": 1, "hooks": ["request_headers"], "timeout": 1, "on_failure": "deny",
                "concurrency": 1, "queue": 1})
     };
+    let split = json!({
+        "shares": [{"upstream": 1, "weight": 1}, {"upstream": 0, "weight": 9}], "key": [{"field": {"query": "user"}}],
+        "override": {"header": "x-canary", "cookie": null, "values": [["next", 1]]},
+    });
     let host = json!({"compare": {"left": "host", "operator": "==", "right": {"text": "b.example"}, "at": [0, 19]}});
     let method = json!({"compare": {"left": "method", "operator": "==", "right": {"text": "GET"}, "at": [0, 15]}});
     let header = json!({"exists": {"field": {"header": "x-debug"}, "at": [20, 41]}});
     let starts = |prefix| json!({"starts_with": {"value": "path", "prefixes": [prefix], "at": [0, 25]}});
+    let endpoint = |address, weight| json!({"address": address, "weight": weight, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"});
+    let upstream = |name| {
+        json!({
+            "name": name, "balance": "p2c", "host": "keep", "queue": null, "affinity": null, "health_check": null, "outlier": null,
+            "retry": {"attempts": 1, "per_try_timeout": null, "on": [], "least_pause": 1, "most_pause": 1, "buffer": 1},
+            "endpoints": [endpoint("10.0.0.1:9000", 1), endpoint("10.0.0.2:9000", 0), endpoint("10.0.0.3:9000", 2)],
+            "timeouts": {"connect": 1, "head": 1, "body": 1, "write": 1, "idle": 1},
+            "limits": {"head": 1, "fields": 1, "interim": 1, "idle_connections": 1},
+        })
+    };
     let plan = json!({
         "version": 1,
         "engine": {"workers": 1, "drain_timeout": 1, "watchdog": 0, "memory": 0},
         "dns": {"servers": []},
         "listeners": [listener("web", ":8080"), listener("local", "unix:/run/p.sock")],
-        "upstreams": [{
-            "name": "shop", "balance": "p2c", "host": "keep", "queue": null, "affinity": null, "health_check": null, "outlier": null,
-            "retry": {"attempts": 1, "per_try_timeout": null, "on": [], "least_pause": 1, "most_pause": 1, "buffer": 1},
-            "endpoints": [{"address": "10.0.0.1:9000", "weight": 1, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"}, {"address": "10.0.0.2:9000", "weight": 0, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"},
-                          {"address": "10.0.0.3:9000", "weight": 2, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"}],
-            "timeouts": {"connect": 1, "head": 1, "body": 1, "write": 1, "idle": 1},
-            "limits": {"head": 1, "fields": 1, "interim": 1, "idle_connections": 1},
-        }],
+        "upstreams": [upstream("shop"), upstream("next")],
         "routes": [
             route("other", json!([1]), json!({"constant": false}), json!({"upstream": 0}), json!([])),
             route("host", Value::Null, host.clone(), json!({"upstream": 0}), json!([])),
             route("debug", Value::Null, json!({"and": [method.clone(), header.clone()]}), json!({"upstream": 0}), json!([])),
             route("either", Value::Null, json!({"or": [host, header]}), json!({"upstream": 0}), json!([])),
             route("not", Value::Null, json!({"not": method}), json!({"respond": {"status": 405, "headers": [], "body": []}}), json!([])),
-            route("api", Value::Null, starts("/api/"), json!({"split": [{"upstream": 0, "weight": 9}]}), json!([
+            route("api", Value::Null, starts("/api/"), json!({"split": split}), json!([
                 {"strip_prefix": "/api"}, {"set_query": [["v", "2"]]}, {"set_request_header": [["x-a", "2"]]},
                 {"add_response_header": [["x-b", "1"]]}, {"remove_request_header": ["x-none"]},
             ])),
@@ -68,6 +75,13 @@ fn ask(request: Value) -> Value {
 fn the_whole_way_is_told() {
     let answer = ask(json!({"target": "/%61pi/x?q=1", "headers": [["X-A", "1"], ["Connection", "close"]]}));
     let passed = |index: usize, name: &str, at: Value, found: Value| json!({"index": index, "name": name, "why": "match", "at": at, "found": found});
+    let choice = |name: &str, weight: u32| {
+        json!({"name": name, "weight": weight, "balance": "p2c", "endpoints": [
+            {"address": "10.0.0.1:9000", "weight": 1, "state": "down", "eligible": false},
+            {"address": "10.0.0.2:9000", "weight": 0, "state": "up", "eligible": false},
+            {"address": "10.0.0.3:9000", "weight": 2, "state": "up", "eligible": true},
+        ]})
+    };
     let expected = json!({
         "listener": "web",
         "request": {"method": "GET", "scheme": "http", "host": "a.example", "path": "/api/x", "query": "q=1"},
@@ -95,13 +109,23 @@ fn the_whole_way_is_told() {
             "headers": [["x-a", "2"], ["x-forwarded-for", "192.0.2.1"], ["x-forwarded-proto", "http"],
                         ["x-forwarded-port", "8080"], ["x-forwarded-host", "a.example:80"], ["via", "1.1 penstock"]],
         },
-        "upstreams": [{"name": "shop", "weight": 9, "balance": "p2c", "endpoints": [
-            {"address": "10.0.0.1:9000", "weight": 1, "state": "down", "eligible": false},
-            {"address": "10.0.0.2:9000", "weight": 0, "state": "up", "eligible": false},
-            {"address": "10.0.0.3:9000", "weight": 2, "state": "up", "eligible": true},
-        ]}],
+        "share": {"name": null, "why": "drawn"},
+        "upstreams": [choice("next", 1), choice("shop", 9)],
     });
     assert_eq!(answer, expected);
+}
+
+#[test]
+fn a_split_says_which_share_and_why() {
+    for (target, canary, name, why) in [
+        ("/api/?user=1", "next", "next", "header"),
+        ("/api/?user=1", "", "shop", "key"),
+        ("/api/?user=8", "x", "next", "key"),
+    ] {
+        let answer = ask(json!({"target": target, "headers": [["X-Canary", canary]]}));
+        assert_eq!(answer["share"], json!({"name": name, "why": why}), "{target} {canary}");
+    }
+    assert_eq!(ask(json!({"target": "/old/x"}))["share"], Value::Null);
 }
 
 #[test]
