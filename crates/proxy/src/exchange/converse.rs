@@ -81,6 +81,7 @@ impl Story<'_> {
         let wait = self.route.and_then(|route| route.plan.timeouts.head).unwrap_or(settings.plan.timeouts.head);
         let mut deadline = Deadline { wait, patience, by: NEVER, hasty: false };
         let (mut interim, mut broken) = (0u32, None);
+        let judged = settings.plan.outlier.as_ref().is_some_and(|rules| rules.latency.is_some());
         // A client that waits to be told to go on is not late with its body; the endpoint is with its answer.
         let mut waiting = request.options.expect_continue.then(|| clock.now());
         let outcome = poll_fn(|cx| {
@@ -122,11 +123,8 @@ impl Story<'_> {
                 self.continued |= response.status == 100;
                 down.interim(response);
             }
-            if upload.is_done()
-                && let Some(in_flight) = &mut self.endpoint
-            {
-                let began = self.began + self.connect + self.spent;
-                in_flight.sent(|| if request.length == Length::None { began } else { Instant::now() });
+            if judged && upload.is_done() {
+                self.note_sent(request);
             }
             if upload.is_done() || waiting.is_some() {
                 deadline.start(clock, self.replay.is_whole());
@@ -141,12 +139,8 @@ impl Story<'_> {
             Poll::Pending
         })
         .await;
-        if outcome.is_err()
-            && let Some(in_flight) = &mut self.endpoint
-        {
-            in_flight.heard(Instant::now());
-        }
         outcome.map_err(|kind| {
+            self.endpoint.iter_mut().for_each(|in_flight| in_flight.heard(Instant::now()));
             // A connection that broke before a byte of an answer came: the request may be repeated, if it can be.
             let silent = kind == Kind::UpstreamClosed || (deadline.hasty && kind == Kind::UpstreamHeadTimeout);
             Error { kind, retry: if silent && interim == 0 { Retry::Idempotent } else { Retry::Never } }

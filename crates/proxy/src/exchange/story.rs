@@ -202,6 +202,14 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
+    /// The request is with the endpoint: it has begun to wait for an answer.
+    pub(super) fn note_sent(&mut self, request: &RequestHead) {
+        let began = self.began + self.connect + self.spent;
+        if let Some(in_flight) = &mut self.endpoint {
+            in_flight.sent(|| if request.length == Length::None { began } else { Instant::now() });
+        }
+    }
+
     /// The endpoint answered with this status.
     pub(super) fn note_answer(&mut self, settings: &UpstreamSettings, status: u16) {
         let now = Instant::now();
