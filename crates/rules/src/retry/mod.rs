@@ -2,6 +2,8 @@
 
 mod budget;
 mod policy;
+#[cfg(test)]
+mod simulation;
 
 pub use budget::RetryBudget;
 pub use policy::Retries;
