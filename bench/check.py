@@ -90,6 +90,42 @@ def churn(port: int) -> None:
         connection.close()
 
 
+def cookie(port: int, path: str = "/") -> str:
+    """The affinity cookie that a new client gets, as it sends it back."""
+    connection = connect(port)
+    try:
+        given = ask(connection, path).headers.get("set-cookie", "")
+    finally:
+        connection.close()
+    expect(given.startswith("lb="), f"GET {path}: no affinity cookie, but {given!r}")
+    return given.partition(";")[0]
+
+
+def affinity(port: int, path: str) -> None:
+    """A client that has its cookie gets no other, and the origin does not see it."""
+    brought = {"Cookie": f"{cookie(port, path)}; own=1"}
+    connection = connect(port)
+    try:
+        expect("set-cookie" not in ask(connection, path, brought).headers, "a bound client gets another cookie")
+        echo = ask(connection, path.rstrip("/") + "/echo", brought).body
+        expect(b"own=1" in echo and b"lb=" not in echo, "the origin sees the affinity cookie")
+    finally:
+        connection.close()
+
+
+def orders(port: int, mine: bytes, other: bytes, *, by_member: bool) -> None:
+    """Orders of one plan arrive whole; those of another do so only if the route does not ask for the plan."""
+    connection = connect(port)
+    fields = {"Content-Type": "application/json"}
+    try:
+        answer = ask(connection, "/orders", fields, mine)
+        expect(answer.body == f"received {len(mine)}\n".encode(), f"POST /orders: {answer.status}")
+        status = ask(connection, "/orders", fields, other).status
+        expect(status == (404 if by_member else 200), f"POST /orders of another plan: {status}")
+    finally:
+        connection.close()
+
+
 def expect(held: bool, complaint: str) -> None:
     """Raises with the complaint unless the condition held."""
     if not held:

@@ -15,7 +15,7 @@ from bench.contest import TROUBLE, Contender, contest, say
 from bench.figures import Result, interval, ratios
 from bench.launch import BenchError
 from bench.peers import Peer, Penstock
-from bench.rows import access_log, requests
+from bench.rows import access_log, balancing, json_route, requests
 from bench.stand import Settings, Stand, open_stand
 
 # Many short turns: what disturbs the machine meets both.
@@ -23,9 +23,11 @@ SETTINGS = Settings(seconds=1, rounds=20)
 
 SCENES: dict[str, Callable[[Stand, Peer], Contender]] = {
     "P1": lambda stand, peer: Contender(peer),
+    "P1+": lambda stand, peer: balancing.bound(peer),
     "P2": lambda stand, peer: requests.late_route(peer, requests.MANY[-1]),
     "P3": access_log.logging,
     "P14": lambda stand, peer: requests.churning(peer),
+    "JSON": lambda stand, peer: json_route.posting(peer, json_route.MEMBER),
 }
 
 

@@ -30,6 +30,11 @@ def nothing_after(running: Running, requests: int) -> None:
     """For rows without anything to look at after a load."""
 
 
+def nothing_brought(running: Running) -> tuple[str, ...]:
+    """For rows in which every client is new."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Contender:
     """A peer in a scenario, with what must be right before and after a load."""
@@ -39,8 +44,17 @@ class Contender:
     variant: str = ""
     path: str = "/"
     headers: tuple[str, ...] = ()
+    body: str = ""
     right: Callable[[Running], None] = plain_check
     after: Callable[[Running, int], None] = nothing_after
+    # What a client that came before brings with it, as header lines.
+    brings: Callable[[Running], tuple[str, ...]] = nothing_brought
+
+    def load(self, running: Running, connections: int, seconds: int) -> wrk.Load:
+        """Loads the peer with what the row asks."""
+        return wrk.drive(
+            running.url + self.path, connections, seconds, (*self.headers, *self.brings(running)), self.body
+        )
 
 
 def contest(stand: Stand, result: Result, contenders: list[Contender]) -> Result:
@@ -74,7 +88,7 @@ def _line_up(
             running = stack.enter_context(stand.serving(contender.peer, contender.scenario))
             contender.right(running)
             # Pools fill and pages are touched before anything counts.
-            load = wrk.drive(running.url + contender.path, stand.settings.connections, 1, contender.headers)
+            load = contender.load(running, stand.settings.connections, 1)
             contender.after(running, load.requests)
         except TROUBLE as error:
             result.failures[figure.label] = str(error)
@@ -86,9 +100,7 @@ def _line_up(
 
 def _sample(stand: Stand, contender: Contender, figure: Figure, running: Running) -> None:
     before, start = running.usage(), time.monotonic()
-    load = wrk.drive(
-        running.url + contender.path, stand.settings.connections, stand.settings.seconds, contender.headers
-    )
+    load = contender.load(running, stand.settings.connections, stand.settings.seconds)
     used, wall = spent(before, running.usage()), time.monotonic() - start
     if not running.program.alive():
         raise BenchError(f"ended under load: {running.program.last_words()}")

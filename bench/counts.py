@@ -11,7 +11,6 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from bench import wrk
 from bench.contest import Contender
 from bench.launch import BenchError, Program, wait_until
 from bench.stand import Running, Stand
@@ -75,8 +74,7 @@ def instructions_in(dump: Path) -> int:
 
 
 def _drive(stand: Stand, contender: Contender, running: Running, seconds: int) -> int:
-    url = running.url + contender.path
-    return wrk.drive(url, stand.settings.connections, seconds, contender.headers).requests
+    return contender.load(running, stand.settings.connections, seconds).requests
 
 
 def _control(running: Running, order: str) -> None:

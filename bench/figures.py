@@ -91,6 +91,13 @@ class Result:
         """Adds the ratio of two figures as a verdict; without one of them it stands there as not measured."""
         self.verdicts.append(Verdict(f"to {name}", ratio(ours, theirs), limit))
 
+    def exceed(self, ours: Figure | None, theirs: Figure | None, name: str, limit: float) -> None:
+        """Adds by how much one figure exceeds another, the median of the rounds, as a verdict in their unit."""
+        found = None
+        if ours is not None and theirs is not None:
+            found = median(mine - other for mine, other in zip(ours.samples, theirs.samples, strict=False))
+        self.verdicts.append(Verdict(f"more than {name}", found, limit, ours.unit.partition("/")[0] if ours else ""))
+
     def as_json(self) -> dict[str, Any]:
         return {
             "row": self.row,

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 
 from bench.launch import BenchError
@@ -31,13 +32,21 @@ def found() -> str | None:
     return shutil.which("wrk")
 
 
-def drive(url: str, connections: int, seconds: int, headers: tuple[str, ...] = ()) -> Load:
-    """Loads a URL from one thread, on the core of the caller, and refuses a run with wrong answers."""
+def drive(url: str, connections: int, seconds: int, headers: tuple[str, ...] = (), body: str = "") -> Load:
+    """Loads a URL from one thread, on the core of the caller, and refuses a run with wrong answers.
+
+    A body makes it a POST.
+    """
     command = [found() or "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "--latency"]
     for header in headers:
         command += ["-H", header]
-    # wrk ends by itself; one that does not is killed.
-    done = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 20, check=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        if body:
+            script.write(f'wrk.method = "POST"\nwrk.body = [==[{body}]==]\n')
+            script.flush()
+            command += ["-s", script.name]
+        # wrk ends by itself; one that does not is killed.
+        done = subprocess.run([*command, url], capture_output=True, text=True, timeout=seconds + 20, check=False)
     if done.returncode:
         raise BenchError(f"wrk: {(done.stdout + done.stderr).strip()[-200:]}")
     load = parse(done.stdout)

@@ -22,6 +22,11 @@ class Scenario:
     routes: int = 1
     edits: bool = False
     health_check: bool = False
+    # Active health checks, affinity by cookie, and a retry policy.
+    balancing: bool = False
+    # `POST /orders` is what the last route asks for; with a member of its JSON body, if that is named.
+    orders: bool = False
+    member: str = ""
     access_log: bool = False
     # Bodies are passed on as they come, instead of being collected first.
     streaming: bool = False

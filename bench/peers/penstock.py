@@ -11,6 +11,10 @@ from bench.peers.base import POOL, Peer, Scenario
 # Every tenth route asks for a host, so that both kinds of tests are on the way to the last one.
 _HOST_EVERY = 10
 
+BALANCING = """affinity = { cookie = "lb" }
+retry = { attempts = 2, per_try_timeout = "5s", on = [502, 503] }
+"""
+
 
 class Penstock(Peer):
     """The command `penstock run` of this environment."""
@@ -46,7 +50,9 @@ class Penstock(Peer):
 
     def configuration(self, folder: Path, port: int, origin: int, scenario: Scenario) -> str:
         """The file for a scenario, also for a later reload."""
-        check = 'health_check = { path = "/healthz", interval = "1s" }' if scenario.health_check else ""
+        probed = scenario.health_check or scenario.balancing
+        check = 'health_check = { path = "/healthz", interval = "1s" }' if probed else ""
+        balancing = BALANCING if scenario.balancing else ""
         log = f'[log.access]\nformat = "json"\nto = "{self.access_log(folder)}"' if scenario.access_log else ""
         return f"""[engine]
 workers = 1
@@ -57,15 +63,23 @@ timeouts = {{ idle = "300s" }}
 endpoints = ["127.0.0.1:{origin}"]
 limits = {{ idle_connections = {POOL} }}
 {check}
+{balancing}
 {log}
 {self._routes(scenario)}
 """
 
     def _routes(self, scenario: Scenario) -> str:
+        if scenario.orders:
+            return _orders(scenario.member)
         last = scenario.routes - 1
         earlier = [f"[[routes]]\nmatch = '{match_of(number)}'\nupstream = \"origin\"\n" for number in range(last)]
         match = f"match = 'path.startswith(\"{prefix_of(last)}/\")'\n" if last else ""
         return "".join(earlier) + f'[[routes]]\n{match}upstream = "origin"\n{_filters(scenario, last)}'
+
+
+def _orders(member: str) -> str:
+    test = 'method == "POST" and path == "/orders"' + (f' and {member} == "pro"' if member else "")
+    return f"[[routes]]\nmatch = '{test}'\nupstream = \"origin\"\n[[routes]]\nrespond = {{ status = 404 }}\n"
 
 
 def match_of(number: int) -> str:

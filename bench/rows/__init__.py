@@ -3,18 +3,21 @@
 from collections.abc import Callable
 
 from bench.figures import Result
-from bench.rows import access_log, idle, large, latency, requests, start
+from bench.rows import access_log, balancing, idle, json_route, large, latency, requests, start
 from bench.stand import Stand
 
 Row = Callable[[Stand], Result]
 
 ROWS: dict[str, Row] = {
     "P1": requests.one_route,
+    "P1+": balancing.one_route,
     "P2": requests.many_routes,
+    "P2+": balancing.many_routes,
     "P3": access_log.access_log,
     "P10": idle.idle_connections,
     "P11": latency.added_latency,
     "P12": large.large_bodies,
     "P13": start.start_and_reload,
     "P14": requests.churn,
+    "JSON": json_route.json_route,
 }

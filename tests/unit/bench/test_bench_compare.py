@@ -29,7 +29,7 @@ def test_an_unknown_row_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as refused:
         compare.run(["HEAD", "--rows", "P13"])
     assert refused.value.code == 2
-    assert "no row P13; there are P1, P2" in capsys.readouterr().err
+    assert "no row P13; there are P1, P1+, P2" in capsys.readouterr().err
 
 
 def test_an_unknown_revision_is_refused_before_anything_is_built():

@@ -68,3 +68,12 @@ def test_the_interval_of_a_median_is_found_by_counting():
 def test_few_samples_tell_nothing_but_themselves():
     assert interval([3, 1, 2]) == (2, 1, 3)
     assert interval([7]) == (7, 7, 7)
+
+
+def test_an_excess_is_taken_round_by_round_and_has_its_unit():
+    result = Result("JSON", "x")
+    result.exceed(Figure("a", "CPU-µs/request", "", [12, 25, 13]), figure("b", 10, 20, 10), "b", 3.0)
+    result.exceed(None, figure("b", 1), "b", 3.0)
+    first, second = result.verdicts
+    assert (first.what, first.value, first.unit, first.met) == ("more than b", 3, "CPU-µs", True)
+    assert (second.value, second.met) == (None, None)

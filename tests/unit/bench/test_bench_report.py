@@ -54,7 +54,7 @@ def test_an_unknown_row_is_refused_with_the_known_ones(capsys):
     with pytest.raises(SystemExit) as refused:
         run(["--rows", "P1,P99"])
     assert refused.value.code == 2
-    assert "no row P99; there are P1, P2" in capsys.readouterr().err
+    assert "no row P99; there are P1, P1+, P2" in capsys.readouterr().err
 
 
 def test_a_paced_run_with_failures_is_refused():
