@@ -146,7 +146,9 @@ import penstock
 addon = types.SimpleNamespace(request_headers=lambda request: None)
 config = {
     "listeners": {"web": {"bind": "127.0.0.1:0"}},
-    "upstreams": {"app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}}},
+    "upstreams": {
+        "app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}, "limits": {"requests": 1}},
+    },
     "addons": {"none": {"module": addon}},
     "routes": [{"upstream": "app", "addons": ["none"]}],
     "admin": {"bind": "127.0.0.1:0"},

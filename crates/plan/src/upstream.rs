@@ -139,4 +139,13 @@ pub struct UpstreamLimits {
     pub interim: u8,
     /// Unused connections kept per worker and endpoint.
     pub idle_connections: u16,
+    /// Open connections to all endpoints, of all workers: 503 beyond. `null`: no limit.
+    #[schemars(range(min = 1))]
+    pub connections: Option<u32>,
+    /// Requests that wait in line or for a connection to be made, of all workers: 503 beyond. `null`: no limit.
+    #[schemars(range(min = 1))]
+    pub pending: Option<u32>,
+    /// Requests under way, of all workers: 503 beyond. `null`: no limit.
+    #[schemars(range(min = 1))]
+    pub requests: Option<u32>,
 }

@@ -96,6 +96,7 @@ fn page(kind: Kind, id: &[u8], json: bool) -> (ResponseHead, Vec<u8>) {
     match kind {
         Kind::NoEndpoint
         | Kind::QueueFull
+        | Kind::UpstreamFull
         | Kind::QueueTimeout
         | Kind::Unresolved
         | Kind::TooManyConnections

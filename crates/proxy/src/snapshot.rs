@@ -4,6 +4,7 @@ use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::upstream::affinity::{self, Affinity, OwnSecret};
+use crate::upstream::circuit::{Circuit, Counts};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::queue::Gate;
 use ahash::AHashMap;
@@ -67,6 +68,8 @@ pub(crate) struct SharedUpstream {
     pub(crate) ejecting: Mutex<()>,
     /// Where requests wait for places at its endpoints.
     pub(crate) gate: Arc<Gate>,
+    /// What is counted for its limits.
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// An upstream under one plan.
@@ -74,6 +77,8 @@ pub(crate) struct UpstreamSettings {
     pub(crate) shared: Arc<SharedUpstream>,
     pub(crate) plan: Upstream,
     pub(crate) limits: HeadLimits,
+    /// Limits over all workers; most upstreams have none.
+    pub(crate) circuit: Option<Circuit>,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     /// What probes ask.
     pub(crate) question: Option<Arc<Question>>,
@@ -233,6 +238,7 @@ impl Registry {
                 counters: Sharded::new(self.workers),
                 ejecting: Mutex::default(),
                 gate: Arc::default(),
+                counts: Arc::default(),
             })
         });
         let start = plan.health_check.as_ref().map_or(Start::Up, |check| check.start);
@@ -272,7 +278,8 @@ impl Registry {
         let tables = ArcSwap::from_pointee(tables);
         let affinity = affinity::build(plan, &self.secret, &format!("upstreams[{at}].affinity"));
         let affinity = affinity.map_err(|found| faults.extend(found)).ok().flatten();
-        UpstreamSettings { shared, endpoints, question, limits, key, tables, affinity, plan: plan.clone() }
+        let circuit = Circuit::new(&plan.limits, &shared.counts);
+        UpstreamSettings { shared, circuit, endpoints, question, limits, key, tables, affinity, plan: plan.clone() }
     }
 
     fn addon(&self, plan: &penstock_plan::Addon) -> Addon {

@@ -4,6 +4,7 @@ use crate::addon::{Addon, OUTCOMES};
 use crate::engine::Binding;
 use crate::observe::metrics::{BOUNDS, Counter, RouteCounters, Sharded};
 use crate::snapshot::{SharedRoute, Snapshot, UpstreamSettings};
+use crate::upstream::circuit::Limit;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::Shared;
 use penstock_plan::Hook;
@@ -144,8 +145,20 @@ fn upstream(settings: &UpstreamSettings) -> Value {
         "waiting": settings.shared.gate.waiting(),
         "retries": counters.sum(|counters| counters.retries.get()),
         "retries_refused": counters.sum(|counters| counters.retries_refused.get()),
+        "limits": limits(settings),
         "endpoints": endpoints,
     })
+}
+
+/// The limits of an upstream that it has, how much of each is taken, and how often it refused a request.
+fn limits(settings: &UpstreamSettings) -> Map<String, Value> {
+    let Some(circuit) = &settings.circuit else { return Map::new() };
+    let row = |limit: Limit| {
+        let refused = settings.shared.counters.sum(|counters| counters.limited[limit as usize].get());
+        let row = json!({"most": circuit.most(limit)?, "taken": circuit.counts().of(limit), "refused": refused});
+        Some((limit.word().to_owned(), row))
+    };
+    Limit::ALL.into_iter().filter_map(row).collect()
 }
 
 fn endpoint(endpoint: &Endpoint, plan: &penstock_plan::Endpoint, probed: bool) -> Value {

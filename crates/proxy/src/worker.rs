@@ -262,6 +262,11 @@ impl Worker {
         self.make_room();
         self.clock.sweep(Instant::now());
         self.shared.log.flush(&mut self.records.borrow_mut(), self.counters());
+        if let Some(local) = self.local.borrow().as_ref() {
+            for (upstream, settings) in local.upstreams.iter().zip(&local.snapshot.upstreams) {
+                settings.circuit.iter().for_each(|circuit| upstream.make_room(circuit));
+            }
+        }
         if self.clock.now() >= self.sweep_at.get() {
             self.sweep_at.set(self.clock.after(SWEEP));
             self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(&self.clock));

@@ -127,6 +127,8 @@ kinds! {
     NoEndpoint "no_endpoint" 503 Proxy,
     /// Every endpoint that could take the request has as many as it may, and no more may wait.
     QueueFull "queue_full" 503 Proxy,
+    /// The upstream has as many connections, waiting requests or requests under way as it may.
+    UpstreamFull "upstream_full" 503 Proxy,
     /// No place at an endpoint became free in time.
     QueueTimeout "queue_timeout" 503 Proxy,
     /// The endpoint refused the connection.

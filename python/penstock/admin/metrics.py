@@ -170,6 +170,17 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
     yield upstreams(
         "retries_refused_total", "counter", "Attempts that the retry budget did not allow.", "retries_refused"
     )
+    for name, kind, meaning, field in (
+        ("limit", "gauge", "The most that the upstream may have of it.", "most"),
+        ("limit_taken", "gauge", "How much of it the upstream has.", "taken"),
+        ("limited_total", "counter", "Requests refused because the upstream had the most of it.", "refused"),
+    ):
+        rows = [
+            ({"upstream": one.name, "limit": what}, getattr(limit, field))
+            for one in stats.upstreams
+            for what, limit in one.limits.items()
+        ]
+        yield Family(f"upstream_{name}", kind, meaning).text(rows)
     failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
     yield Family("upstream_failures_total", "counter", "Attempts at an endpoint that failed, by cause.").text(failures)
 

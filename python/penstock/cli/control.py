@@ -143,6 +143,7 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
         lines.append(f"upstream {upstream['name']} ({upstream['balance']})")
         if upstream["all_down"]:
             lines.append(click.style("  every endpoint is down or ejected: requests go to all of them", fg="red"))
+        lines += columns([_limit(name, row) for name, row in upstream["limits"].items()])
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
     lines += [_policy(row) for row in answer["weights"]]
     return lines
@@ -165,6 +166,10 @@ def _endpoint(row: dict[str, Any]) -> tuple[object, ...]:
         row["address"], state, _why(row), row["in_flight"], "in flight", row["requests"], "requests",
         row["failures"], "failed", latency, _probe(row["probe"]),
     )  # fmt: skip
+
+
+def _limit(name: str, row: dict[str, int]) -> tuple[object, ...]:
+    return name, f"{row['taken']} of {row['most']}", row["refused"], "refused"
 
 
 def _why(row: dict[str, Any]) -> str:

@@ -200,6 +200,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "waiting": 0,
                 "retries": 0,
                 "retries_refused": 0,
+                "limits": {},
                 "endpoints": [{**endpoint, **state, **counters} for endpoint in row["endpoints"]],
             }
             for row in plan["upstreams"]

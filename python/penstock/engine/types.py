@@ -104,6 +104,16 @@ class EndpointStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitStats:
+    """A limit of an upstream."""
+
+    most: int
+    taken: int
+    refused: int
+    """Requests that were answered 503 because of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamStats:
     """The endpoints of one upstream."""
 
@@ -117,6 +127,8 @@ class UpstreamStats:
     """Attempts beyond the first."""
     retries_refused: int
     """Attempts that the retry budget did not allow."""
+    limits: dict[str, LimitStats]
+    """`connections`, `pending` and `requests`, as far as they are limited."""
     endpoints: tuple[EndpointStats, ...]
 
 

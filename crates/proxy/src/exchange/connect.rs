@@ -7,6 +7,7 @@ use crate::codec::Downstream;
 use crate::codec::h1::Waits;
 use crate::snapshot::UpstreamSettings;
 use crate::stream::Stream;
+use crate::upstream::circuit::Limit;
 use crate::upstream::connect::connect;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::pace::LeastRate;
@@ -24,7 +25,9 @@ impl Story<'_> {
         if self.reused {
             endpoint.counters().reused.add(1);
         }
-        pooled
+        let opened = pooled?;
+        self.taken = opened.taken;
+        Some(opened.stream)
     }
 
     /// Step 5, connect: anew.
@@ -32,6 +35,8 @@ impl Story<'_> {
         let Exchange { worker, .. } = self.exchange;
         let Some(in_flight) = &self.endpoint else { return Err(Kind::Internal.into()) };
         let endpoint = &in_flight.endpoint;
+        self.taken = course.take_connection(worker.index)?;
+        let _pending = course.enter(Limit::Pending, worker.index)?;
         let began = Instant::now();
         let wait = course.settings.plan.timeouts.connect;
         let (wait, clock) = (course.patience().map_or(wait, |patience| patience.min(wait)), &worker.clock);

@@ -2,6 +2,7 @@
 
 use super::Story;
 use crate::snapshot::UpstreamSettings;
+use crate::upstream::circuit::{Full, Limit, Taken};
 use crate::upstream::local::LocalUpstream;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::retry::Retries;
@@ -42,6 +43,32 @@ impl<'a> Course<'a> {
 
     fn has_other(&self) -> bool {
         self.upstream.has_other(self.tried | self.current, Instant::now())
+    }
+}
+
+impl Course<'_> {
+    /// Take a place of the upstream's, if it has such a limit.
+    pub(super) fn enter(&self, limit: Limit, worker: usize) -> Result<Option<Taken>, Kind> {
+        let Some(circuit) = &self.settings.circuit else { return Ok(None) };
+        circuit.enter(limit).map_err(|Full| self.refuse(limit, worker))
+    }
+
+    /// Take a place for a new connection. Where there is none, one that this worker does not use makes room.
+    pub(super) fn take_connection(&self, worker: usize) -> Result<Option<Taken>, Kind> {
+        let Some(circuit) = &self.settings.circuit else { return Ok(None) };
+        let retry = |Full| match self.upstream.endpoints.iter().any(|endpoint| endpoint.shed_one()) {
+            true => circuit.enter(Limit::Connections),
+            false => Err(Full),
+        };
+        circuit.enter(Limit::Connections).or_else(retry).map_err(|Full| {
+            circuit.ask_for_room();
+            self.refuse(Limit::Connections, worker)
+        })
+    }
+
+    fn refuse(&self, limit: Limit, worker: usize) -> Kind {
+        self.settings.shared.counters.of(worker).limited[limit as usize].add(1);
+        Kind::UpstreamFull
     }
 }
 

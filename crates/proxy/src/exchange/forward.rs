@@ -8,6 +8,8 @@ use crate::relay::Pump;
 use crate::snapshot::UpstreamSettings;
 use crate::stream::Stream;
 use crate::upstream::affinity::Bond;
+use crate::upstream::circuit::{Circuit, Limit};
+use crate::upstream::endpoint::Opened;
 use crate::upstream::local::{LocalUpstream, Unpicked};
 use crate::wire::Wire;
 use penstock_rules::balance::Draw;
@@ -32,6 +34,7 @@ impl Story<'_> {
         // Of the request as the endpoint gets it: the route's filters have run.
         let key = settings.key.as_ref().and_then(|key| key.hash(&self.view(request)));
         let mut course = Course::new(settings, upstream, request.is_idempotent());
+        let _under_way = course.enter(Limit::Requests, self.exchange.worker.index)?;
         if request.is_idempotent() {
             self.replay.keep_up_to(settings.plan.retry.buffer as usize);
         }
@@ -43,7 +46,7 @@ impl Story<'_> {
             let endpoint = match picked {
                 Ok(endpoint) => endpoint,
                 Err(Unpicked::None) => return Err(last),
-                Err(Unpicked::Busy) => self.wait_in_line(down, (settings, upstream), course.tried, key).await?,
+                Err(Unpicked::Busy) => self.wait_in_line(down, &course, key).await?,
             };
             course.begin(endpoint);
             self.attempts += 1;
@@ -52,6 +55,8 @@ impl Story<'_> {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
+            // Its connection is closed.
+            self.taken = None;
             self.note_failure(settings, error);
             self.try_again(&mut course, error).await?;
             last = error;
@@ -133,12 +138,13 @@ impl Story<'_> {
         up.persistent && up.is_clean() && up.wire.input().is_empty()
     }
 
-    fn give_back(&self, stream: Stream, settings: &UpstreamSettings) {
+    fn give_back(&mut self, stream: Stream, settings: &UpstreamSettings) {
+        let opened = Opened { stream, taken: self.taken.take() };
         let Some(in_flight) = &self.endpoint else { return };
         if self.authenticated {
-            self.exchange.reserved.keep(&in_flight.endpoint, stream);
-        } else {
-            in_flight.endpoint.give_back(stream, &self.exchange.worker.clock, settings.plan.timeouts.idle);
+            self.exchange.reserved.keep(&in_flight.endpoint, opened);
+        } else if !settings.circuit.as_ref().is_some_and(Circuit::is_short_of_connections) {
+            in_flight.endpoint.give_back(opened, &self.exchange.worker.clock, settings.plan.timeouts.idle);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Step 4 where all endpoints have as many requests as they may: wait in line for a place.
 
 use super::Story;
+use super::course::Course;
 use crate::clock::Clock;
 use crate::codec::Downstream;
-use crate::snapshot::UpstreamSettings;
-use crate::upstream::local::{LocalUpstream, Unpicked};
+use crate::upstream::circuit::Limit;
+use crate::upstream::local::Unpicked;
 use crate::upstream::queue::Ticket;
 use penstock_rules::error::{Error, Kind, Retry};
 use std::future::poll_fn;
@@ -17,20 +18,21 @@ impl Story<'_> {
     pub(super) async fn wait_in_line(
         &mut self,
         down: &mut impl Downstream,
-        (settings, upstream): (&UpstreamSettings, &LocalUpstream),
-        tried: u64,
+        course: &Course<'_>,
         key: Option<u64>,
     ) -> Result<usize, Error> {
+        let (settings, upstream) = (course.settings, course.upstream);
         let Some(queue) = settings.plan.queue else { return Err(Kind::QueueFull.into()) };
         // A request that goes to another endpoint is not kept from its place at the one before.
         if let Some(before) = &mut self.endpoint {
             before.leave();
         }
+        let _pending = course.enter(Limit::Pending, self.exchange.worker.index)?;
         let ticket = upstream.queue.enter(&settings.shared.gate, queue.size).ok_or(Kind::QueueFull)?;
         let (began, until) = (Instant::now(), self.exchange.worker.clock.after(queue.timeout));
         let outcome = loop {
             if ticket.is_first() {
-                match self.pick(upstream, tried, key) {
+                match self.pick(upstream, course.tried, key) {
                     Ok(endpoint) => break Ok(endpoint),
                     Err(Unpicked::None) => break Err(Kind::NoEndpoint),
                     Err(Unpicked::Busy) => {}

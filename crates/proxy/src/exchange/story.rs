@@ -7,8 +7,9 @@ use crate::codec::Downstream;
 use crate::filter::compress::Coder;
 use crate::observe::access_log;
 use crate::snapshot::{Route, UpstreamSettings};
-use crate::stream::Stream;
 use crate::upstream::affinity::{Affinity, Bond};
+use crate::upstream::circuit::Taken;
+use crate::upstream::endpoint::Opened;
 use crate::upstream::local::InFlight;
 use crate::upstream::outlier;
 use penstock_rules::error::{Error, Kind, Retry, Side};
@@ -49,7 +50,9 @@ pub(crate) struct Story<'a> {
     pub(crate) error: Option<Kind>,
     pub(crate) upgraded: bool,
     /// The connection that this client has authenticated, until it is used.
-    pub(super) pinned: Option<Stream>,
+    pub(super) pinned: Option<Opened>,
+    /// The place of the connection in use among those that the upstream may have.
+    pub(super) taken: Option<Taken>,
     /// The connection is, or will be, this client's alone.
     pub(super) authenticated: bool,
     /// The endpoint asked for the body that the client offered.
@@ -107,6 +110,7 @@ impl<'a> Story<'a> {
             error: None,
             upgraded: false,
             pinned: None,
+            taken: None,
             authenticated: false,
             continued: false,
             bytes_out: down.written(),

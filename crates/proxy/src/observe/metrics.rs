@@ -1,6 +1,7 @@
 //! Counters. Each worker writes its own, on cache lines of its own; they are summed when somebody asks.
 
 use crate::admit::REASONS;
+use crate::upstream::circuit::Limit;
 use crate::upstream::waits::Waiting;
 use penstock_rules::error::Kind;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -188,6 +189,8 @@ pub(crate) struct UpstreamCounters {
     pub(crate) retries: Counter,
     /// Retries that the budget did not allow.
     pub(crate) retries_refused: Counter,
+    /// Requests refused at a limit of the upstream, by [`Limit`].
+    pub(crate) limited: [Counter; Limit::ALL.len()],
 }
 
 /// What is counted of an endpoint.

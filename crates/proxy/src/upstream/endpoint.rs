@@ -1,5 +1,6 @@
 //! One endpoint as all workers know it, and as one worker uses it.
 
+use super::circuit::Taken;
 use super::duty::{Duty, Entry};
 use super::local::InFlight;
 use super::outlier::Standing;
@@ -152,9 +153,16 @@ fn number(state: State) -> u8 {
     }
 }
 
+/// A connection to an endpoint, with its place among those that the upstream may have.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) stream: Stream,
+    pub(crate) taken: Option<Taken>,
+}
+
 /// An unused connection to an endpoint.
 struct Idle {
-    stream: Stream,
+    opened: Opened,
     since: Tick,
     until: Tick,
 }
@@ -205,12 +213,12 @@ impl LocalEndpoint {
     }
 
     /// The connection used last that is still quiet; whatever is not is closed (safety.md 69).
-    pub(crate) fn take_idle(&self) -> Option<Stream> {
+    pub(crate) fn take_idle(&self) -> Option<Opened> {
         let mut pool = self.pool.borrow_mut();
         let mut found = None;
         while let Some(idle) = pool.pop() {
-            if !idle.stream.is_disturbed() {
-                found = Some(idle.stream);
+            if !idle.opened.stream.is_disturbed() {
+                found = Some(idle.opened);
                 break;
             }
         }
@@ -219,11 +227,11 @@ impl LocalEndpoint {
     }
 
     /// Keep a connection for the next request, for up to `wait`.
-    pub(crate) fn give_back(&self, stream: Stream, clock: &Clock, wait: Duration) {
+    pub(crate) fn give_back(&self, opened: Opened, clock: &Clock, wait: Duration) {
         let mut pool = self.pool.borrow_mut();
         let room = pool.len() < WAVE.min(self.most_pooled.get()) && self.most_idle.get() > 0;
-        if room && self.is_current(&stream) {
-            pool.push(Idle { stream, since: clock.now(), until: clock.after(wait) });
+        if room && self.is_current(&opened.stream) {
+            pool.push(Idle { opened, since: clock.now(), until: clock.after(wait) });
         }
         self.counters().idle.set(pool.len() as u64);
     }
@@ -233,7 +241,9 @@ impl LocalEndpoint {
         let mut pool = self.pool.borrow_mut();
         if !pool.is_empty() {
             let now = clock.now();
-            pool.retain(|idle| idle.until > now && !idle.stream.is_disturbed() && self.is_current(&idle.stream));
+            pool.retain(|idle| {
+                idle.until > now && !idle.opened.stream.is_disturbed() && self.is_current(&idle.opened.stream)
+            });
             let left_over = pool.partition_point(|idle| idle.since.saturating_add(Clock::ticks(LEFT_OVER)) <= now);
             let surplus = left_over.min(pool.len().saturating_sub(self.most_idle.get()));
             pool.drain(..surplus);
@@ -255,6 +265,15 @@ impl LocalEndpoint {
     pub(crate) fn shed(&self) -> usize {
         self.counters().idle.set(0);
         self.pool.borrow_mut().drain(..).count()
+    }
+
+    /// Close the connection that was unused for longest; whether there was one.
+    pub(crate) fn shed_one(&self) -> bool {
+        let mut pool = self.pool.borrow_mut();
+        let found = !pool.is_empty();
+        pool.drain(..usize::from(found));
+        self.counters().idle.set(pool.len() as u64);
+        found
     }
 
     /// Close all unused connections, and keep no more.

@@ -1,13 +1,14 @@
 //! An upstream as one worker uses it: which endpoint takes a request.
 
 use super::affinity::Bond;
+use super::circuit::Circuit;
 use super::endpoint::LocalEndpoint;
 use super::queue::Queue;
 use crate::snapshot::tables;
 use penstock_plan::{Affinity, Balance, Hash, HashMethod, Key, Upstream};
 use penstock_rules::balance::{Balancer, Draw, HashTable, Loads, Member, grown_weight};
 use penstock_rules::retry::RetryBudget;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -62,6 +63,8 @@ pub(crate) struct LocalUpstream {
     pub(crate) budget: Rc<RetryBudget>,
     /// The line of this worker. A reload begins another; who stands in the old one keeps his place there.
     pub(crate) queue: Rc<Queue>,
+    /// How often connections had been refused when this worker last made room.
+    crowded: Cell<u32>,
     pub(crate) endpoints: Vec<Rc<LocalEndpoint>>,
 }
 
@@ -138,7 +141,15 @@ impl LocalUpstream {
             let hash = Hash { key: Key(Vec::new()), method, bounded_load: None };
             Balancer::build(&Balance::Hash(hash), &members, &tables)
         });
-        LocalUpstream { balancer, bound, members: RefCell::new(members), budget, queue: Rc::default(), endpoints }
+        LocalUpstream {
+            balancer,
+            bound,
+            members: RefCell::new(members),
+            budget,
+            queue: Rc::default(),
+            crowded: Cell::default(),
+            endpoints,
+        }
     }
 
     /// Whether there is an endpoint that takes requests and was not `tried` yet.
@@ -197,6 +208,16 @@ impl LocalUpstream {
     /// As `UpstreamSettings::is_all_down`, which says so to people.
     fn is_all_out(&self, now: Instant) -> bool {
         self.endpoints.iter().filter(|one| one.shared.duty.is_ready()).all(|one| one.shared.is_out(now))
+    }
+
+    /// Close what is not used, if a connection was refused since this was asked last: its place may be the one that lacks.
+    pub(crate) fn make_room(&self, circuit: &Circuit) {
+        let crowded = circuit.counts().crowded();
+        if self.crowded.replace(crowded) != crowded {
+            self.endpoints.iter().for_each(|endpoint| {
+                endpoint.shed();
+            });
+        }
     }
 
     /// Let weights grow that are still growing.

@@ -48,7 +48,7 @@ class UpstreamTimeouts(Model):
 
 
 class UpstreamLimits(Model):
-    """How much an endpoint may answer, and how many unused connections are kept."""
+    """How much an endpoint may answer, how many unused connections are kept, and how much the upstream gets at once."""
 
     head: HeadSize = 64 << 10
     """Bytes of a response head; beyond: 502. Default "64KB"."""
@@ -58,6 +58,14 @@ class UpstreamLimits(Model):
     """Interim responses (1xx) before the final one; beyond: 502. Default 8."""
     idle_connections: Annotated[Whole, Field(ge=0, le=65535)] = 32
     """Unused connections kept for each worker and endpoint; 0 keeps none. Default 32."""
+    connections: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    """Open connections to all endpoints together, of all workers, unused ones included; beyond: 503. Default: no
+    limit."""
+    pending: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    """Requests that wait in the queue or for a connection to be made, of all workers; beyond: 503. Default: no
+    limit."""
+    requests: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    """Requests under way, of all workers; a tunnel is one until it ends; beyond: 503. Default: no limit."""
 
 
 def _retry_or_none(value: object) -> Any:

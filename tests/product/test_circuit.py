@@ -1,0 +1,160 @@
+"""Limits of a whole upstream, over all workers: what is beyond gets 503 at once, and no endpoint is blamed for it."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from waiting import wait_for
+
+import penstock
+from penstock.cli.control import status_lines
+from product import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock.engine.types import LimitStats
+
+
+@pytest.fixture
+def busy() -> Iterator[Origin]:
+    """An endpoint whose `/slow` waits until it is released."""
+    origin = Origin("a")
+    threading.Thread(target=origin.serve_forever, args=(0.02,), daemon=True).start()
+    yield origin
+    origin.release.set()
+    origin.shutdown()
+    origin.server_close()
+
+
+def over(*addresses: str, **limits: int) -> dict[str, Any]:
+    """An upstream with these limits, and two workers."""
+    return {
+        "listeners": {"web": {"bind": "127.0.0.1:0"}},
+        "engine": {"workers": 2},
+        "upstreams": {"app": {"endpoints": list(addresses), "limits": limits, "outlier": {"failures": 1}}},
+        "routes": [{"upstream": "app"}],
+    }
+
+
+def ask(proxy: penstock.Proxy, path: str = "/") -> http.client.HTTPConnection:
+    """Send a request on a connection of its own, which any worker may take, and do not wait for its answer."""
+    connection = http.client.HTTPConnection(*proxy.address("web"), timeout=10)
+    connection.request("GET", path)
+    return connection
+
+
+def status_of(connection: http.client.HTTPConnection) -> tuple[int, str | None]:
+    """Of the answer: its status and how long to stay away."""
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, answer.getheader("retry-after")
+
+
+def limit(proxy: penstock.Proxy, name: str) -> LimitStats:
+    """How this limit fares."""
+    return proxy.stats().upstreams[0].limits[name]
+
+
+@pytest.mark.parametrize("name", ["requests", "connections"])
+def test_what_is_beyond_a_limit_is_refused_at_once(busy: Origin, name: str) -> None:
+    with penstock.Proxy(over(busy.address, **{name: 3})) as proxy:
+        held = [ask(proxy, "/slow") for _ in range(3)]
+        wait_for(lambda: limit(proxy, name).taken == 3, "all places are taken")
+        assert [status_of(ask(proxy)) for _ in range(6)] == [(503, "1")] * 6
+        upstream = proxy.stats().upstreams[0]
+        assert (upstream.limits[name].most, upstream.limits[name].refused) == (3, 6)
+        assert set(upstream.limits) == {name}, "what is not limited is not counted"
+        assert proxy.stats().failures["upstream_full"] == 6
+        endpoint = upstream.endpoints[0]
+        assert (endpoint.state, endpoint.failures, endpoint.failures_in_a_row) == ("up", 0, 0)
+        busy.release.set()
+        assert [status_of(connection) for connection in held] == [(200, None)] * 3
+        wait_for(lambda: status_of(ask(proxy)) == (200, None), "there is room again")
+        if name == "requests":
+            wait_for(lambda: limit(proxy, name).taken == 0, "every place was given back")
+
+
+def test_a_reload_keeps_the_counts(busy: Origin) -> None:
+    with penstock.Proxy(over(busy.address, requests=2)) as proxy:
+        held = [ask(proxy, "/slow") for _ in range(2)]
+        wait_for(lambda: limit(proxy, "requests").taken == 2, "all places are taken")
+        proxy.apply(over(busy.address, requests=1))
+        assert status_of(ask(proxy)) == (503, "1")
+        proxy.apply(over(busy.address, requests=3))
+        assert status_of(ask(proxy)) == (200, None)
+        busy.release.set()
+        assert [status_of(connection) for connection in held] == [(200, None)] * 2
+        wait_for(lambda: limit(proxy, "requests").taken == 0, "every place was given back")
+
+
+def test_unused_connections_make_room(busy: Origin) -> None:
+    """Whichever worker asks whichever endpoint: an unused connection elsewhere does not keep a place for long."""
+    other = Origin("b")
+    threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        config = over(busy.address, other.address, connections=2)
+        config["upstreams"]["app"]["balance"] = "round_robin"
+        with penstock.Proxy(config) as proxy:
+            for _ in range(4):
+                assert status_of(ask(proxy)) == (200, None)
+            held = ask(proxy, "/slow")
+            wait_for(lambda: busy.entered.is_set() or other.entered.is_set(), "one place is taken for good")
+            for _ in range(20):
+                wait_for(lambda: status_of(ask(proxy)) == (200, None), "the other place is anybody's")
+                assert limit(proxy, "connections").taken <= 2
+            busy.release.set()
+            other.release.set()
+            assert status_of(held) == (200, None)
+    finally:
+        other.shutdown()
+        other.server_close()
+
+
+def test_requests_that_wait_for_a_connection_are_limited() -> None:
+    # The queue of a socket that nobody accepts on is full after two: the next connections are not made.
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        address = "{}:{}".format(*deaf.getsockname())
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(deaf.getsockname())
+        with penstock.Proxy(over(address, pending=2)) as proxy:
+            held = [ask(proxy) for _ in range(2)]
+            wait_for(lambda: limit(proxy, "pending").taken == 2, "two wait for a connection")
+            assert status_of(ask(proxy)) == (503, "1")
+            assert limit(proxy, "pending").refused == 1
+            for connection in held:
+                connection.close()
+        for filler in fillers:
+            filler.close()
+
+
+def test_requests_in_line_are_pending(busy: Origin) -> None:
+    config = over(busy.address, pending=1)
+    config["upstreams"]["app"] |= {"endpoints": [{"address": busy.address, "max_connections": 1}], "queue": {"size": 9}}
+    with penstock.Proxy(config) as proxy:
+        held = ask(proxy, "/slow")
+        assert busy.entered.wait(5)
+        waiting = ask(proxy)
+        wait_for(lambda: limit(proxy, "pending").taken == 1, "one stands in line")
+        assert status_of(ask(proxy)) == (503, "1")
+        busy.release.set()
+        assert [status_of(held), status_of(waiting)] == [(200, None)] * 2
+        wait_for(lambda: limit(proxy, "pending").taken == 0, "nobody waits")
+
+
+def test_the_status_shows_limits() -> None:
+    upstream = {"name": "app", "balance": "p2c", "all_down": False, "endpoints": [], "waiting": 0}
+    upstream["limits"] = {"requests": {"most": 3, "taken": 2, "refused": 7}}
+    rest: dict[str, Any] = dict.fromkeys(("listeners", "routes", "weights"), ())
+    told = {"config": "x", "state": "serving", "plan_version": 1, "pid": 1, "uptime": 1.0, "workers": 1}
+    lines = status_lines({**rest, **told, "last_refusal": None, "upstreams": [upstream]})
+    assert any(line.split() == ["requests", "2", "of", "3", "7", "refused"] for line in lines)
