@@ -89,3 +89,16 @@ def test_the_demo_does_what_it_says() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all as they should be" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_error_pages_are_read_when_the_configuration_is(config: Path) -> None:
+    text = config.read_text("utf-8")
+    config.write_text(f'error_pages = {{ "5xx" = "down.html" }}\n{text}', "utf-8")
+    done = run("check", "-c", str(config))
+    page = config.parent / "down.html"
+    assert done.returncode == 2
+    assert f"{config}:1: error_pages.5xx: {page} cannot be read: No such file" in done.stderr
+    page.write_bytes(b"\xff")
+    assert f"{page} cannot be read: " in run("check", "-c", str(config)).stderr
+    page.write_text("<h1>{status}</h1>", "utf-8")
+    assert run("check", "-c", str(config)).returncode == 0

@@ -13,6 +13,7 @@ mod filter;
 mod health;
 mod listener;
 mod millis;
+mod page;
 mod predicate;
 mod retry;
 mod route;
@@ -26,6 +27,7 @@ pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, Filter, PrefixChange, Rewrite};
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, Probe, Start, TcpProbe};
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, Protocol};
+pub use page::{ErrorPages, Page, PageBody};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use retry::Retry;
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts};
@@ -53,6 +55,8 @@ pub struct Plan {
     pub upstreams: Vec<Upstream>,
     /// Tried in order; the first that matches wins.
     pub routes: Vec<Route>,
+    /// Pages for failures, where neither the route nor the listener has one.
+    pub error_pages: Vec<ErrorPages>,
     /// Python code that routes may name.
     pub addons: Vec<Addon>,
     /// One record per exchange, or none.

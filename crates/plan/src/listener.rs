@@ -1,6 +1,6 @@
 //! Where connections are accepted.
 
-use crate::millis;
+use crate::{ErrorPages, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// How much a client may ask of us.
     pub limits: ListenerLimits,
+    /// Pages for failures, where the route has none.
+    pub error_pages: Vec<ErrorPages>,
 }
 
 /// What a listener speaks.

@@ -1,6 +1,6 @@
 //! Routes: a match and where to go.
 
-use crate::{Filter, Predicate, Split, Template, millis};
+use crate::{ErrorPages, Filter, Predicate, Split, Template, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// Overrides of the listener's limits.
     pub limits: RouteLimits,
+    /// Pages for failures; they go before the listener's.
+    pub error_pages: Vec<ErrorPages>,
 }
 
 /// A compiled match with the text it came from.

@@ -9,6 +9,7 @@ mod line;
 mod relay;
 mod replay;
 mod route;
+mod stand_in;
 mod story;
 
 pub(crate) use story::Story;
@@ -97,7 +98,7 @@ impl Story<'_> {
         self.forward(down, request, response, at as usize).await
     }
 
-    async fn answer(
+    pub(super) async fn answer(
         &mut self,
         down: &mut impl Downstream,
         request: &RequestHead,

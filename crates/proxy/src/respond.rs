@@ -9,8 +9,9 @@ use crate::stream::Stream;
 use crate::worker::{Local, Worker};
 use penstock_rules::error::Kind;
 use penstock_rules::http::{
-    BodyFraming, Known, Length, Persistence, RequestHead, ResponseHead, ResponseLines, reason_phrase, write_response,
+    BodyFraming, Length, Persistence, RequestHead, ResponseHead, ResponseLines, reason_phrase, write_response,
 };
+use penstock_rules::page::{self, Page, Pages};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::ready;
@@ -20,11 +21,11 @@ const RETRY_AFTER: &str = "1";
 
 /// Answer a failed exchange; the status that was sent, or that stands for it where nobody is left to read one.
 pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request: &RequestHead, kind: Kind) -> u16 {
-    if matches!(kind, Kind::ClientClosed | Kind::ClientWriteTimeout | Kind::ClientTooSlow) {
+    if !page::has_reader(kind) {
         down.close_after();
         return kind.status();
     }
-    let (head, body) = page(kind, story.id(request), wants_json(request));
+    let (head, body) = compose(kind, story.id(request), Look::of(request, kind.status(), story.pages()));
     if send(down, &head, &body).await.is_err() {
         down.close_after();
     }
@@ -44,7 +45,9 @@ pub(crate) async fn refuse(
     down.close_after();
     let before = down.written();
     if kind != Kind::ClientClosed {
-        let (head, body) = page(kind, &id, wants_json(request));
+        let listener = local.snapshot.listener(origin.listener.id).map(|(_, listener)| &listener.pages);
+        let pages = listener.into_iter().chain([&local.snapshot.pages]);
+        let (head, body) = compose(kind, &id, Look::of(request, kind.status(), pages));
         // Whether the client still reads it is its own affair.
         let _ = send(down, &head, &body).await;
     }
@@ -78,7 +81,7 @@ pub(crate) async fn own_up(worker: &Rc<Worker>, to: (&Local, &Origin), down: &mu
 
 /// Tell somebody who was not taken in, as far as that needs no waiting; the connection is closed behind it.
 pub(crate) fn turn_away(worker: &Worker, stream: &Stream, kind: Kind) {
-    let (mut head, body) = page(kind, &worker.request_id(), false);
+    let (mut head, body) = compose(kind, &worker.request_id(), Look::Text);
     let length = body.len() as u64;
     (head.length, head.declared) = (Length::Bytes(length), Some(length));
     let mut answer = Vec::new();
@@ -88,8 +91,26 @@ pub(crate) fn turn_away(worker: &Worker, stream: &Stream, kind: Kind) {
     stream.say_last(&answer);
 }
 
-/// The page for a failure: its status and the id to ask for, in text or JSON.
-fn page(kind: Kind, id: &[u8], json: bool) -> (ResponseHead, Vec<u8>) {
+/// How a failure is told.
+enum Look<'p> {
+    Text,
+    Json,
+    Page(&'p Page),
+}
+
+impl<'p> Look<'p> {
+    fn of(request: &RequestHead, status: u16, pages: impl IntoIterator<Item = &'p Pages>) -> Look<'p> {
+        let json = page::wants_json(&request.fields);
+        match page::choose(pages, status, json, false) {
+            Some(page) => Look::Page(page),
+            None if json => Look::Json,
+            None => Look::Text,
+        }
+    }
+}
+
+/// The answer to a failure: a page of the configuration, or the status and the id to ask for, in text or JSON.
+fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
     let status = kind.status();
     let mut head = ResponseHead::default();
     head.compose(status);
@@ -113,14 +134,33 @@ fn page(kind: Kind, id: &[u8], json: bool) -> (ResponseHead, Vec<u8>) {
         _ => {}
     }
     head.fields.push("x-request-id", id);
-    let (phrase, id) = (reason_phrase(status), String::from_utf8_lossy(id));
-    if json {
-        head.fields.push("content-type", "application/json");
-        let body = serde_json::json!({ "status": status, "error": phrase, "request_id": id });
-        return (head, body.to_string().into_bytes());
+    let phrase = reason_phrase(status);
+    match look {
+        Look::Page(page) => {
+            head.fields.push("content-type", page.content_type.as_bytes());
+            (head, page.render(status, id))
+        }
+        Look::Json => {
+            head.fields.push("content-type", "application/json");
+            let id = String::from_utf8_lossy(id);
+            let body = serde_json::json!({ "status": status, "error": phrase, "request_id": id });
+            (head, body.to_string().into_bytes())
+        }
+        Look::Text => {
+            head.fields.push("content-type", "text/plain; charset=utf-8");
+            (head, format!("{status} {phrase}\nrequest id: {}\n", String::from_utf8_lossy(id)).into_bytes())
+        }
     }
-    head.fields.push("content-type", "text/plain; charset=utf-8");
-    (head, format!("{status} {phrase}\nrequest id: {id}\n").into_bytes())
+}
+
+/// Put a page in place of an endpoint's content; what its answer says beyond that stays.
+pub(crate) fn stand_in(page: &Page, id: &[u8], response: &mut ResponseHead) -> Vec<u8> {
+    page::strip_content(&mut response.fields);
+    response.fields.push("content-type", page.content_type.as_bytes());
+    let body = page.render(response.status, id);
+    response.length = Length::Bytes(body.len() as u64);
+    response.declared = Some(body.len() as u64);
+    body
 }
 
 /// Send a response of our own whole.
@@ -150,16 +190,4 @@ pub(crate) async fn send(down: &mut impl Downstream, head: &ResponseHead, body: 
     .await?;
     down.finish(None);
     poll_fn(|cx| down.poll_flush(cx)).await
-}
-
-/// Whether the client asks for JSON before it asks for a page.
-fn wants_json(request: &RequestHead) -> bool {
-    let Some(accept) = request.fields.known(Known::Accept) else { return false };
-    let accept = String::from_utf8_lossy(accept).to_ascii_lowercase();
-    let json = accept.find("application/json").or_else(|| accept.find("+json"));
-    match (json, accept.find("text/html")) {
-        (Some(json), Some(html)) => json < html,
-        (json, None) => json.is_some(),
-        (None, _) => false,
-    }
 }

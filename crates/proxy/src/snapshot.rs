@@ -9,7 +9,7 @@ use crate::upstream::endpoint::Endpoint;
 use crate::upstream::queue::Gate;
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use penstock_plan::{Action, Balance, Dns, HashMethod, Plan, Start, Upstream};
+use penstock_plan::{Action, Balance, Dns, ErrorPages, HashMethod, Plan, Start, Upstream};
 use penstock_rules::answer::Answer;
 use penstock_rules::balance::{self, HashTable};
 use penstock_rules::fault::Fault;
@@ -18,8 +18,11 @@ use penstock_rules::health::Question;
 use penstock_rules::http::HeadLimits;
 use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
+use penstock_rules::page::{self, Pages};
 use penstock_rules::route::{Key, Split, Table};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -32,6 +35,8 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) upstreams: Vec<UpstreamSettings>,
     pub(crate) routes: Vec<Route>,
+    /// Error pages, where neither route nor listener has one.
+    pub(crate) pages: Pages,
     pub(crate) addons: Vec<Arc<Addon>>,
     /// Counts what took no route.
     pub(crate) unrouted: Arc<SharedRoute>,
@@ -45,6 +50,7 @@ pub(crate) struct Listener {
     pub(crate) plan: penstock_plan::Listener,
     pub(crate) limits: HeadLimits,
     pub(crate) trusted: Vec<Network>,
+    pub(crate) pages: Pages,
 }
 
 /// What outlives a reload of a listener.
@@ -99,6 +105,7 @@ pub(crate) struct Route {
     pub(crate) addons: Option<Box<RouteAddons>>,
     /// A fixed answer or a redirect.
     pub(crate) answer: Option<Answer>,
+    pub(crate) pages: Pages,
     /// Which of several upstreams takes a request.
     pub(crate) split: Option<Split>,
 }
@@ -160,11 +167,12 @@ impl Registry {
         let routes: Vec<_> =
             plan.routes.iter().enumerate().map(|route| self.route(route, &plan, &addons, &mut faults)).collect();
         check_addons(&plan, &mut faults);
+        let pages = error_pages(&plan.error_pages, "error_pages", &mut faults);
         check_servers(&plan.dns, &mut faults);
         let (Some(table), true) = (table, faults.is_empty()) else { return Err(faults) };
         let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
         let unrouted = Arc::clone(&self.unrouted);
-        Ok(Snapshot { table, listeners, upstreams, routes, addons, unrouted, by_id, plan })
+        Ok(Snapshot { table, listeners, upstreams, routes, pages, addons, unrouted, by_id, plan })
     }
 
     /// This snapshot runs now: what it shares is found again by the next plan, what it does not name is forgotten.
@@ -228,7 +236,9 @@ impl Registry {
             fields: usize::from(plan.limits.fields),
             uri: plan.limits.uri as usize,
         };
-        Listener { trusted: trusted.collect(), shared, limits, plan: plan.clone() }
+        let trusted = trusted.collect();
+        let pages = error_pages(&plan.error_pages, &format!("listeners[{at}].error_pages"), faults);
+        Listener { trusted, shared, limits, pages, plan: plan.clone() }
     }
 
     fn upstream(&self, at: usize, plan: &Upstream, faults: &mut Vec<Fault>) -> UpstreamSettings {
@@ -313,7 +323,8 @@ impl Registry {
                 Arc::new(SharedRoute { name: plan.name.clone(), counters: Sharded::new(self.workers) })
             });
         let named: Vec<_> = plan.addons.iter().filter_map(|at| addons.get(*at as usize).cloned()).collect();
-        Route { shared, filters, addons: RouteAddons::of(&named), answer, split, plan: plan.clone() }
+        let pages = error_pages(&plan.error_pages, &format!("routes[{at}].error_pages"), faults);
+        Route { shared, filters, addons: RouteAddons::of(&named), answer, pages, split, plan: plan.clone() }
     }
 }
 
@@ -371,6 +382,18 @@ pub(crate) fn tables<'e>(
         known.map_or_else(|| Arc::new(HashTable::build(method, &members)), Arc::clone)
     };
     balance::priorities(plan.endpoints.iter().map(|endpoint| endpoint.priority)).into_iter().map(table).collect()
+}
+
+fn error_pages(plan: &[ErrorPages], path: &str, faults: &mut Vec<Fault>) -> Pages {
+    Pages::build(plan, path, read_page).map_err(|found| faults.extend(found)).unwrap_or_default()
+}
+
+/// A file of a page; one byte beyond the limit is enough to be refused.
+fn read_page(path: &str) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(page::LONGEST as u64 + 1).read_to_string(&mut text));
+    read.map_err(|error| format!("{path} cannot be read: {error}"))?;
+    Ok(text)
 }
 
 fn check_servers(dns: &Dns, faults: &mut Vec<Fault>) {

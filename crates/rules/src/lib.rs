@@ -16,6 +16,7 @@ pub mod http;
 pub mod limit;
 pub mod network;
 pub mod pace;
+pub mod page;
 pub mod pressure;
 pub mod retry;
 pub mod route;

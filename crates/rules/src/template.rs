@@ -148,12 +148,19 @@ impl Template {
             Place::Location if nature == Nature::Any => percent(value, is_unreserved, to),
             Place::Location => percent(value, is_url, to),
             Place::Field => percent(value, |byte| (b' '..=b'~').contains(&byte), to),
-            Place::Plain => plain(&String::from_utf8_lossy(value), to),
-            Place::Markup => markup(&String::from_utf8_lossy(value), to),
-            Place::Json => json(&String::from_utf8_lossy(value), to),
-            // Refused when it was built.
-            Place::Unknown => {}
+            place => escape_in_body(place, value, to),
         }
+    }
+}
+
+/// Append `value` as a text in a body of this kind; nothing, where that is not known.
+pub(crate) fn escape_in_body(place: Place, value: &[u8], to: &mut Vec<u8>) {
+    let value = String::from_utf8_lossy(value);
+    match place {
+        Place::Plain => plain(&value, to),
+        Place::Markup => markup(&value, to),
+        Place::Json => json(&value, to),
+        Place::Location | Place::Field | Place::Unknown => {}
     }
 }
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_health import check_health
+from penstock.config.check_pages import check_pages
 from penstock.config.collector import uncollected
 from penstock.config.document import unknown
 from penstock.config.policy import policy_faults
@@ -65,6 +66,7 @@ class _Check:
             self.upstream(name, upstream)
         for name, addon in self.config.addons.items():
             self.addon(("addons", name), name, addon)
+        check_pages(("error_pages",), self.config.error_pages, self.fault)
         for index, server in enumerate(self.config.dns.servers):
             self.attempt(("dns", "servers", index), texts.read_server, server)
         for key, message in policy_faults(self.config, [((), policy) for policy in self.loaded.document.policies]):
@@ -91,6 +93,7 @@ class _Check:
         self.fault(key, texts.wrong_name(name))
         for index, network in enumerate(listener.trusted_proxies):
             self.attempt((*key, "trusted_proxies", index), texts.read_network, network)
+        check_pages((*key, "error_pages"), listener.error_pages, self.fault)
 
     def upstream(self, name: str, upstream: Upstream) -> None:
         key: KeyPath = ("upstreams", name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.check_answers import check_respond, check_type_stays, wrong_target
+from penstock.config.check_pages import check_pages
 from penstock.config.check_split import check_shares, check_split
 from penstock.config.document import KeyPath, unknown
 from penstock.config.expression import compile_expression
@@ -72,6 +73,7 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
         fault(("listeners",), "names no listener; leave the key out to serve all")
     if (twice := _twice(list(route.addons))) is not None:
         fault(("addons",), f'"{twice}" is named twice')
+    check_pages(("error_pages",), route.error_pages, fault)
     for position, step in enumerate(route.filters):
         _filter(("filters", position), step, fault)
     return tuple(found)

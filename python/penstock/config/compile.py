@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.check_answers import DEFAULT_TYPE
+from penstock.config.check_pages import page_type
 from penstock.config.collector import uncollected
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         Config,
         Cors,
         Endpoint,
+        ErrorPage,
         Filter,
         HashBalance,
         HealthCheck,
@@ -57,7 +59,7 @@ def compile_text(
 ) -> str:
     """The plan as the JSON text that crosses the border. The text of most of a route comes from `memory`; `addons` says
     of each add-on what only its code can: `id`, `hooks` and `concurrency`."""
-    routes = _routes(config, memory)
+    routes = _routes(config, folder, memory)
     access = config.log.access
     rest = {
         "version": version,
@@ -70,6 +72,7 @@ def compile_text(
         "dns": {"servers": [texts.read_server(server) for server in config.dns.servers]},
         "listeners": [_listener(name, listener, folder) for name, listener in config.listeners.items()],
         "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
+        "error_pages": _error_pages(config.error_pages, folder),
         "addons": [_addon(name, addon, (addons or {}).get(name, _UNLOADED)) for name, addon in config.addons.items()],
         "access_log": access
         and {
@@ -94,6 +97,7 @@ def _listener(name: str, listener: Listener, folder: Path) -> Plan:
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
         "timeouts": _timeouts(listener.timeouts),
         "limits": dict(listener.limits),
+        "error_pages": _error_pages(listener.error_pages, folder),
     }
 
 
@@ -209,7 +213,7 @@ def _addon(name: str, addon: Addon, loaded: Plan) -> Plan:
     return {"name": name, **settings, **loaded}
 
 
-def _routes(config: Config, memory: Memory) -> Iterator[str]:
+def _routes(config: Config, folder: Path, memory: Memory) -> Iterator[str]:
     """Each route's text: what depends on its place and on other names is written anew, the rest is remembered."""
     listeners = {name: index for index, name in enumerate(config.listeners)}
     upstreams = {name: index for index, name in enumerate(config.upstreams)}
@@ -222,8 +226,10 @@ def _routes(config: Config, memory: Memory) -> Iterator[str]:
             served = _write(list(dict.fromkeys(listeners[name] for name in route.listeners)))
         asked = _write([addons[name] for name in route.addons]) if route.addons else "[]"
         action = forwards[route.upstream] if route.upstream is not None else _write(_action(route, upstreams))
+        pages = _write(_error_pages(route.error_pages, folder)) if route.error_pages else "[]"
         yield (
-            f'{{"name":{name},"listeners":{served},"action":{action},"addons":{asked},{memory.once(route, _own_text)}}}'
+            f'{{"name":{name},"listeners":{served},"action":{action},"addons":{asked},"error_pages":{pages},'
+            f"{memory.once(route, _own_text)}}}"
         )
 
 
@@ -278,6 +284,15 @@ def _respond(respond: Respond) -> Plan:
     if content_type is not None:
         headers.insert(0, ["content-type", list(literal_template(content_type))])
     return {"status": respond.status, "headers": headers, "body": list(compile_text(respond.body))}
+
+
+def _error_pages(pages: Mapping[str, tuple[ErrorPage, ...]], folder: Path) -> list[Plan]:
+    return [{"status": status, "pages": [_page(page, folder) for page in each]} for status, each in pages.items()]
+
+
+def _page(page: ErrorPage, folder: Path) -> Plan:
+    body = {"text": page.text} if page.file is None else {"file": _absolute(page.file, folder)}
+    return {"body": body, "content_type": page_type(page), "endpoint": page.endpoint}
 
 
 def _filter(step: Filter) -> Plan:

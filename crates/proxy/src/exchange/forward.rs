@@ -122,7 +122,11 @@ impl Story<'_> {
             // The endpoint did not ask for the body: what it gets of it, it may take for a request.
             up.persistent = false;
         }
-        self.relay(down, &mut up, &mut upload, request, response).await?;
+        match self.page_for(request, answered) {
+            // Boxed, so that the task of every other exchange stays small.
+            Some(page) => Box::pin(self.stand_in(down, &mut up, (request, response), page)).await?,
+            None => self.relay(down, &mut up, &mut upload, request, response).await?,
+        }
         if self.is_clean(down, &up, &upload) {
             self.give_back(up.wire.into_stream(), settings);
         }

@@ -15,6 +15,7 @@ use crate::upstream::outlier;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::health::Cause;
 use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, forwarded};
+use penstock_rules::page::Pages;
 use penstock_rules::route::View;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -138,6 +139,13 @@ impl<'a> Story<'a> {
             client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),
             body: None,
         }
+    }
+
+    /// Error pages, in the order in which they count.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = &'a Pages> + use<'a> {
+        let Exchange { listener, local, .. } = self.exchange;
+        let route = self.route.map(|route| &route.pages);
+        route.into_iter().chain([&listener.pages, &local.snapshot.pages])
     }
 
     /// Step 9, record.

@@ -11,6 +11,7 @@ from penstock.config.model.config import AccessLog, Admin, Config, Dns, EngineSe
 from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
+from penstock.config.model.page import ErrorPage
 from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import (
     Override,
@@ -37,6 +38,7 @@ __all__ = [
     "Dns",
     "Endpoint",
     "EngineSettings",
+    "ErrorPage",
     "Filter",
     "HashBalance",
     "HealthCheck",

@@ -8,6 +8,7 @@ from pydantic import Field
 from penstock.config.model.addon import Addon
 from penstock.config.model.base import Duration, Model, Size, Whole
 from penstock.config.model.listener import Listener
+from penstock.config.model.page import ErrorPages
 from penstock.config.model.route import Route
 from penstock.config.model.upstream import Upstream
 
@@ -93,6 +94,9 @@ class Config(Model):
     """Groups of endpoints, by name."""
     routes: tuple[Route, ...] = ()
     """Tried in the order written; the first that matches wins."""
+    error_pages: ErrorPages = Field(default_factory=dict)
+    """Pages for failures, by status ("503") or class ("5xx"), where neither route nor listener has
+    any. Default: none."""
     addons: dict[str, Addon] = Field(default_factory=dict)
     """Python code that routes may name, by name."""
     engine: EngineSettings = EngineSettings()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import HeadSize, Model, Size, Timeout, Whole
+from penstock.config.model.page import ErrorPages
 
 
 def one_or_many(value: object) -> object:
@@ -74,3 +75,5 @@ class Listener(Model):
     """How long the client is waited for."""
     limits: ListenerLimits = ListenerLimits()
     """How much one client may ask."""
+    error_pages: ErrorPages = Field(default_factory=dict)
+    """Pages for failures, by status ("503") or class ("5xx"), where the route has none. Default: none."""

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from penstock.config.model.base import Flag, Model, Size, Timeout, Whole
 from penstock.config.model.filter import Filter
+from penstock.config.model.page import ErrorPages
 
 
 class Share(Model):
@@ -148,6 +149,8 @@ class Route(Model):
     """Waits that go before the upstream's."""
     limits: RouteLimits = RouteLimits()
     """Limits that go before the listener's."""
+    error_pages: ErrorPages = Field(default_factory=dict)
+    """Pages for failures, by status ("503") or class ("5xx"); they go before the listener's. Default: none."""
 
     @property
     def shares(self) -> tuple[Share, ...]:

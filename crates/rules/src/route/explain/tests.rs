@@ -6,13 +6,13 @@ fn plan() -> Plan {
     let limits = json!({"head": 1, "fields": 1, "uri": 1, "body": null, "body_rate": 0, "write_rate": 0, "connections": null, "connections_per_client": null, "requests": null});
     let listener = |name, bind| {
         json!({"name": name, "bind": [bind], "protocol": "http", "trusted_proxies": ["10.0.0.0/8"],
-               "timeouts": waits, "limits": limits})
+               "timeouts": waits, "limits": limits, "error_pages": []})
     };
     let route = |name, listeners: Value, predicate: Value, action: Value, filters: Value| {
         let matches = if predicate.is_null() { Value::Null } else { json!({"text": "", "predicate": predicate}) };
         let addons: &[u32] = if name == "api" { &[1, 0] } else { &[] };
         json!({"name": name, "listeners": listeners, "match": matches, "strict": false, "action": action, "filters": filters, "addons": addons,
-               "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}})
+               "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}, "error_pages": []})
     };
     let addon = |name| {
         json!({"name": name, "id": 1, "hooks": ["request_headers"], "timeout": 1, "on_failure": "deny",
@@ -54,6 +54,7 @@ fn plan() -> Plan {
             ])),
             route("old", Value::Null, starts("/old/"), json!({"redirect": {"to": [{"text": "/new"}], "status": 308}}), json!([])),
         ],
+        "error_pages": [],
         "addons": [addon("stamp"), addon("auth")],
         "access_log": null,
     });

@@ -21,7 +21,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         let text = format!(
             r#"{{"name":"{name}","bind":[":8080"],"protocol":"http","trusted_proxies":[],
             "timeouts":{{"head":1,"body":1,"write":1,"rate":1,"idle":1,"tunnel":1}},
-            "limits":{{"head":1,"fields":1,"uri":1,"body":null,"body_rate":0,"write_rate":0,"connections":null,"connections_per_client":null,"requests":null}}}}"#
+            "limits":{{"head":1,"fields":1,"uri":1,"body":null,"body_rate":0,"write_rate":0,"connections":null,"connections_per_client":null,"requests":null}},"error_pages":[]}}"#
         );
         serde_json::from_str(&text).unwrap()
     };
@@ -35,9 +35,11 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         addons: vec![],
         timeouts: Default::default(),
         limits: Default::default(),
+        error_pages: vec![],
     };
     Plan {
         version: 1,
+        error_pages: vec![],
         engine: Engine { workers: 1, drain_timeout: Duration::ZERO, watchdog: Duration::ZERO, memory: None },
         listeners: vec![listener("web"), listener("other")],
         upstreams: vec![],

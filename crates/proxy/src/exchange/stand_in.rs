@@ -1,0 +1,56 @@
+//! Step 7, where a page of the configuration stands in for what an endpoint answered.
+
+use super::Story;
+use crate::codec::h1::H1;
+use crate::codec::{Chunk, Downstream, Incoming};
+use crate::respond;
+use penstock_rules::error::Error;
+use penstock_rules::http::{RequestHead, ResponseHead};
+use penstock_rules::pace::LeastRate;
+use penstock_rules::page::{self, Page};
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// Bytes of a body in whose place a page stands that are read, so that its connection can be used again.
+const MOST_DISCARDED: u64 = 64 << 10;
+
+impl<'a> Story<'a> {
+    /// The page that stands in for an endpoint's answer with this status.
+    pub(super) fn page_for(&self, request: &RequestHead, status: u16) -> Option<&'a Page> {
+        if status < 400 {
+            return None;
+        }
+        page::choose(self.pages(), status, page::wants_json(&request.fields), true)
+    }
+
+    /// Send the page.
+    pub(super) async fn stand_in(
+        &mut self,
+        down: &mut impl Downstream,
+        up: &mut H1,
+        (request, response): (&RequestHead, &mut ResponseHead),
+        page: &Page,
+    ) -> Result<(), Error> {
+        up.expect_body(response.length, None, LeastRate::NONE);
+        discard(up).await;
+        let body = respond::stand_in(page, self.id(request), response);
+        self.answer(down, request, response, &body).await
+    }
+}
+
+/// Use up what is here of a body that nobody will read. Nothing is waited for: what has not come costs the connection.
+async fn discard(up: &mut H1) {
+    poll_fn(|cx| {
+        while up.received() < MOST_DISCARDED {
+            match up.poll_chunk(cx) {
+                Poll::Ready(Ok(Chunk::Bytes)) => {
+                    let length = up.chunk().len();
+                    up.consume(length);
+                }
+                Poll::Ready(_) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
