@@ -56,6 +56,12 @@ def status_of(connection: http.client.HTTPConnection) -> tuple[int, str | None]:
     return answer.status, answer.getheader("retry-after")
 
 
+def leave_one_unused(proxy: penstock.Proxy) -> None:
+    """Let a request be over, its connection kept."""
+    assert status_of(ask(proxy)) == (200, None)
+    wait_for(lambda: sum(one.in_flight for one in proxy.stats().upstreams[0].endpoints) == 0, "nothing is under way")
+
+
 def limit(proxy: penstock.Proxy, name: str) -> LimitStats:
     """How this limit fares."""
     return proxy.stats().upstreams[0].limits[name]
@@ -93,27 +99,46 @@ def test_a_reload_keeps_the_counts(busy: Origin) -> None:
         wait_for(lambda: limit(proxy, "requests").taken == 0, "every place was given back")
 
 
-def test_unused_connections_make_room(busy: Origin) -> None:
-    """Whichever worker asks whichever endpoint: an unused connection elsewhere does not keep a place for long."""
-    other = Origin("b")
-    threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
+def test_an_unused_connection_makes_room_for_another_endpoint(busy: Origin) -> None:
+    others = [Origin("b"), Origin("c")]
+    for other in others:
+        threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        config = over(busy.address, other.address, connections=2)
+        config = over(busy.address, *(other.address for other in others), connections=2)
+        config["engine"]["workers"] = 1
         config["upstreams"]["app"]["balance"] = "round_robin"
         with penstock.Proxy(config) as proxy:
-            for _ in range(4):
-                assert status_of(ask(proxy)) == (200, None)
+            leave_one_unused(proxy)
             held = ask(proxy, "/slow")
-            wait_for(lambda: busy.entered.is_set() or other.entered.is_set(), "one place is taken for good")
-            for _ in range(20):
-                wait_for(lambda: status_of(ask(proxy)) == (200, None), "the other place is anybody's")
-                assert limit(proxy, "connections").taken <= 2
-            busy.release.set()
-            other.release.set()
+            wait_for(lambda: limit(proxy, "connections").taken == 2, "one is unused, one is held")
+            assert status_of(ask(proxy)) == (200, None)
+            assert limit(proxy, "connections").refused == 0
+            for origin in (busy, *others):
+                origin.release.set()
             assert status_of(held) == (200, None)
     finally:
-        other.shutdown()
-        other.server_close()
+        for other in others:
+            other.shutdown()
+            other.server_close()
+
+
+def test_an_unused_connection_makes_room_for_another_worker(busy: Origin) -> None:
+    # The kernel deals connections out to the workers: it is tried until one has an unused one and the other is asked.
+    for _ in range(40):
+        with penstock.Proxy(over(busy.address, connections=2)) as proxy:
+            leave_one_unused(proxy)
+            held = ask(proxy, "/slow")
+            wait_for(busy.entered.is_set, "one is held")
+            found = limit(proxy, "connections").taken == 2 and status_of(ask(proxy)) == (503, "1")
+            if found:
+                wait_for(lambda: limit(proxy, "connections").taken == 1, "the other gives its place back")
+            busy.release.set()
+            assert status_of(held) == (200, None)
+        busy.release.clear()
+        busy.entered.clear()
+        if found:
+            return
+    pytest.fail("one worker got every connection")
 
 
 def test_requests_that_wait_for_a_connection_are_limited() -> None:
