@@ -105,3 +105,14 @@ def start(
         reading.join()
         if running.process.stderr:
             running.process.stderr.close()
+
+
+@pytest.fixture
+def busy() -> Iterator[Origin]:
+    """An endpoint whose `/slow` waits until it is released."""
+    origin = Origin("a")
+    threading.Thread(target=origin.serve_forever, args=(0.02,), daemon=True).start()
+    yield origin
+    origin.release.set()
+    origin.shutdown()
+    origin.server_close()

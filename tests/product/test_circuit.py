@@ -15,20 +15,7 @@ from penstock.cli.control import status_lines
 from product import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from penstock.engine.types import LimitStats
-
-
-@pytest.fixture
-def busy() -> Iterator[Origin]:
-    """An endpoint whose `/slow` waits until it is released."""
-    origin = Origin("a")
-    threading.Thread(target=origin.serve_forever, args=(0.02,), daemon=True).start()
-    yield origin
-    origin.release.set()
-    origin.shutdown()
-    origin.server_close()
 
 
 def over(*addresses: str, **limits: int) -> dict[str, Any]:
@@ -120,25 +107,6 @@ def test_an_unused_connection_makes_room_for_another_endpoint(busy: Origin) -> N
         for other in others:
             other.shutdown()
             other.server_close()
-
-
-def test_an_unused_connection_makes_room_for_another_worker(busy: Origin) -> None:
-    # The kernel deals connections out to the workers: it is tried until one has an unused one and the other is asked.
-    for _ in range(40):
-        with penstock.Proxy(over(busy.address, connections=2)) as proxy:
-            leave_one_unused(proxy)
-            held = ask(proxy, "/slow")
-            wait_for(busy.entered.is_set, "one is held")
-            found = limit(proxy, "connections").taken == 2 and status_of(ask(proxy)) == (503, "1")
-            if found:
-                wait_for(lambda: limit(proxy, "connections").taken == 1, "the other gives its place back")
-            busy.release.set()
-            assert status_of(held) == (200, None)
-        busy.release.clear()
-        busy.entered.clear()
-        if found:
-            return
-    pytest.fail("one worker got every connection")
 
 
 def test_requests_that_wait_for_a_connection_are_limited() -> None:

@@ -13,22 +13,11 @@ import pytest
 from waiting import wait_for
 
 import penstock
-from product import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture
-def busy() -> Iterator[Origin]:
-    """An endpoint whose `/slow` waits until it is released."""
-    origin = Origin("a")
-    threading.Thread(target=origin.serve_forever, args=(0.02,), daemon=True).start()
-    yield origin
-    origin.release.set()
-    origin.shutdown()
-    origin.server_close()
+    from product import Origin
 
 
 def over(origin: Origin, workers: int = 1, **queue: Any) -> dict[str, Any]:
