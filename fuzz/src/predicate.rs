@@ -67,6 +67,8 @@ fn check_test(test: &Test, plan: &Plan, body: &[u8]) {
                 head: &head,
                 listener: "web",
                 scheme: "http",
+                sni: None,
+                alpn: None,
                 port: client.map(|_| 80),
                 client: client.map(|text| text.parse().expect("an address")),
                 client_port: None,

@@ -21,6 +21,9 @@ class CheckedPlan:
     """A plan with everything built that needs no socket and no name. Making it raises `Refused` with all faults."""
 
     def __new__(cls, plan: str) -> CheckedPlan: ...
+    def doubts(self) -> str:
+        """What is doubtful, but stops nothing: a list of the form of `Refused`."""
+
     def explain(self, request: str) -> str:
         """Which way a request would take, and why not another. Raises `ValueError` for a request that is not one."""
 

@@ -67,9 +67,11 @@ class Proxy:
         raise UsageError(f"listener {listener!r} has no TCP address")
 
     def url(self, listener: str | None = None) -> str:
-        """URL of a listener (the first by default), such as `http://127.0.0.1:41234`, without a path."""
+        """URL of a listener (the first by default), such as `http://127.0.0.1:41234` (`https` with TLS)."""
         host, port = self.address(listener)
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        rows = [row for row in self.stats().listeners if listener in (None, row.name)]
+        scheme = "https" if rows and rows[0].certificates else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def apply(self, config: Config | Mapping[str, Any] | str | Path | None = None) -> Applied:
         """Run another configuration from now on, or load the same path again.

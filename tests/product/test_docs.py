@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from terminal import ROOT, blocks, compare, play
+from tests.certificates import EC, RSA, write
 from waiting import wait_for
 
 import penstock
@@ -57,6 +58,8 @@ def _here() -> Path:
 def test_configurations_load(page: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "penstock.toml"
     path.write_text(text if "[listeners." in text else LEAST + text, "utf-8")
+    for stem in re.findall(r'cert = "([\w-]+)\.pem"', text):
+        write(tmp_path, stem, f"{stem.removesuffix('-rsa')}.example", kind=RSA if stem.endswith("-rsa") else EC)
     for code in blocks(next(one for one in PAGES if one.name == page), "python"):
         if named := _NAMED.match(code):
             (tmp_path / named[1]).write_text(code, "utf-8")
@@ -145,7 +148,10 @@ import types
 import penstock
 addon = types.SimpleNamespace(request_headers=lambda request: None)
 config = {
-    "listeners": {"web": {"bind": "127.0.0.1:0"}},
+    "listeners": {
+        "web": {"bind": "127.0.0.1:0"},
+        "secure": {"bind": "127.0.0.1:0", "tls": {"certificates": [{"cert": "shop.pem", "key": "shop.key"}]}},
+    },
     "upstreams": {
         "app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}, "limits": {"requests": 1}},
     },
@@ -164,6 +170,7 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| `(penstock_\w+)`", text, re.MULTILINE))
     file = tmp_path / "penstock.py"
     file.write_text(EVERYTHING, "utf-8")
+    write(tmp_path, "shop", "shop.example")
     with penstock.Proxy(file) as proxy:
         wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].probe, "a probe has ended")
         with urllib.request.urlopen(f"http://{proxy.admin}/metrics", timeout=20) as answer:

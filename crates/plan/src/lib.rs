@@ -19,6 +19,7 @@ mod retry;
 mod route;
 mod split;
 mod template;
+mod tls;
 mod upstream;
 
 pub use addon::{Addon, Hook, OnFailure};
@@ -33,6 +34,7 @@ pub use retry::Retry;
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts};
 pub use split::{Override, Share, Split};
 pub use template::{Piece, Template};
+pub use tls::{Certificate, Tls, TlsVersion, UnknownName};
 pub use upstream::{AdminState, Endpoint, HostHeader, Order, Queue, Upstream, UpstreamLimits, UpstreamTimeouts};
 
 use schemars::JsonSchema;

@@ -1,6 +1,6 @@
 //! Where connections are accepted.
 
-use crate::{ErrorPages, millis};
+use crate::{ErrorPages, Tls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -16,6 +16,8 @@ pub struct Listener {
     pub bind: Vec<String>,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// How what is spoken is kept secret. `null`: it is not.
+    pub tls: Option<Tls>,
     /// Networks (`"10.0.0.0/8"`, `"::1/128"`) whose forwarded headers are believed.
     pub trusted_proxies: Vec<String>,
     /// How long we wait for the client.
@@ -38,6 +40,10 @@ pub enum Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTimeouts {
+    /// A whole TLS handshake.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub tls: Duration,
     /// A whole request head, from its first byte (absolute).
     #[serde(with = "millis")]
     #[schemars(with = "u64")]

@@ -154,6 +154,10 @@ pub enum Operand {
     Method,
     /// `http` or `https`.
     Scheme,
+    /// The name that the client asked for in its TLS handshake, in lower case.
+    Sni,
+    /// The protocol agreed on in the TLS handshake.
+    Alpn,
     /// Name of the listener.
     Listener,
     /// The port that the connection came in on; missing on a unix socket.

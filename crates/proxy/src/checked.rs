@@ -17,6 +17,11 @@ impl CheckedPlan {
         Registry::new(1).build(plan).map(CheckedPlan)
     }
 
+    /// What is doubtful, but stops nothing.
+    pub fn doubts(&self) -> Vec<Fault> {
+        self.0.doubts()
+    }
+
     /// Which way a request would take.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::listen::Accepted;
 use crate::respond;
 use crate::snapshot::SharedListener;
 use crate::stream::Stream;
+use crate::tls::{self, Secured};
 use crate::upstream::reserved::Reserved;
 use crate::wire::{Ahead, Wire};
 use crate::worker::Worker;
@@ -42,6 +43,14 @@ pub(crate) struct Origin {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) port: Option<u16>,
     pub(crate) listener: Arc<SharedListener>,
+    /// What was agreed on with TLS, if that is spoken.
+    pub(crate) secured: Option<Box<Secured>>,
+}
+
+impl Origin {
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
+    }
 }
 
 /// Why a burst ended.
@@ -61,9 +70,9 @@ struct Kept {
 
 /// Serve a connection until it closes. No `async fn`: that keeps its arguments twice, while the connection is idle, too.
 pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> {
-    let Accepted { mut stream, peer, port, place } = accepted;
+    let Accepted { stream, peer, port, place } = accepted;
     let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    let origin = Origin { peer, port, listener: Arc::clone(&place.listener) };
+    let mut origin = Origin { peer, port, listener: Arc::clone(&place.listener), secured: None };
     let alarm = Rc::new(worker.clock.alarm());
     let mut kept = Kept::default();
     async move {
@@ -74,6 +83,13 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
             Poll::Ready(())
         })
         .await;
+        let mut stream = Stream::Clear(stream);
+        if is_secured(&worker, &origin) {
+            match Box::pin(secure(&worker, &mut origin, stream, &alarm)).await {
+                Some(secured) => stream = secured,
+                None => return,
+            }
+        }
         loop {
             let ahead = Ahead::read(&mut stream, &worker.buffers);
             if ahead.is_none() && !wait_for_request(&worker, &origin, &mut stream, &alarm, kept.served == 0).await {
@@ -89,6 +105,39 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                     return;
                 }
             }
+        }
+    }
+}
+
+fn is_secured(worker: &Worker, origin: &Origin) -> bool {
+    let local = worker.local_of(origin.listener.id);
+    local
+        .is_some_and(|(local, _)| local.snapshot.listener(origin.listener.id).is_some_and(|(_, one)| one.tls.is_some()))
+}
+
+/// Shake hands; `None`: close.
+async fn secure(worker: &Rc<Worker>, origin: &mut Origin, stream: Stream, alarm: &Alarm) -> Option<Stream> {
+    let Stream::Clear(stream) = stream else { return None };
+    let (local, _) = worker.local_of(origin.listener.id)?;
+    let (_, listener) = local.snapshot.listener(origin.listener.id)?;
+    let until = worker.clock.after(listener.plan.timeouts.tls);
+    let shaken = {
+        let closing = || is_closing(worker, origin);
+        let shaking = pin!(tls::accept(worker, listener.tls.as_ref()?, stream, (alarm, until), closing));
+        contain(worker, shaking).await.ok()?
+    };
+    match shaken {
+        Ok(Some((stream, secured))) => {
+            let counters = origin.listener.counters.of(worker.index);
+            counters.handshakes.add(1);
+            counters.resumed.add(u64::from(secured.resumed));
+            origin.secured = Some(Box::new(secured));
+            Some(stream)
+        }
+        Ok(None) => None,
+        Err(refused) => {
+            respond::refuse_handshake(worker, (&local, origin), &refused);
+            None
         }
     }
 }
@@ -149,7 +198,7 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
     let mut down = H1::new(wire, alarm, CLIENT, patience);
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
     let peer = origin.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
-    let identity = Identity::new(&peer, "http", origin.port);
+    let identity = Identity::new(&peer, origin.scheme(), origin.port);
     loop {
         let Some((local, gone)) = worker.local_of(origin.listener.id) else { return Rest::Closed };
         let Some((index, listener)) = local.snapshot.listener(origin.listener.id) else { return Rest::Closed };

@@ -2,6 +2,7 @@
 
 use crate::guard;
 use crate::snapshot::Snapshot;
+use crate::tls;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::upstream::probe::Probing;
 use crate::upstream::resolve::{self, Asked};
@@ -71,6 +72,7 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
     let mut followed = Followed::new();
     let answers = Answers::default();
     tokio::task::spawn_local(guard::run(Arc::clone(&shared)));
+    tokio::task::spawn_local(tls::follow(Arc::clone(&shared)));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Resolve(dns, endpoints, answer) => {

@@ -69,6 +69,8 @@ pub struct Applied {
     pub version: u64,
     /// What is not as it should be, but does not stop it.
     pub warnings: Vec<String>,
+    /// What of the plan is likely to be wrong, and where.
+    pub doubts: Vec<Fault>,
     /// Real addresses by listener.
     pub addresses: BTreeMap<String, Vec<String>>,
 }
@@ -279,6 +281,7 @@ impl Running {
         let log = self.open_log(&snapshot).inspect_err(|_| {
             opened.values().for_each(|bound| remove_socket_file(&bound.address));
         })?;
+        let doubts = snapshot.doubts();
         warnings.extend(self.resolve(&snapshot));
 
         if self.generation == 0 {
@@ -302,7 +305,7 @@ impl Running {
         if let Some(before) = before {
             self.control.tell(control::Command::Retire(before));
         }
-        Ok(Applied { version, warnings, addresses })
+        Ok(Applied { version, warnings, doubts, addresses })
     }
 
     fn order(&mut self, upstream: &str, address: &str, order: Order) -> Result<(), String> {

@@ -1,10 +1,10 @@
 //! Listening sockets: opened by the control side, accepted from by the workers.
 
 use crate::admit::{self, Place};
+use crate::clear::ClearStream;
 use crate::connection;
 use crate::respond;
 use crate::snapshot::SharedListener;
-use crate::stream::Stream;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
 use penstock_rules::error::Kind;
@@ -161,7 +161,7 @@ pub(crate) struct Acceptor {
 
 /// Who connected, and to what.
 pub(crate) struct Accepted {
-    pub(crate) stream: Stream,
+    pub(crate) stream: ClearStream,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) port: Option<u16>,
     pub(crate) place: Place,
@@ -206,14 +206,14 @@ impl Acceptor {
                     if accepted.set_nonblocking(true).is_ok()
                         && let Ok(stream) = UnixStream::from_std(accepted.into())
                     {
-                        self.begin(Stream::Unix(stream), None);
+                        self.begin(ClearStream::Unix(stream), None);
                     }
                 }
             }
         }
     }
 
-    fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<(Stream, Option<SocketAddr>)>> {
+    fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<(ClearStream, Option<SocketAddr>)>> {
         match &self.listening {
             Listening::Tcp(listener) => loop {
                 let mut ready = ready!(listener.poll_read_ready(cx))?;
@@ -221,11 +221,13 @@ impl Acceptor {
                     return Poll::Ready(accepted);
                 }
             },
-            Listening::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| (Stream::Unix(stream), None)),
+            Listening::Unix(listener) => {
+                listener.poll_accept(cx).map_ok(|(stream, _)| (ClearStream::Unix(stream), None))
+            }
         }
     }
 
-    fn begin(&self, stream: Stream, peer: Option<SocketAddr>) {
+    fn begin(&self, stream: ClearStream, peer: Option<SocketAddr>) {
         match admit::admit(&self.worker, self.owner.load_full(), peer.map(|peer| peer.ip())) {
             Ok(place) => {
                 let accepted = Accepted { stream, peer, port: self.port, place };
@@ -245,8 +247,8 @@ fn watched(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 }
 
 /// Accept one connection; the event loop hears of it when there is something to wait for.
-fn accept(listener: &TcpListener) -> io::Result<(Stream, Option<SocketAddr>)> {
+fn accept(listener: &TcpListener) -> io::Result<(ClearStream, Option<SocketAddr>)> {
     let (socket, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-    Ok((Stream::Fresh(Some(socket.into())), peer))
+    Ok((ClearStream::Fresh(Some(socket.into())), peer))
 }

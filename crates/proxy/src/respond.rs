@@ -1,11 +1,12 @@
 //! The one place that turns a failure into an answer. Nothing of the request is echoed (safety.md R9).
 
+use crate::clear::ClearStream;
 use crate::codec::Downstream;
 use crate::codec::h1::H1;
 use crate::connection::Origin;
 use crate::exchange::Story;
 use crate::observe::access_log;
-use crate::stream::Stream;
+use crate::tls::Refused;
 use crate::worker::{Local, Worker};
 use penstock_rules::error::Kind;
 use penstock_rules::http::{
@@ -55,6 +56,15 @@ pub(crate) async fn refuse(
     note(worker, (local, origin), kind, &id, (request.raw_length() as u64, bytes_out));
 }
 
+/// Record a handshake that failed. Who spoke in clear is told so in clear; anybody else was told by an alert.
+pub(crate) fn refuse_handshake(worker: &Worker, to: (&Local, &Origin), refused: &Refused) {
+    worker.counters().fail(refused.kind);
+    if refused.kind == Kind::PlainOnTls {
+        turn_away(worker, &refused.socket, refused.kind);
+    }
+    note(worker, to, refused.kind, &worker.request_id(), (0, 0));
+}
+
 /// Record what has no story.
 fn note(worker: &Worker, (local, origin): (&Local, &Origin), kind: Kind, id: &[u8], (bytes_in, bytes_out): (u64, u64)) {
     local.snapshot.unrouted.counters.of(worker.index).observe(kind.status(), bytes_in, bytes_out);
@@ -80,7 +90,7 @@ pub(crate) async fn own_up(worker: &Rc<Worker>, to: (&Local, &Origin), down: &mu
 }
 
 /// Tell somebody who was not taken in, as far as that needs no waiting; the connection is closed behind it.
-pub(crate) fn turn_away(worker: &Worker, stream: &Stream, kind: Kind) {
+pub(crate) fn turn_away(worker: &Worker, socket: &ClearStream, kind: Kind) {
     let (mut head, body) = compose(kind, &worker.request_id(), Look::Text);
     let length = body.len() as u64;
     (head.length, head.declared) = (Length::Bytes(length), Some(length));
@@ -88,7 +98,7 @@ pub(crate) fn turn_away(worker: &Worker, stream: &Stream, kind: Kind) {
     let lines = ResponseLines { framing: BodyFraming::Bytes(length), persistence: Persistence::Close, via: false };
     write_response(&head, &lines, &mut answer);
     answer.extend_from_slice(&body);
-    stream.say_last(&answer);
+    socket.say_last(&answer);
 }
 
 /// How a failure is told.
@@ -148,7 +158,12 @@ fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
         }
         Look::Text => {
             head.fields.push("content-type", "text/plain; charset=utf-8");
-            (head, format!("{status} {phrase}\nrequest id: {}\n", String::from_utf8_lossy(id)).into_bytes())
+            let hint = match kind {
+                Kind::PlainOnTls => "this port speaks TLS: the address begins with https://\n",
+                Kind::TlsOnPlain => "this port speaks no TLS: the address begins with http://\n",
+                _ => "",
+            };
+            (head, format!("{status} {phrase}\n{hint}request id: {}\n", String::from_utf8_lossy(id)).into_bytes())
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
+use crate::tls::{self, Certificates, Tls};
 use crate::upstream::affinity::{self, Affinity, OwnSecret};
 use crate::upstream::circuit::{Circuit, Counts};
 use crate::upstream::endpoint::Endpoint;
@@ -51,6 +52,9 @@ pub(crate) struct Listener {
     pub(crate) limits: HeadLimits,
     pub(crate) trusted: Vec<Network>,
     pub(crate) pages: Pages,
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// What `tls` is to serve with once this snapshot runs, where it runs already.
+    renewed: Option<Arc<Certificates>>,
 }
 
 /// What outlives a reload of a listener.
@@ -122,6 +126,8 @@ pub(crate) struct Registry {
     workers: usize,
     next_id: AtomicU64,
     listeners: HashMap<String, Arc<SharedListener>>,
+    /// By name of the listener.
+    tls: HashMap<String, Arc<Tls>>,
     upstreams: HashMap<String, Arc<SharedUpstream>>,
     endpoints: HashMap<(String, String), Arc<Endpoint>>,
     /// By name of the upstream.
@@ -141,6 +147,7 @@ impl Registry {
             workers,
             next_id: AtomicU64::new(1),
             listeners: HashMap::new(),
+            tls: HashMap::new(),
             upstreams: HashMap::new(),
             endpoints: HashMap::new(),
             tables: HashMap::new(),
@@ -182,6 +189,13 @@ impl Registry {
             .iter()
             .map(|listener| (listener.shared.name.clone(), Arc::clone(&listener.shared)))
             .collect();
+        for listener in &snapshot.listeners {
+            if let (Some(tls), Some(renewed)) = (&listener.tls, &listener.renewed) {
+                tls.renew(Arc::clone(renewed));
+            }
+        }
+        let tls = snapshot.listeners.iter().filter_map(|one| Some((one.shared.name.clone(), one.tls.clone()?)));
+        self.tls = tls.collect();
         self.upstreams = snapshot
             .upstreams
             .iter()
@@ -238,7 +252,12 @@ impl Registry {
         };
         let trusted = trusted.collect();
         let pages = error_pages(&plan.error_pages, &format!("listeners[{at}].error_pages"), faults);
-        Listener { trusted, shared, limits, pages, plan: plan.clone() }
+        let known = self.tls.get(&plan.name);
+        let tls = plan.tls.as_ref().and_then(|plan| {
+            tls::build(plan, known, &format!("listeners[{at}].tls")).map_err(|found| faults.extend(found)).ok()
+        });
+        let (tls, renewed) = tls.map_or((None, None), |(tls, renewed)| (Some(tls), renewed));
+        Listener { trusted, tls, renewed, shared, limits, pages, plan: plan.clone() }
     }
 
     fn upstream(&self, at: usize, plan: &Upstream, faults: &mut Vec<Fault>) -> UpstreamSettings {
@@ -358,6 +377,21 @@ impl Listener {
 }
 
 impl Snapshot {
+    /// What is doubtful, but stops nothing: where in the plan, and why.
+    pub(crate) fn doubts(&self) -> Vec<Fault> {
+        let now = tls::now();
+        let served = self.listeners.iter().enumerate().filter_map(|(at, listener)| {
+            let certificates = listener.renewed.clone().or_else(|| Some(listener.tls.as_ref()?.certificates()))?;
+            Some((at, certificates))
+        });
+        served
+            .flat_map(|(at, certificates)| {
+                let doubts = certificates.doubts(now).into_iter();
+                doubts.map(move |(key, message)| Fault::new(format!("listeners[{at}].tls.{key}"), message))
+            })
+            .collect()
+    }
+
     /// The listener of this id and its index, if the plan still has it.
     pub(crate) fn listener(&self, id: u64) -> Option<(usize, &Listener)> {
         let at = *self.by_id.get(&id)?;

@@ -4,6 +4,7 @@ use crate::addon::{Addon, OUTCOMES};
 use crate::engine::Binding;
 use crate::observe::metrics::{BOUNDS, Counter, RouteCounters, Sharded};
 use crate::snapshot::{SharedRoute, Snapshot, UpstreamSettings};
+use crate::tls::{Certificates, Served};
 use crate::upstream::circuit::Limit;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::Shared;
@@ -84,10 +85,26 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             "accepted": counters.sum(|counters| counters.accepted.get()),
             "refused": counters.sum(|counters| counters.refused.iter().map(Counter::get).sum()),
             "tunnels": counters.sum(|counters| counters.tunnels.get()),
+            "handshakes": counters.sum(|counters| counters.handshakes.get()),
+            "resumed": counters.sum(|counters| counters.resumed.get()),
+            "certificates": listener.tls.as_ref().map_or_else(Vec::new, |tls| certificates(&tls.certificates())),
             "state": if draining { "draining" } else { "open" },
         })
     };
     snapshot.listeners.iter().map(row).collect()
+}
+
+fn certificates(served: &Certificates) -> Vec<Value> {
+    let row = |one: &Served| {
+        json!({
+            "cert": one.paths.cert,
+            "names": one.certificate.names,
+            "key": one.kind.word(),
+            "not_before": one.certificate.not_before,
+            "not_after": one.certificate.not_after,
+        })
+    };
+    served.list.iter().map(row).collect()
 }
 
 fn routes(snapshot: &Snapshot) -> Vec<Value> {

@@ -1,94 +1,66 @@
-//! A byte stream to a client or an endpoint, whatever it runs over.
+//! A byte stream to a client or an endpoint, in clear or with TLS.
 
-use socket2::SockRef;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::mem::MaybeUninit;
-use std::net::Shutdown;
+use crate::clear::ClearStream;
+use crate::tls::TlsStream;
+use std::fmt;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 
-/// One socket.
-#[derive(Debug)]
+/// One connection. What is said of sockets holds for each of these, see [`ClearStream`].
 pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    /// A TCP socket that the event loop does not know yet: it is told when something must be waited for. Most connections
-    /// that carry one request never get there, which spares two system calls. Empty only within `join`.
-    Fresh(Option<std::net::TcpStream>),
+    Clear(ClearStream),
+    Tls(Box<TlsStream>),
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stream::Clear(socket) => socket.fmt(to),
+            // Keys are shown nowhere.
+            Stream::Tls(stream) => to.debug_tuple("Tls").field(stream.socket()).finish(),
+        }
+    }
 }
 
 impl Stream {
+    /// Whether it can be read at once, without the event loop.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
-        matches!(self, Stream::Fresh(_))
+        matches!(self, Stream::Clear(socket) if socket.is_fresh())
     }
 
-    /// Let the event loop watch a fresh socket. One that stays longer than an exchange must be watched: the event loop also sees
-    /// to it that nobody works on for ever while others wait.
     pub(crate) fn join(&mut self) -> io::Result<()> {
-        if let Stream::Fresh(socket) = self {
-            let socket = socket.take().ok_or(ErrorKind::NotConnected)?;
-            *self = Stream::Tcp(TcpStream::from_std(socket)?);
-        }
-        Ok(())
-    }
-
-    /// Do `io` on a fresh socket at once; `None`: it must be waited for, or the socket is not fresh.
-    #[inline(never)]
-    fn at_once(
-        &mut self,
-        mut io: impl FnMut(&mut std::net::TcpStream) -> io::Result<usize>,
-    ) -> Option<io::Result<usize>> {
-        let Stream::Fresh(socket) = self else { return None };
-        loop {
-            match socket.as_mut().map_or(Err(ErrorKind::NotConnected.into()), &mut io) {
-                // As in `uninterrupted`.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.join().err().map(Err),
-                outcome => return Some(outcome),
-            }
+        match self {
+            Stream::Clear(socket) => socket.join(),
+            Stream::Tls(stream) => stream.join(),
         }
     }
 
     /// Read from a fresh socket what is there already; `None`: nothing is, or the socket is not fresh.
+    #[inline]
     pub(crate) fn read_at_once(&mut self, to: &mut [u8]) -> Option<io::Result<usize>> {
-        self.at_once(|socket| socket.read(to))
+        match self {
+            Stream::Clear(socket) => socket.read_at_once(to),
+            Stream::Tls(_) => None,
+        }
     }
 
     /// Read some; 0 is the end.
     #[inline]
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.is_fresh()
-            && let Some(outcome) = self.read_at_once(to)
-        {
-            return Poll::Ready(outcome);
+        match self {
+            Stream::Clear(socket) => socket.poll_read(cx, to),
+            Stream::Tls(stream) => stream.poll_read(cx, to),
         }
-        let mut to = ReadBuf::new(to);
-        let poll = uninterrupted(|| match self {
-            Stream::Fresh(_) => Poll::Pending,
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut to),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut to),
-        });
-        poll.map_ok(|()| to.filled().len())
     }
 
     #[inline]
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_fresh()
-            && let Some(outcome) = self.at_once(|socket| socket.write(bytes))
-        {
-            return Poll::Ready(outcome);
+        match self {
+            Stream::Clear(socket) => socket.poll_write(cx, bytes),
+            Stream::Tls(stream) => stream.poll_write(cx, bytes),
         }
-        uninterrupted(|| match self {
-            Stream::Fresh(_) => Poll::Pending,
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        })
     }
 
     pub(crate) fn poll_write_vectored(
@@ -96,103 +68,93 @@ impl Stream {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_fresh()
-            && let Some(outcome) = self.at_once(|socket| socket.write_vectored(parts))
-        {
-            return Poll::Ready(outcome);
+        match self {
+            Stream::Clear(socket) => socket.poll_write_vectored(cx, parts),
+            Stream::Tls(stream) => stream.poll_write_vectored(cx, parts),
         }
-        uninterrupted(|| match self {
-            Stream::Fresh(_) => Poll::Pending,
-            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
-        })
+    }
+
+    /// Write what was taken and did not go yet: nothing, in clear.
+    #[inline]
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Clear(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => stream.poll_flush(cx),
+        }
     }
 
     /// Say that nothing more will be written.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Fresh(socket) => {
-                Poll::Ready(socket.as_ref().map_or(Ok(()), |socket| socket.shutdown(Shutdown::Write)))
-            }
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Clear(socket) => socket.poll_shutdown(cx),
+            Stream::Tls(stream) => stream.poll_shutdown(cx),
         }
     }
 
     /// Ready when there is something to read, the end included.
+    #[inline]
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.join()?;
         match self {
-            Stream::Fresh(_) => Poll::Pending,
-            Stream::Tcp(stream) => stream.poll_read_ready(cx),
-            Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Clear(socket) => socket.poll_readable(cx),
+            Stream::Tls(stream) => stream.poll_readable(cx),
         }
     }
 
-    /// Whether something came since the last read, as far as the event loop knows: no system call. Not a poll: a task that has
-    /// used up its turn is told "not ready" whatever came, and a poisoned connection would look quiet.
+    /// Whether something came since the last read, as far as the event loop knows.
+    #[inline]
     pub(crate) fn is_disturbed(&self) -> bool {
         match self {
-            // Nobody else would know: the system is asked.
-            Stream::Fresh(_) => self.has_bytes(),
-            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
-            Stream::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Stream::Clear(socket) => socket.is_disturbed(),
+            Stream::Tls(stream) => stream.is_disturbed(),
         }
     }
 
-    /// Whether there are bytes to read. Asks the system, for the rare case that the event loop has not looked yet.
+    /// Whether there are bytes to read. Asks the system.
     pub(crate) fn has_bytes(&self) -> bool {
-        let mut one = [MaybeUninit::uninit(); 1];
-        self.descriptor().is_some_and(|open| SockRef::from(&open).peek(&mut one).is_ok_and(|count| count > 0))
+        match self {
+            Stream::Clear(socket) => socket.has_bytes(),
+            Stream::Tls(stream) => stream.has_bytes(),
+        }
     }
 
-    /// Write what goes at once, and say that nothing more will come. Asks the system: the event loop does not know the socket yet.
-    pub(crate) fn say_last(&self, bytes: &[u8]) {
-        if let Some(open) = self.descriptor() {
-            let socket = SockRef::from(&open);
-            // Whether the peer still hears it is its own affair.
-            let _ = socket.send(bytes).and_then(|_| socket.shutdown(Shutdown::Write));
+    /// Bytes written that our system has not taken yet.
+    #[inline]
+    pub(crate) fn staged(&self) -> usize {
+        match self {
+            Stream::Clear(_) => 0,
+            Stream::Tls(stream) => stream.staged(),
         }
     }
 
     /// Bytes written that the peer's system has not taken yet; none where the system does not tell.
     pub(crate) fn untaken(&self) -> usize {
-        self.descriptor().and_then(|open| penstock_system::untaken(open).ok()).unwrap_or_default()
+        self.staged() + self.socket().untaken()
     }
 
     /// Who is at the other end, where that is told by an address.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Stream::Tcp(stream) => stream.peer_addr().ok(),
-            Stream::Unix(_) | Stream::Fresh(_) => None,
-        }
+        self.socket().peer()
     }
 
     /// Let the end be a reset: what was sent cannot be taken for the whole.
-    pub(crate) fn break_off(&self) {
-        if !matches!(self, Stream::Unix(_))
-            && let Some(open) = self.descriptor()
-        {
-            // Where the option is refused, the end is an ordinary one.
-            let _ = SockRef::from(&open).set_linger(Some(Duration::ZERO));
-        }
-    }
-
-    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn break_off(&mut self) {
         match self {
-            Stream::Tcp(stream) => Some(stream.as_fd()),
-            Stream::Unix(stream) => Some(stream.as_fd()),
-            Stream::Fresh(socket) => socket.as_ref().map(AsFd::as_fd),
+            Stream::Clear(socket) => socket.break_off(),
+            Stream::Tls(stream) => stream.break_off(),
         }
     }
-}
 
-/// Do it again for as long as a signal interrupts it: neither the standard library nor the runtime does (safety.md 177).
-fn uninterrupted<T>(mut attempt: impl FnMut() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-    loop {
-        match attempt() {
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
+    /// Nothing is under way: give back what an idle connection needs not.
+    pub(crate) fn rest(&mut self) {
+        if let Stream::Tls(stream) = self {
+            stream.rest();
+        }
+    }
+
+    fn socket(&self) -> &ClearStream {
+        match self {
+            Stream::Clear(socket) => socket,
+            Stream::Tls(stream) => stream.socket(),
         }
     }
 }

@@ -60,13 +60,24 @@ impl Wire {
         }
     }
 
-    /// The socket alone; whatever was read and not used is lost.
-    pub(crate) fn into_stream(self) -> Stream {
+    /// The socket alone, at rest; whatever was read and not used is lost.
+    pub(crate) fn into_stream(mut self) -> Stream {
+        self.stream.rest();
         self.stream
     }
 
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// Let the end be a reset.
+    pub(crate) fn break_off(&mut self) {
+        self.stream.break_off();
+    }
+
+    /// Bytes that our system has taken, of all that were written.
+    pub(crate) fn gone(&self) -> u64 {
+        self.bytes_out.saturating_sub(self.stream.staged() as u64)
     }
 
     /// Let the event loop watch the socket, if it does not yet.
@@ -193,7 +204,7 @@ impl Wire {
             let count = ready!(self.stream.poll_write(cx, rest))?;
             self.advance(count)?;
         }
-        Poll::Ready(Ok(()))
+        self.stream.poll_flush(cx)
     }
 
     /// Write what is staged and `bytes` and `behind` after it in one go; how many of `bytes` and `behind` were written.

@@ -36,6 +36,7 @@ impl Engine {
             Ok(json!({
                 "version": applied.version,
                 "warnings": applied.warnings,
+                "doubts": applied.doubts,
                 "addresses": applied.addresses,
             })
             .to_string())
@@ -104,6 +105,11 @@ impl CheckedPlan {
     #[new]
     fn new(py: Python<'_>, plan: &str) -> PyResult<CheckedPlan> {
         py.detach(|| penstock_proxy::CheckedPlan::build(read_plan(plan)?).map(CheckedPlan).map_err(refused))
+    }
+
+    /// What is doubtful, but stops nothing.
+    fn doubts(&self, py: Python<'_>) -> String {
+        py.detach(|| serde_json::to_string(&self.0.doubts()).unwrap_or_default())
     }
 
     /// Which way a request would take, and why not another.

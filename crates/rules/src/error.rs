@@ -103,6 +103,18 @@ kinds! {
     MethodNotAllowed "method_not_allowed" 405 Downstream,
     /// The head did not come in time.
     HeadTimeout "head_timeout" 408 Downstream,
+    /// TLS where plain HTTP is spoken.
+    TlsOnPlain "tls_on_plain" 400 Downstream,
+    /// Plain HTTP where TLS is spoken.
+    PlainOnTls "plain_on_tls" 400 Downstream,
+    /// The TLS handshake did not come to its end in time.
+    TlsTimeout "tls_timeout" 408 Downstream,
+    /// The client's TLS breaks the protocol, or it wants none of ours.
+    TlsFailed "tls_failed" 400 Downstream,
+    /// No certificate is good for the name that the client asked for.
+    TlsName "tls_name" 421 Downstream,
+    /// The client offers only protocols (ALPN) that are not spoken here.
+    TlsProtocol "tls_protocol" 400 Downstream,
     /// The body stopped coming.
     BodyTimeout "body_timeout" 408 Downstream,
     /// The body came slower than the least rate allowed.

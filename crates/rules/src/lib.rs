@@ -21,4 +21,5 @@ pub mod pressure;
 pub mod retry;
 pub mod route;
 pub mod template;
+pub mod tls;
 pub mod watchdog;

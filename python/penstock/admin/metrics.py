@@ -114,6 +114,19 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     yield listeners("listener_accepted_total", "counter", "Client connections accepted.", "accepted")
     yield listeners("listener_refused_total", "counter", "Client connections refused at a limit.", "refused")
     yield listeners("listener_tunnels", "gauge", "Open upgraded connections.", "tunnels")
+    handshakes: list[Sample] = []
+    for row in stats.listeners:
+        if row.certificates:
+            handshakes.append(({"listener": row.name, "resumed": "no"}, row.handshakes - row.resumed))
+            handshakes.append(({"listener": row.name, "resumed": "yes"}, row.resumed))
+    yield Family("tls_handshakes_total", "counter", "TLS handshakes that came to their end.").text(handshakes)
+    expiry: dict[tuple[str, str], Sample] = {
+        (row.name, one.cert): ({"listener": row.name, "cert": one.cert}, one.not_after)
+        for row in stats.listeners
+        for one in row.certificates
+    }
+    meaning = "When a certificate expires, in seconds since the epoch."
+    yield Family("certificate_expiry_timestamp_seconds", "gauge", meaning).text(expiry.values())
     by_status = [
         ({"route": row.name, "status": status}, count) for row in stats.routes for status, count in row.statuses.items()
     ]

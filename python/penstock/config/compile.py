@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Outlier,
         Respond,
         Retry,
+        Tls,
         Upstream,
         Words,
     )
@@ -94,10 +95,26 @@ def _listener(name: str, listener: Listener, folder: Path) -> Plan:
         "name": name,
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
+        "tls": listener.tls and _tls(listener.tls, folder),
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
         "timeouts": _timeouts(listener.timeouts),
         "limits": dict(listener.limits),
         "error_pages": _error_pages(listener.error_pages, folder),
+    }
+
+
+def _tls(tls: Tls, folder: Path) -> Plan:
+    return {
+        "certificates": [
+            {
+                "cert": _absolute(certificate.cert, folder),
+                "key": _absolute(certificate.key, folder),
+                "readable_key": certificate.readable_key,
+            }
+            for certificate in tls.certificates
+        ],
+        "unknown_name": tls.unknown_name,
+        "min_version": tls.min_version,
     }
 
 

@@ -87,6 +87,7 @@ def neutralise(value: Mapping[str, Any], error: ValidationError) -> Config | Non
 
 # What takes the place of something that cannot be used; found by the part of the document it stands in.
 _NEUTRAL: dict[tuple[str, ...], Any] = {
+    ("listeners", "*", "tls"): None,
     ("listeners", "*"): {"bind": "127.0.0.1:0"},
     ("upstreams", "*"): {"endpoints": ["192.0.2.1:1"]},
     ("upstreams", "*", "endpoints", "*"): "192.0.2.1:1",

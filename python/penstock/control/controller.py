@@ -266,4 +266,5 @@ class Controller:
 
     @staticmethod
     def _warnings(prepared: Prepared, applied: Applied) -> tuple[str, ...]:
-        return tuple(map(str, prepared.warnings)) + applied.warnings
+        placed = (*prepared.warnings, *prepared.doubts(applied.doubts))
+        return tuple(map(str, placed)) + applied.warnings

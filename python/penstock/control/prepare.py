@@ -9,7 +9,7 @@ Every step either gives all of its faults at once or hands a whole value to the 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock import engine
@@ -20,11 +20,13 @@ from penstock.engine import PLAN
 from penstock.errors import ConfigError, PenstockError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from penstock.addons import Loading
     from penstock.config import Config, Expectation, Loaded
     from penstock.config.policy import WeightPolicy
     from penstock.control.source import Source
-    from penstock.engine import Checked, Explanation, Rules
+    from penstock.engine import Checked, Doubt, Explanation, Rules
     from penstock.errors import Fault
 
 
@@ -57,6 +59,10 @@ class Prepared:
         plan: dict[str, Any] = json.loads(self.text)
         return plan
 
+    def doubts(self, found: Iterable[Doubt]) -> tuple[Fault, ...]:
+        """What is doubtful in the plan, at its place in the configuration."""
+        return tuple(self.loaded.plan_fault(doubt.path, doubt.message) for doubt in found)
+
     def in_place(self, error: ConfigError) -> ConfigError:
         """Faults of the plan as faults of the configuration that it was made from."""
         faults = (
@@ -71,8 +77,8 @@ def prepare(source: Source, version: int, rules: Rules = engine) -> Prepared:
     Raises `ConfigError` with every fault of a step.
     """
     prepared = build(source, version, Memory(), Loader())
-    try_out(prepared, rules)
-    return prepared
+    checked = try_out(prepared, rules)
+    return replace(prepared, warnings=(*prepared.warnings, *prepared.doubts(checked.doubts)))
 
 
 @uncollected()

@@ -14,6 +14,7 @@ from penstock.engine.types import (
     Applied,
     Checked,
     DataPlane,
+    Doubt,
     Event,
     Explanation,
     Rules,
@@ -37,6 +38,7 @@ __all__ = [
     "Checked",
     "CheckedPlan",
     "DataPlane",
+    "Doubt",
     "Engine",
     "Event",
     "Explanation",
@@ -78,6 +80,11 @@ class CheckedPlan:
             self._plan = native.CheckedPlan(plan)
         except native.Refused as refused:
             raise _config_error(refused) from None
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What is allowed and yet likely to be wrong."""
+        return tuple(Doubt(**row) for row in json.loads(self._plan.doubts()))
 
     def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Which way a request would take, and why not another. Raises `EngineError` for a request that is not one."""

@@ -9,7 +9,7 @@ import json
 import queue
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.types import Applied, Event, Explanation, Stats, read
+from penstock.engine.types import Applied, Doubt, Event, Explanation, Stats, read
 from penstock.errors import ConfigError, EngineError, Fault
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class FakeCheckedPlan:
         """Answer by what `rules` was set to."""
         self._rules = rules
         self._plan = plan
+        self.doubts: tuple[Doubt, ...] = ()
 
     def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Say what `takes` says."""
@@ -75,7 +76,7 @@ class FakeEngine:
             raise ConfigError([Fault("<plan>", None, None, path, message) for path, message in faults.items()])
         document = json.loads(plan)
         self.plans.append(document)
-        return Applied(document["version"], self.warnings, self._addresses(document))
+        return Applied(document["version"], self.warnings, (), self._addresses(document))
 
     def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Explain with the last plan."""
@@ -187,6 +188,9 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "accepted": 0,
                 "refused": 0,
                 "tunnels": 0,
+                "handshakes": 0,
+                "resumed": 0,
+                "certificates": [],
                 "state": "open",
             }
             for name, found in addresses.items()

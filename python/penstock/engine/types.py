@@ -23,13 +23,38 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something of a plan that is allowed and yet likely to be wrong."""
+
+    path: str
+    """Where in the plan."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """A plan that runs now."""
 
     version: int
     warnings: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     addresses: dict[str, tuple[str, ...]]
     """Per listener, the addresses it really has: port 0 became a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStats:
+    """A certificate that is served."""
+
+    cert: str
+    """Its file."""
+    names: tuple[str, ...]
+    """Hosts that it is good for."""
+    key: str
+    """Kind of its key: `"ECDSA"`, `"Ed25519"` or `"RSA"`."""
+    not_before: int
+    """Seconds since the epoch, as is `not_after`."""
+    not_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +67,11 @@ class ListenerStats:
     accepted: int
     refused: int
     tunnels: int
+    handshakes: int
+    """TLS handshakes that came to their end."""
+    resumed: int
+    """Those of them that a ticket made short."""
+    certificates: tuple[CertificateStats, ...]
     state: Literal["open", "draining"]
 
 
@@ -328,6 +358,10 @@ class Event:
 
 class Checked(Protocol):
     """A plan that could run."""
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What is allowed and yet likely to be wrong."""
 
     def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Which way a request would take."""

@@ -31,13 +31,13 @@ PLAN = {
 
 
 def test_a_document_becomes_a_typed_value() -> None:
-    applied = read(Applied, '{"version":3,"warnings":["x"],"addresses":{"web":["127.0.0.1:8080"]}}')
-    assert applied == Applied(3, ("x",), {"web": ("127.0.0.1:8080",)})
+    applied = read(Applied, '{"version":3,"warnings":["x"],"doubts":[],"addresses":{"web":["127.0.0.1:8080"]}}')
+    assert applied == Applied(3, ("x",), (), {"web": ("127.0.0.1:8080",)})
 
 
 def test_a_field_that_is_missing_is_named() -> None:
     with pytest.raises(EngineError, match=r"Applied is not as agreed at 'addresses'"):
-        read(Applied, '{"version":3,"warnings":[]}')
+        read(Applied, '{"version":3,"warnings":[],"doubts":[]}')
 
 
 def test_a_field_of_another_type_is_named() -> None:

@@ -133,7 +133,9 @@ impl<'a> Story<'a> {
         View {
             head: request,
             listener: &listener.plan.name,
-            scheme: "http",
+            scheme: origin.scheme(),
+            sni: origin.secured.as_ref().and_then(|secured| secured.sni.as_deref()),
+            alpn: origin.secured.as_ref().and_then(|secured| secured.alpn),
             port: origin.port,
             client: self.client,
             client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),

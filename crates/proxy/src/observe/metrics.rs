@@ -181,6 +181,9 @@ pub(crate) struct ListenerCounters {
     /// By [`REASONS`].
     pub(crate) refused: [Counter; REASONS.len()],
     pub(crate) tunnels: Counter,
+    /// TLS handshakes that came to their end, and those of them that a ticket made short.
+    pub(crate) handshakes: Counter,
+    pub(crate) resumed: Counter,
 }
 
 /// What is counted of an upstream.

@@ -1,6 +1,7 @@
 //! A connection to an endpoint: from the pool, or a new one.
 
 use super::endpoint::{LocalEndpoint, Place};
+use crate::clear::ClearStream;
 use crate::listen::watch_peer;
 use crate::stream::Stream;
 use penstock_rules::error::Kind;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 pub(crate) async fn connect(endpoint: &LocalEndpoint, wait: Duration) -> Result<Stream, Kind> {
     endpoint.counters().connects.add(1);
     match &endpoint.shared.place {
-        Place::Unix(path) => within(wait, UnixStream::connect(path)).await.map(Stream::Unix),
+        Place::Unix(path) => within(wait, UnixStream::connect(path)).await.map(ClearStream::Unix).map(Stream::Clear),
         Place::Tcp { .. } => connect_any(&endpoint.addresses(), wait).await,
     }
 }
@@ -36,7 +37,7 @@ pub(crate) async fn connect_any(addresses: &[SocketAddr], wait: Duration) -> Res
                 // Small writes go out at once; a socket that refuses the option still works.
                 let _ = stream.set_nodelay(true);
                 let _ = watch_peer(&SockRef::from(&stream));
-                return Ok(Stream::Tcp(stream));
+                return Ok(Stream::Clear(ClearStream::Tcp(stream)));
             }
             Err(kind) => failure = kind,
         }

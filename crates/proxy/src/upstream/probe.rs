@@ -4,6 +4,7 @@ mod grpc;
 
 use super::connect::connect_any;
 use super::endpoint::{Endpoint, Place};
+use crate::clear::ClearStream;
 use crate::observe::events::Level;
 use crate::stream::Stream;
 use crate::worker::Shared;
@@ -85,10 +86,10 @@ impl Probing {
                 None => Outcome::Connected,
             },
             Question::Grpc(question) => match stream {
-                Stream::Tcp(stream) => grpc::ask(stream, question, &authority).await,
-                Stream::Unix(stream) => grpc::ask(stream, question, &authority).await,
+                Stream::Clear(ClearStream::Tcp(stream)) => grpc::ask(stream, question, &authority).await,
+                Stream::Clear(ClearStream::Unix(stream)) => grpc::ask(stream, question, &authority).await,
                 // Only clients' sockets come so.
-                Stream::Fresh(_) => Outcome::Refused,
+                Stream::Clear(ClearStream::Fresh(_)) | Stream::Tls(_) => Outcome::Refused,
             },
         }
     }
@@ -129,7 +130,7 @@ impl Probing {
 }
 
 async fn connect_unix(path: &Path) -> Result<Stream, Kind> {
-    UnixStream::connect(path).await.map(Stream::Unix).map_err(|_| Kind::ConnectRefused)
+    UnixStream::connect(path).await.map(ClearStream::Unix).map(Stream::Clear).map_err(|_| Kind::ConnectRefused)
 }
 
 /// Send `request`, and give what comes back to `take` until it says how the probe ended; `None` if the endpoint closed before, or

@@ -88,6 +88,8 @@ mod tests {
             head: &head,
             listener: "web",
             scheme: "http",
+            sni: None,
+            alpn: None,
             port: Some(80),
             client: Some([192, 0, 2, 1].into()),
             client_port: None,

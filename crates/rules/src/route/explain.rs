@@ -188,10 +188,14 @@ impl<'a> Entry<'a> {
     }
 
     fn view<'v>(&'v self, head: &'v RequestHead, body: &'v Body<'v>) -> View<'v> {
+        let is_secured = self.scheme == "https";
         View {
             head,
             listener: &self.listener.name,
             scheme: self.scheme,
+            // As a client would that follows this address.
+            sni: Some(head.host()).filter(|host| is_secured && !host.is_empty() && host.parse::<IpAddr>().is_err()),
+            alpn: is_secured.then_some("http/1.1"),
             port: self.port,
             client: self.client,
             client_port: self.client_port,

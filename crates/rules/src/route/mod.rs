@@ -31,6 +31,10 @@ pub struct View<'a> {
     pub listener: &'a str,
     /// `http` or `https`.
     pub scheme: &'a str,
+    /// The name that the client asked for in its TLS handshake, in lower case; `None` without TLS, or without a name.
+    pub sni: Option<&'a str>,
+    /// The protocol agreed on in the TLS handshake; `None` without TLS, or where the client offered none.
+    pub alpn: Option<&'a str>,
     /// The port that the connection came in on; `None` on a unix socket.
     pub port: Option<u16>,
     /// The original caller's address, after `trusted_proxies`; `None` on a unix socket.

@@ -55,6 +55,12 @@ _PLAIN = {
     "path": Value(Type.TEXT, "path", "path", base="path"),
     "method": Value(Type.TEXT, "method", "method", base="method"),
     "scheme": Value(Type.TEXT, "scheme", "scheme", base="scheme"),
+    "sni": Value(
+        Type.TEXT, "sni", "sni", {"compare": {"left": "sni", "operator": ">=", "right": {"text": ""}}}, base="sni"
+    ),
+    "alpn": Value(
+        Type.TEXT, "alpn", "alpn", {"compare": {"left": "alpn", "operator": ">=", "right": {"text": ""}}}, base="alpn"
+    ),
     "listener": Value(Type.TEXT, "listener", "listener", base="listener"),
     "port": Value(
         Type.NUMBER,
@@ -76,7 +82,6 @@ _CLIENT = {
 }
 TABLES = ("header", "query", "cookie", "json")
 METHODS = ("startswith", "endswith", "lower", "matches", "glob")
-_LATER = {"sni": "sni", "alpn": "alpn"}
 NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
@@ -148,9 +153,7 @@ def as_type(value: Value, wanted: Type) -> Value:
 
 
 def unknown_name(source: Source, node: ast.expr, name: str) -> Exception:
-    """The error for a name that the language does not have (yet)."""
-    if name in _LATER:
-        return source.error(node, f"{_LATER[name]} is not yet in this version")
+    """The error for a name that the language does not have."""
     return source.error(node, f'unknown name "{name}"{nearest(name, NAMES)}', f"one of {', '.join(NAMES)}")
 
 

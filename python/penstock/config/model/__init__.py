@@ -23,6 +23,7 @@ from penstock.config.model.route import (
     Share,
     Split,
 )
+from penstock.config.model.tls import Certificate, Tls
 from penstock.config.model.upstream import Endpoint, Queue, Upstream, UpstreamLimits, UpstreamTimeouts
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Affinity",
     "Backoff",
     "BodyTest",
+    "Certificate",
     "Compress",
     "Config",
     "Cors",
@@ -62,6 +64,7 @@ __all__ = [
     "Secret",
     "Share",
     "Split",
+    "Tls",
     "Upstream",
     "UpstreamLimits",
     "UpstreamTimeouts",

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import HeadSize, Model, Size, Timeout, Whole
 from penstock.config.model.page import ErrorPages
+from penstock.config.model.tls import Tls
 
 
 def one_or_many(value: object) -> object:
@@ -17,6 +18,8 @@ def one_or_many(value: object) -> object:
 class ListenerTimeouts(Model):
     """How long the client is waited for, named by what is awaited."""
 
+    tls: Timeout = timedelta(seconds=10)
+    """A whole TLS handshake. Default "10s"."""
     head: Timeout = timedelta(seconds=10)
     """A whole request head, counted from its first byte however slowly it comes. Default "10s"."""
     body: Timeout = timedelta(seconds=60)
@@ -68,6 +71,8 @@ class Listener(Model):
     "unix:/run/penstock.sock". Port 0 asks the system for a free one."""
     protocol: Literal["http"] = "http"
     """What is spoken: "http" (HTTP/1.1 and HTTP/1.0). Default "http"."""
+    tls: Tls | None = None
+    """Certificates, where TLS is spoken. Default: none, so it is not."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks ("10.0.0.0/8", "::1") whose X-Forwarded-* and Forwarded fields are believed. Default:
     none."""

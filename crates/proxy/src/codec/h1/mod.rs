@@ -180,7 +180,8 @@ impl H1 {
             if !input.is_empty() {
                 // What lies beyond the limit is not looked at, so that the verdict does not depend on how much came at once.
                 let most = limits.bytes + if input.starts_with(b"\r\n") { 2 } else { 0 };
-                match self.scan.advance(input.get(..most).unwrap_or(input))? {
+                let scanned = self.scan.advance(input.get(..most).unwrap_or(input));
+                match scanned.map_err(|kind| named(kind, input))? {
                     Scanned::Head { start, end } if end - start <= limits.bytes => {
                         return Poll::Ready(Ok(Some((start, end))));
                     }
@@ -208,7 +209,7 @@ impl H1 {
         let first = input.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
         // A start line begins with a token (RFC 9110 §5.6.2); a TLS record or a binary protocol does not.
         if first.is_some_and(|byte| !byte.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~".contains(byte)) {
-            return Err(Kind::BadHead);
+            return Err(named(Kind::BadHead, input));
         }
         if input.len() > most { Err(self.too_large(limits)) } else { Ok(()) }
     }
@@ -258,6 +259,11 @@ impl H1 {
     pub(crate) fn is_clean(&self) -> bool {
         self.source.ended && self.source.ready == 0 && self.wire.staged() == 0 && self.sink.owed == 0
     }
+}
+
+/// A client that speaks TLS where nobody does is told so.
+fn named(kind: Kind, input: &[u8]) -> Kind {
+    if input.starts_with(&[crate::tls::HANDSHAKE]) { Kind::TlsOnPlain } else { kind }
 }
 
 impl Tunnel for H1 {
@@ -337,7 +343,7 @@ impl Downstream for H1 {
         self.persistent = false;
         self.aborted = true;
         if self.sink.ends_with_connection {
-            self.wire.stream().break_off();
+            self.wire.break_off();
         }
     }
 

@@ -103,8 +103,8 @@ impl H1 {
     /// While nothing can be written: check patience and pace.
     fn wait_for_room<T>(&mut self) -> Poll<Result<T, Kind>> {
         let clock = self.alarm.clock();
-        if self.write_by == NEVER || self.write_mark != self.wire.bytes_out {
-            self.write_mark = self.wire.bytes_out;
+        if self.write_by == NEVER || self.write_mark != self.wire.gone() {
+            self.write_mark = self.wire.gone();
             self.write_by = clock.after(self.waits.write);
         }
         let late = clock.now() >= self.write_by;
@@ -115,7 +115,7 @@ impl H1 {
             }
             outcome => {
                 // What the system still holds for this peer is dropped, not kept until it deigns to read.
-                self.wire.stream().break_off();
+                self.wire.break_off();
                 Poll::Ready(Err(if outcome.is_err() { Kind::ClientTooSlow } else { self.faults.write_timeout }))
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::connection::Origin;
 use crate::exchange::Story;
+use crate::tls::Secured;
 use penstock_plan::LogFormat;
 use penstock_rules::error::{Kind, Side};
 use penstock_rules::http::{Known, RequestHead};
@@ -84,7 +85,11 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     text(to, b"\",\"target\":\"", request.raw_target().as_bytes());
     put(to, b"\",\"version\":\"");
     put(to, request.version.number().as_bytes());
-    number(to, b"\",\"status\":", u64::from(story.status));
+    put(to, b"\"");
+    if let Some(secured) = &story.exchange.origin.secured {
+        tls(secured, to);
+    }
+    number(to, b",\"status\":", u64::from(story.status));
     text(to, b",\"route\":\"", story.route.map_or("", |route| route.plan.name.as_str()).as_bytes());
     text(to, b"\",\"upstream\":\"", story.upstream.map_or("", |upstream| upstream.plan.name.as_str()).as_bytes());
     text(to, b"\",\"endpoint\":\"", endpoint(story).as_bytes());
@@ -106,6 +111,15 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     text(to, b"\",\"outcome\":\"", outcome(story).as_bytes());
     text(to, b"\",\"cause\":\"", story.error.map_or("", Kind::word).as_bytes());
     put(to, b"\"}\n");
+}
+
+/// What is known of the connection's handshake, as further members.
+fn tls(secured: &Secured, to: &mut Vec<u8>) {
+    text(to, b",\"tls_version\":\"", secured.version.as_bytes());
+    text(to, b"\",\"tls_cipher\":\"", secured.cipher.as_bytes());
+    text(to, b"\",\"sni\":\"", secured.sni.as_deref().unwrap_or_default().as_bytes());
+    put(to, if secured.resumed { b"\",\"tls_resumed\":true" } else { b"\",\"tls_resumed\":false" });
+    millis_of(to, b",\"tls_ms\":", secured.took);
 }
 
 /// The combined log format.

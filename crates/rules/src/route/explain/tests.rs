@@ -2,10 +2,10 @@ use super::*;
 use serde_json::{Value, json};
 
 fn plan() -> Plan {
-    let waits = json!({"head": 1, "body": 1, "write": 1, "rate": 1, "idle": 1, "tunnel": 1});
+    let waits = json!({"tls": 1, "head": 1, "body": 1, "write": 1, "rate": 1, "idle": 1, "tunnel": 1});
     let limits = json!({"head": 1, "fields": 1, "uri": 1, "body": null, "body_rate": 0, "write_rate": 0, "connections": null, "connections_per_client": null, "requests": null});
     let listener = |name, bind| {
-        json!({"name": name, "bind": [bind], "protocol": "http", "trusted_proxies": ["10.0.0.0/8"],
+        json!({"name": name, "bind": [bind], "protocol": "http", "tls": null, "trusted_proxies": ["10.0.0.0/8"],
                "timeouts": waits, "limits": limits, "error_pages": []})
     };
     let route = |name, listeners: Value, predicate: Value, action: Value, filters: Value| {

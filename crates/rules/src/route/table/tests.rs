@@ -19,8 +19,8 @@ fn starts(prefix: &str) -> Predicate {
 fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
     let listener = |name: &str| {
         let text = format!(
-            r#"{{"name":"{name}","bind":[":8080"],"protocol":"http","trusted_proxies":[],
-            "timeouts":{{"head":1,"body":1,"write":1,"rate":1,"idle":1,"tunnel":1}},
+            r#"{{"name":"{name}","bind":[":8080"],"protocol":"http","tls":null,"trusted_proxies":[],
+            "timeouts":{{"tls":1,"head":1,"body":1,"write":1,"rate":1,"idle":1,"tunnel":1}},
             "limits":{{"head":1,"fields":1,"uri":1,"body":null,"body_rate":0,"write_rate":0,"connections":null,"connections_per_client":null,"requests":null}},"error_pages":[]}}"#
         );
         serde_json::from_str(&text).unwrap()
@@ -55,7 +55,17 @@ fn head(host: &str, target: &str) -> RequestHead {
 }
 
 fn view(head: &RequestHead) -> View<'_> {
-    View { head, listener: "web", scheme: "http", port: Some(8080), client: None, client_port: None, body: None }
+    View {
+        head,
+        listener: "web",
+        scheme: "http",
+        sni: None,
+        alpn: None,
+        port: Some(8080),
+        client: None,
+        client_port: None,
+        body: None,
+    }
 }
 
 /// Every route in order, as the documentation says it.

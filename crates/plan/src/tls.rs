@@ -1,0 +1,49 @@
+//! TLS: where certificates and keys are found. What they hold is never part of a plan: the data plane reads them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a listener proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// At least one; the first is the default.
+    pub certificates: Vec<Certificate>,
+    /// What a client gets that names nobody, or somebody whom no certificate is good for.
+    pub unknown_name: UnknownName,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// A certificate with its chain, and its key, in PEM files of these absolute paths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The certificate, and behind it those that lead to one that clients know.
+    pub cert: String,
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub key: String,
+    /// Whether it is all right that every user of the machine can read the key.
+    pub readable_key: bool,
+}
+
+/// What is done where no certificate is good for the name that a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownName {
+    /// It gets the first certificate.
+    Default,
+    /// The handshake ends with an alert.
+    Refuse,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    Tls13,
+}

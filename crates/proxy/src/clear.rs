@@ -1,0 +1,205 @@
+//! A socket to a client or an endpoint: TCP or unix.
+
+use socket2::SockRef;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// One socket.
+#[derive(Debug)]
+pub(crate) enum ClearStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// A TCP socket that the event loop does not know yet: it is told when something must be waited for. Most connections
+    /// that carry one request never get there, which spares two system calls. Empty only within `join`.
+    Fresh(Option<std::net::TcpStream>),
+}
+
+impl ClearStream {
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        matches!(self, ClearStream::Fresh(_))
+    }
+
+    /// Let the event loop watch a fresh socket. One that stays longer than an exchange must be watched: the event loop also sees
+    /// to it that nobody works on for ever while others wait.
+    pub(crate) fn join(&mut self) -> io::Result<()> {
+        if let ClearStream::Fresh(socket) = self {
+            let socket = socket.take().ok_or(ErrorKind::NotConnected)?;
+            *self = ClearStream::Tcp(TcpStream::from_std(socket)?);
+        }
+        Ok(())
+    }
+
+    /// Do `io` on a fresh socket at once; `None`: it must be waited for, or the socket is not fresh.
+    #[inline(never)]
+    fn at_once(
+        &mut self,
+        mut io: impl FnMut(&mut std::net::TcpStream) -> io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let ClearStream::Fresh(socket) = self else { return None };
+        loop {
+            match socket.as_mut().map_or(Err(ErrorKind::NotConnected.into()), &mut io) {
+                // As in `uninterrupted`.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return self.join().err().map(Err),
+                outcome => return Some(outcome),
+            }
+        }
+    }
+
+    /// Read from a fresh socket what is there already; `None`: nothing is, or the socket is not fresh.
+    pub(crate) fn read_at_once(&mut self, to: &mut [u8]) -> Option<io::Result<usize>> {
+        self.at_once(|socket| socket.read(to))
+    }
+
+    /// Read some; 0 is the end.
+    #[inline]
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.is_fresh()
+            && let Some(outcome) = self.read_at_once(to)
+        {
+            return Poll::Ready(outcome);
+        }
+        let mut to = ReadBuf::new(to);
+        let poll = uninterrupted(|| match self {
+            ClearStream::Fresh(_) => Poll::Pending,
+            ClearStream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut to),
+            ClearStream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut to),
+        });
+        poll.map_ok(|()| to.filled().len())
+    }
+
+    #[inline]
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_fresh()
+            && let Some(outcome) = self.at_once(|socket| socket.write(bytes))
+        {
+            return Poll::Ready(outcome);
+        }
+        uninterrupted(|| match self {
+            ClearStream::Fresh(_) => Poll::Pending,
+            ClearStream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            ClearStream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        })
+    }
+
+    pub(crate) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_fresh()
+            && let Some(outcome) = self.at_once(|socket| socket.write_vectored(parts))
+        {
+            return Poll::Ready(outcome);
+        }
+        uninterrupted(|| match self {
+            ClearStream::Fresh(_) => Poll::Pending,
+            ClearStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            ClearStream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        })
+    }
+
+    /// Say that nothing more will be written.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            ClearStream::Fresh(socket) => {
+                Poll::Ready(socket.as_ref().map_or(Ok(()), |socket| socket.shutdown(Shutdown::Write)))
+            }
+            ClearStream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            ClearStream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    /// Ready when there is something to read, the end included.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.join()?;
+        match self {
+            ClearStream::Fresh(_) => Poll::Pending,
+            ClearStream::Tcp(stream) => stream.poll_read_ready(cx),
+            ClearStream::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Whether something came since the last read, as far as the event loop knows: no system call. Not a poll: a task that has
+    /// used up its turn is told "not ready" whatever came, and a poisoned connection would look quiet.
+    pub(crate) fn is_disturbed(&self) -> bool {
+        match self {
+            // Nobody else would know: the system is asked.
+            ClearStream::Fresh(_) => self.has_bytes(),
+            ClearStream::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            ClearStream::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+        }
+    }
+
+    /// Whether there are bytes to read. Asks the system, for the rare case that the event loop has not looked yet.
+    pub(crate) fn has_bytes(&self) -> bool {
+        let mut one = [MaybeUninit::uninit(); 1];
+        self.descriptor().is_some_and(|open| SockRef::from(&open).peek(&mut one).is_ok_and(|count| count > 0))
+    }
+
+    /// Write what goes at once, and say that nothing more will come. Asks the system: the event loop does not know the socket yet.
+    pub(crate) fn say_last(&self, bytes: &[u8]) {
+        self.send_at_once(bytes);
+        if let Some(open) = self.descriptor() {
+            let _ = SockRef::from(&open).shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Write what goes at once of the last bytes to this peer. Asks the system.
+    pub(crate) fn send_at_once(&self, bytes: &[u8]) {
+        if let Some(open) = self.descriptor() {
+            // Whether the peer still hears it is its own affair.
+            let _ = SockRef::from(&open).send(bytes);
+        }
+    }
+
+    /// Bytes written that the peer's system has not taken yet; none where the system does not tell.
+    pub(crate) fn untaken(&self) -> usize {
+        self.descriptor().and_then(|open| penstock_system::untaken(open).ok()).unwrap_or_default()
+    }
+
+    /// Who is at the other end, where that is told by an address.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            ClearStream::Tcp(stream) => stream.peer_addr().ok(),
+            ClearStream::Unix(_) | ClearStream::Fresh(_) => None,
+        }
+    }
+
+    /// Let the end be a reset: what was sent cannot be taken for the whole.
+    pub(crate) fn break_off(&self) {
+        if !matches!(self, ClearStream::Unix(_))
+            && let Some(open) = self.descriptor()
+        {
+            // Where the option is refused, the end is an ordinary one.
+            let _ = SockRef::from(&open).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            ClearStream::Tcp(stream) => Some(stream.as_fd()),
+            ClearStream::Unix(stream) => Some(stream.as_fd()),
+            ClearStream::Fresh(socket) => socket.as_ref().map(AsFd::as_fd),
+        }
+    }
+}
+
+/// Do it again for as long as a signal interrupts it: neither the standard library nor the runtime does (safety.md 177).
+fn uninterrupted<T>(mut attempt: impl FnMut() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    loop {
+        match attempt() {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Certificates and keys, from files to what a handshake uses. No message holds anything of a key.
+
+use super::PROVIDER;
+use super::watch::{Stamp, stamp};
+use penstock_plan::Certificate as Paths;
+use penstock_rules::tls::{Certificate, Names, UnixSeconds};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Longer files are a mistake in the path.
+const LONGEST: u64 = 1 << 20;
+/// So many days before its end a certificate is warned of.
+const SOON: i64 = 7;
+
+/// The certificates of a listener, all read at one time.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    pub(crate) list: Vec<Served>,
+    pub(crate) names: Names,
+    /// Those for a client whose name nobody is good for: the first, and others for a name of it.
+    pub(crate) default: Vec<usize>,
+    /// Of all files, as they were when they were read.
+    pub(super) stamps: Vec<Stamp>,
+}
+
+/// One certificate and its key.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) key: Arc<CertifiedKey>,
+    pub(crate) certificate: Certificate,
+    pub(crate) paths: Paths,
+    pub(crate) kind: KeyKind,
+}
+
+/// Kinds of keys, the one first that costs us least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum KeyKind {
+    Ecdsa,
+    Ed25519,
+    Rsa,
+}
+
+/// What is wrong, at which key of the plan.
+type Wrong = (String, String);
+
+impl Certificates {
+    /// Read all files.
+    ///
+    /// # Errors
+    /// Everything wrong with any of them.
+    pub(crate) fn read(plan: &penstock_plan::Tls) -> Result<Certificates, Vec<Wrong>> {
+        // Before the files are read: a change in between is seen at the next look.
+        let stamps = stamps(plan.certificates.iter());
+        let (mut list, mut wrong) = (Vec::new(), Vec::new());
+        for (at, paths) in plan.certificates.iter().enumerate() {
+            match Served::read(paths) {
+                Ok(served) => list.push(served),
+                Err(found) => {
+                    wrong
+                        .extend(found.into_iter().map(|(key, message)| (format!("certificates[{at}].{key}"), message)));
+                }
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let names = Names::build(list.iter().map(|one| (one.certificate.names.as_slice(), one.kind)));
+        let names = names.map_err(|overlaps| {
+            let message = |overlap: &penstock_rules::tls::Overlap| {
+                let (first, second) = (overlap.first, overlap.second);
+                let message = format!(
+                    "is for {:?}, as certificates[{first}] is, and both keys are {}: which one to use cannot be told; leave one out",
+                    overlap.name,
+                    list.get(first).map_or("", |one| one.kind.word()),
+                );
+                (format!("certificates[{second}].cert"), message)
+            };
+            overlaps.iter().map(message).collect::<Vec<_>>()
+        })?;
+        let first = list.first().map(|one| one.certificate.names.clone()).unwrap_or_default();
+        let shares = |one: &Served| one.certificate.names.iter().any(|name| first.contains(name));
+        let mut default: Vec<usize> =
+            list.iter().enumerate().filter(|(at, one)| *at == 0 || shares(one)).map(|(at, _)| at).collect();
+        default.sort_by_key(|at| list.get(*at).map(|one| one.kind));
+        Ok(Certificates { list, names, default, stamps })
+    }
+
+    /// Of all files, as they are now.
+    pub(super) fn current_stamps(&self) -> Vec<Stamp> {
+        stamps(self.list.iter().map(|one| &one.paths))
+    }
+
+    /// The files of certificates, for a message.
+    pub(super) fn paths(&self) -> String {
+        self.list.iter().map(|one| one.paths.cert.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What is doubtful about them now, at which key of the plan.
+    pub(crate) fn doubts(&self, now: UnixSeconds) -> Vec<Wrong> {
+        let doubts = self.list.iter().enumerate().filter_map(|(at, one)| {
+            let (certificate, key) = (&one.certificate, format!("certificates[{at}].cert"));
+            let cert = &one.paths.cert;
+            match certificate.days_left(now) {
+                _ if now < certificate.not_before => {
+                    Some((key, format!("{cert} is not valid yet: clients will refuse it")))
+                }
+                left @ ..0 => Some((key, format!("{cert} has expired {} days ago: clients will refuse it", -left))),
+                left @ 0..SOON => Some((key, format!("{cert} expires in {left} days"))),
+                _ if certificate.names.is_empty() => {
+                    Some((key, format!("{cert} names no host: clients will refuse it")))
+                }
+                _ => None,
+            }
+        });
+        doubts.collect()
+    }
+}
+
+fn stamps<'p>(paths: impl Iterator<Item = &'p Paths>) -> Vec<Stamp> {
+    paths.flat_map(|paths| [stamp(&paths.cert), stamp(&paths.key)]).collect()
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> UnixSeconds {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+impl Served {
+    fn read(paths: &Paths) -> Result<Served, Vec<Wrong>> {
+        let (chain, key) = (chain(&paths.cert), private_key(paths));
+        let (chain, key) = match (chain, key) {
+            (Ok(chain), Ok(key)) => (chain, key),
+            (chain, key) => {
+                let at = |name: &str, message: Option<String>| message.map(|message| (name.to_owned(), message));
+                return Err([at("cert", chain.err()), at("key", key.err())].into_iter().flatten().collect());
+            }
+        };
+        let cert = |message: String| vec![("cert".to_owned(), message)];
+        let certificate = match chain.first().map(|leaf| Certificate::parse(leaf)) {
+            Some(Ok(certificate)) => certificate,
+            _ => return Err(cert(format!("{} is no X.509 certificate", paths.cert))),
+        };
+        let wrong_key = |message: String| vec![("key".to_owned(), message)];
+        let key = PROVIDER.key_provider.load_private_key(key).map_err(|_| {
+            wrong_key(format!("{} holds a key of a kind that TLS does not use; use ECDSA (P-256) or RSA", paths.key))
+        })?;
+        let kind = KeyKind::of(key.algorithm());
+        let key = CertifiedKey::new(chain, key);
+        match key.keys_match() {
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
+            Err(Error::InconsistentKeys(_)) => {
+                return Err(wrong_key(format!("{} is not the key of the certificate in {}", paths.key, paths.cert)));
+            }
+            Err(_) => return Err(cert(format!("{} is no X.509 certificate", paths.cert))),
+        }
+        Ok(Served { key: Arc::new(key), certificate, paths: paths.clone(), kind })
+    }
+}
+
+impl KeyKind {
+    fn of(algorithm: SignatureAlgorithm) -> KeyKind {
+        match algorithm {
+            SignatureAlgorithm::RSA => KeyKind::Rsa,
+            SignatureAlgorithm::ED25519 => KeyKind::Ed25519,
+            _ => KeyKind::Ecdsa,
+        }
+    }
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            KeyKind::Ecdsa => "ECDSA",
+            KeyKind::Ed25519 => "Ed25519",
+            KeyKind::Rsa => "RSA",
+        }
+    }
+}
+
+fn chain(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let (pem, _) = read(path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match chain {
+        Ok(chain) if !chain.is_empty() => Ok(chain),
+        Ok(_) => Err(format!("{path} holds no certificate; a PEM file has -----BEGIN CERTIFICATE-----")),
+        Err(_) => Err(format!("{path} is no PEM file")),
+    }
+}
+
+fn private_key(paths: &Paths) -> Result<PrivateKeyDer<'static>, String> {
+    let path = &paths.key;
+    let (pem, mode) = read(path)?;
+    if mode & 0o004 != 0 && !paths.readable_key {
+        return Err(format!(
+            "every user of this machine can read {path} (mode {:04o}): chmod o-r {path}, or say readable_key = true",
+            mode & 0o7777
+        ));
+    }
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+        pem::Error::NoItemsFound if pem.windows(9).any(|part| part == b"ENCRYPTED") => {
+            format!(
+                "the key in {path} is encrypted; write it without a passphrase (openssl pkey) and keep it from others"
+            )
+        }
+        pem::Error::NoItemsFound => format!("{path} holds no private key; PEM files of PKCS#8, PKCS#1 and SEC1 do"),
+        _ => format!("{path} is no PEM file"),
+    })
+}
+
+/// A file and its mode.
+fn read(path: &str) -> Result<(Vec<u8>, u32), String> {
+    let mut bytes = Vec::new();
+    let opened = File::open(path).and_then(|file| {
+        let mode = file.metadata()?.mode();
+        file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        Ok(mode)
+    });
+    match opened {
+        Err(error) => Err(format!("{path} cannot be read: {}", in_words(&error))),
+        Ok(_) if bytes.is_empty() => Err(format!("{path} is empty")),
+        Ok(_) if bytes.len() as u64 > LONGEST => Err(format!("{path} is larger than 1 MB: it is something else")),
+        Ok(mode) => Ok((bytes, mode)),
+    }
+}
+
+fn in_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied; check its owner and mode".into(),
+        _ => error.to_string(),
+    }
+}

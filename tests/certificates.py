@@ -1,0 +1,96 @@
+"""Certificates for tests: an authority of their own, files as people have them, and clients that trust nobody else."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+DEADLINE = 20.0
+"""Seconds that a handshake may take."""
+
+EC, RSA = trustme.KeyType.ECDSA, trustme.KeyType.RSA
+
+
+@cache
+def authority() -> trustme.CA:
+    """The one that all tests trust."""
+    return trustme.CA()
+
+
+def write(
+    folder: Path, name: str, *names: str, kind: trustme.KeyType = EC, until: datetime | None = None
+) -> dict[str, Any]:
+    """`NAME.pem` with its chain and `NAME.key` for these names, and their entry in a configuration."""
+    folder.mkdir(exist_ok=True)
+    leaf = authority().issue_cert(*names, key_type=kind, not_after=until)
+    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
+    chain = b"".join(part.bytes() for part in leaf.cert_chain_pems)
+    for path, content in ((key, leaf.private_key_pem.bytes()), (cert, chain)):
+        # Whoever reads it meanwhile gets the old or the new.
+        fresh = path.with_suffix(".fresh")
+        fresh.touch(mode=0o600)
+        fresh.write_bytes(content)
+        fresh.rename(path)
+    return {"cert": str(cert), "key": str(key)}
+
+
+def rewrite_key(path: str, form: serialization.PrivateFormat, password: bytes | None = None) -> None:
+    """The same key in another form."""
+    key = serialization.load_pem_private_key(Path(path).read_bytes(), None)
+    hidden = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    Path(path).write_bytes(key.private_bytes(serialization.Encoding.PEM, form, hidden))
+
+
+def context(**options: Any) -> ssl.SSLContext:
+    """A client's: it trusts `authority` and checks names. `options` are its attributes."""
+    made = ssl.create_default_context()
+    authority().configure_trust(made)
+    for name, value in options.items():
+        setattr(made, name, value)
+    return made
+
+
+def secure(
+    address: tuple[str, int], name: str | None = "shop.example", trust: ssl.SSLContext | None = None, **more: Any
+) -> ssl.SSLSocket:
+    """A client's connection after its handshake. A connection that ends without a farewell is an error to it."""
+    sock = socket.create_connection(address, DEADLINE)
+    try:
+        return (trust or context()).wrap_socket(sock, server_hostname=name, suppress_ragged_eofs=False, **more)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def ask(sock: ssl.SSLSocket, path: str = "/", *fields: str, body: bytes = b"") -> bytes:
+    """One request; the answer's body."""
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", "Host: shop.example", *fields]
+    if body:
+        lines.append(f"Content-Length: {len(body)}")
+    sock.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+    return answer(sock)
+
+
+def answer(sock: ssl.SSLSocket) -> bytes:
+    """Read one answer with a length; its body."""
+    got = b""
+    while b"\r\n\r\n" not in got:
+        got += sock.recv(65_536) or _cut(got)
+    head, _, rest = got.partition(b"\r\n\r\n")
+    fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:])
+    while len(rest) < int(fields[b"content-length"]):
+        rest += sock.recv(65_536) or _cut(rest)
+    return rest
+
+
+def _cut(got: bytes) -> bytes:
+    raise AssertionError(f"the connection ended after {got!r}")
