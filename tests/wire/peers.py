@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 import struct
 import tempfile
 import threading
@@ -46,7 +47,8 @@ class Connection:
 
     def __post_init__(self) -> None:
         self.sock.settimeout(DEADLINE)
-        self._writer = self.sock.dup()  # with a deadline of its own
+        # With a deadline of its own, where it can be had.
+        self._writer = self.sock if isinstance(self.sock, ssl.SSLSocket) else self.sock.dup()
         if self.sock.family == socket.AF_INET:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -95,7 +97,8 @@ class Connection:
         """One read."""
         try:
             more = self.sock.recv(262_144)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLEOFError):
+            # With TLS an end without a word is one that may have been cut.
             more, self.was_reset = b"", True
         self.received += more
         self.ended = not more
@@ -103,7 +106,7 @@ class Connection:
     def read_what_is_there(self) -> bytes:
         """What has arrived and nobody asked for."""
         self.sock.settimeout(0)
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
             while not self.ended:
                 self.read_some()
         return bytes(self.received)
@@ -132,14 +135,17 @@ def _shown(received: bytes | bytearray) -> str:
     return repr(bytes(received[:300])) + (f"... ({len(received)} bytes)" if len(received) > 300 else "")
 
 
-def connect(address: Address, source: str | None = None) -> Connection:
-    """A client's connection, from a chosen loopback address if given."""
+def connect(address: Address, source: str | None = None, trust: ssl.SSLContext | None = None) -> Connection:
+    """A client's connection, from a chosen loopback address if given, with TLS if it trusts somebody."""
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(DEADLINE)
         sock.connect(address)
         return Connection(sock)
-    return Connection(socket.create_connection(address, DEADLINE, source_address=(source, 0) if source else None))
+    sock = socket.create_connection(address, DEADLINE, source_address=(source, 0) if source else None)
+    if trust:
+        sock = trust.wrap_socket(sock, server_hostname="shop.example", suppress_ragged_eofs=False)
+    return Connection(sock)
 
 
 class Origin:

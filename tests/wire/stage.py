@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import penstock
 from tests.wire.peers import Address, Connection, Origin, Refusal, ShortFolder, connect
+
+if TYPE_CHECKING:
+    import ssl
 
 SENTINEL = b"GET /_sentinel HTTP/1.1\r\nHost: sentinel\r\nConnection: close\r\n\r\n"
 SENTINEL_ROUTE = {"name": "sentinel", "match": 'path == "/_sentinel"', "respond": {"status": 200, "body": "watch"}}
@@ -20,6 +23,8 @@ class Subject(Protocol):
     """What stands between client and origin."""
 
     has_sentinel: bool
+    trust: ssl.SSLContext | None
+    """What clients speak TLS with, if they do."""
 
     def address(self, listener: str) -> Address:
         """Where a listener accepts."""
@@ -32,6 +37,7 @@ class Penstock:
     """The product, in this process."""
 
     has_sentinel = True
+    trust: ssl.SSLContext | None = None
 
     def __init__(self, config: Config) -> None:
         self._proxy = penstock.Proxy(config)
@@ -98,7 +104,7 @@ class Stage:
         """A client's connection."""
         if listener in self._unix:
             return connect(str(self._folder.path / "web.sock"))
-        return connect(self.subject.address(listener), source)
+        return connect(self.subject.address(listener), source, self.subject.trust)
 
     def watch(self) -> None:
         """A request that has nothing to do with the case gets its own answer: the proxy lives and mixes nothing up."""

@@ -44,6 +44,7 @@ class Direct:
     """No proxy at all: the client talks to the origin."""
 
     has_sentinel = False
+    trust = None
 
     def __init__(self, config: Config) -> None:
         self._endpoint = config["upstreams"]["origin"]["endpoints"][0]

@@ -32,6 +32,7 @@ class Started:
     """A proxy of Debian's, started for one configuration on a port that the system gives."""
 
     has_sentinel = True
+    trust = None
     program: str
 
     def __init__(self, config: Config) -> None:
@@ -172,6 +173,7 @@ class Given:
     """Whatever listens at an address, in front of the origin: rows of the common configuration only."""
 
     has_sentinel = False
+    trust = None
     at: tuple[str, int]
 
     def __init__(self, config: Config) -> None:
