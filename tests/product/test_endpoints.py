@@ -164,6 +164,16 @@ def test_an_endpoint_gets_no_more_requests_at_once_than_it_may_have(origins: lis
             connection.close()
 
 
+def test_a_place_is_free_before_the_client_has_its_answer() -> None:
+    """Whichever worker the next request goes to. The other way round, one of some hundred was refused."""
+    with endpoints("a") as (a,):
+        member = {"address": f"127.0.0.1:{a.port}", "max_connections": 1}
+        with penstock.Proxy(over([member], workers=2)) as proxy:
+            assert who(proxy, 1000) == {"a": 1000}
+        with penstock.Proxy(over([member["address"]], workers=2, limits={"requests": 1})) as proxy:
+            assert who(proxy, 1000) == {"a": 1000}
+
+
 def test_the_command_orders_and_the_status_shows_it(start: Callable[..., Running], origin: Origin) -> None:
     running = start()
     done = running.command("endpoint", "app", origin.address, "drain")

@@ -50,6 +50,7 @@ pub(crate) async fn run(
     if let Err(error) = story.tell(down, request, response).await {
         story.error = Some(error.kind);
         exchange.worker.counters().fail(error.kind);
+        story.leave();
         if story.status == 0 || down.retract() {
             // Whatever the client still sends of this request is not read as a next one.
             if !down.is_ended() {

@@ -71,52 +71,66 @@ impl Pump {
         source: &mut impl Incoming,
         sink: &mut impl Outgoing,
     ) -> Poll<Result<(), Failure>> {
-        loop {
-            match self.state {
-                State::Done => return Poll::Ready(Ok(())),
-                State::Flushing => {
-                    ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
-                    self.state = State::Done;
-                }
-                State::Moving if self.leaving && self.frames.as_ref().is_some_and(Frames::takes_frame) => {
-                    // Small enough to be staged whole.
-                    ready!(sink.poll_send(cx, &GOING_AWAY)).map_err(Failure::Sink)?;
-                    self.state = State::Flushing;
-                }
-                State::Moving => {
-                    if source.chunk().is_empty() {
-                        match source.poll_chunk(cx).map_err(Failure::Source)? {
-                            Poll::Ready(Chunk::Bytes) => {}
-                            Poll::Ready(Chunk::End) => {
-                                sink.finish(source.trailers().as_ref());
-                                self.state = State::Flushing;
-                                continue;
-                            }
-                            Poll::Pending => {
-                                ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
-                                return Poll::Pending;
-                            }
-                        }
+        ready!(self.poll_source(cx, clock, source, sink))?;
+        self.poll_end(cx, sink).map_err(Failure::Sink)
+    }
+
+    /// Move what can be moved; ready when the source is used up, of which the last bytes may still be staged.
+    pub(crate) fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+        clock: &Clock,
+        source: &mut impl Incoming,
+        sink: &mut impl Outgoing,
+    ) -> Poll<Result<(), Failure>> {
+        while self.state == State::Moving {
+            if self.leaving && self.frames.as_ref().is_some_and(Frames::takes_frame) {
+                // Small enough to be staged whole.
+                ready!(sink.poll_send(cx, &GOING_AWAY)).map_err(Failure::Sink)?;
+                self.state = State::Flushing;
+                break;
+            }
+            if source.chunk().is_empty() {
+                match source.poll_chunk(cx).map_err(Failure::Source)? {
+                    Poll::Ready(Chunk::Bytes) => {}
+                    Poll::Ready(Chunk::End) => {
+                        sink.finish(source.trailers().as_ref());
+                        self.state = State::Flushing;
+                        break;
                     }
-                    let chunk = self.due(source.chunk());
-                    match sink.poll_send(cx, chunk).map_err(Failure::Sink)? {
-                        Poll::Ready(count) => {
-                            if let Some(frames) = &mut self.frames {
-                                frames.advance(source.chunk().get(..count).unwrap_or_default());
-                            }
-                            if let Some(since) = self.blocked.take() {
-                                source.excuse(clock.now().saturating_sub(since));
-                            }
-                            source.consume(count);
-                        }
-                        Poll::Pending => {
-                            self.blocked.get_or_insert(clock.now());
-                            return Poll::Pending;
-                        }
+                    Poll::Pending => {
+                        ready!(sink.poll_flush(cx)).map_err(Failure::Sink)?;
+                        return Poll::Pending;
                     }
                 }
             }
+            let chunk = self.due(source.chunk());
+            match sink.poll_send(cx, chunk).map_err(Failure::Sink)? {
+                Poll::Ready(count) => {
+                    if let Some(frames) = &mut self.frames {
+                        frames.advance(source.chunk().get(..count).unwrap_or_default());
+                    }
+                    if let Some(since) = self.blocked.take() {
+                        source.excuse(clock.now().saturating_sub(since));
+                    }
+                    source.consume(count);
+                }
+                Poll::Pending => {
+                    self.blocked.get_or_insert(clock.now());
+                    return Poll::Pending;
+                }
+            }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Let the last bytes out, once the source is used up.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>, sink: &mut impl Outgoing) -> Poll<Result<(), Kind>> {
+        if self.state == State::Flushing {
+            ready!(sink.poll_flush(cx))?;
+            self.state = State::Done;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::stream::Stream;
 use crate::upstream::affinity::Bond;
 use crate::upstream::circuit::{Circuit, Limit};
 use crate::upstream::endpoint::Opened;
-use crate::upstream::local::{LocalUpstream, Unpicked};
+use crate::upstream::local::{InFlight, LocalUpstream, Unpicked};
 use crate::wire::Wire;
 use penstock_rules::balance::Draw;
 use penstock_rules::error::{Error, Kind, Retry};
@@ -34,7 +34,7 @@ impl Story<'_> {
         // Of the request as the endpoint gets it: the route's filters have run.
         let key = settings.key.as_ref().and_then(|key| key.hash(&self.view(request)));
         let mut course = Course::new(settings, upstream, request.is_idempotent());
-        let _under_way = course.enter(Limit::Requests, self.exchange.worker.index)?;
+        self.under_way = course.enter(Limit::Requests, self.exchange.worker.index)?;
         if request.is_idempotent() {
             self.replay.keep_up_to(settings.plan.retry.buffer as usize);
         }
@@ -131,6 +131,13 @@ impl Story<'_> {
             self.give_back(up.wire.into_stream(), settings);
         }
         Ok(())
+    }
+
+    /// The endpoint has done its part: give its places back, before the client knows that its request is answered. The next that it
+    /// sends, to whatever worker, finds them free.
+    pub(super) fn leave(&mut self) {
+        self.endpoint.iter_mut().for_each(InFlight::leave);
+        self.under_way = None;
     }
 
     /// Step 8, finish: whether the connection may go back to its pool, because nothing on it is in doubt (safety.md R3).

@@ -5,7 +5,7 @@ use crate::codec::h1::H1;
 use crate::codec::{Downstream, Tunnel};
 use crate::connection::is_closing;
 use crate::faults;
-use crate::relay::{Pump, tunnel};
+use crate::relay::{Failure, Pump, tunnel};
 use penstock_rules::error::{Error, Kind};
 use penstock_rules::http::{Known, RequestHead, ResponseHead};
 use penstock_rules::pace::LeastRate;
@@ -49,16 +49,23 @@ impl Story<'_> {
                 down.close_after();
                 up.persistent = false;
             }
-            let moved = match &mut coder {
-                None => download.poll(cx, clock, up, down),
-                Some(coder) => download.poll(cx, clock, &mut coder.over(up), down),
+            let read = match &mut coder {
+                None => download.poll_source(cx, clock, up, down),
+                Some(coder) => download.poll_source(cx, clock, &mut coder.over(up), down),
+            };
+            let moved = match read {
+                Poll::Ready(Ok(())) => {
+                    self.leave();
+                    download.poll_end(cx, down)
+                }
+                read => read.map_err(Failure::kind),
             };
             match moved {
                 // Nothing to write for now, which would have told.
                 Poll::Pending if upload.is_done() && down.poll_gone(cx).is_ready() => {
                     Poll::Ready(Err(Kind::ClientClosed))
                 }
-                moved => moved.map_err(|failure| failure.kind()),
+                moved => moved,
             }
         })
         .await

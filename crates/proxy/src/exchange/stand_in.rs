@@ -33,6 +33,7 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         up.expect_body(response.length, None, LeastRate::NONE);
         discard(up).await;
+        self.leave();
         let body = respond::stand_in(page, self.id(request), response);
         self.answer(down, request, response, &body).await
     }

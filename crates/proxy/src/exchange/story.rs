@@ -54,6 +54,8 @@ pub(crate) struct Story<'a> {
     pub(super) pinned: Option<Opened>,
     /// The place of the connection in use among those that the upstream may have.
     pub(super) taken: Option<Taken>,
+    /// Its place among the requests that the upstream may have under way.
+    pub(super) under_way: Option<Taken>,
     /// The connection is, or will be, this client's alone.
     pub(super) authenticated: bool,
     /// The endpoint asked for the body that the client offered.
@@ -112,6 +114,7 @@ impl<'a> Story<'a> {
             upgraded: false,
             pinned: None,
             taken: None,
+            under_way: None,
             authenticated: false,
             continued: false,
             bytes_out: down.written(),
