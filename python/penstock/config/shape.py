@@ -52,6 +52,7 @@ _KINDS = {
     "model_type": "a table",
     "model_attributes_type": "a table",
 }
+_TABLE_OR_LIST = ("split", "shares", "map_location")
 _SENTENCES = {
     "missing": "is missing; it must be given",
     "greater_than_equal": "must be at least {ge}, not {shown}",
@@ -140,7 +141,8 @@ def _sentence(detail: ErrorDetails, key: KeyPath, title: str) -> str:
     if kind == "literal_error":
         return _not_a_choice(str(name), value, detail["ctx"]["expected"])
     if kind in _KINDS:
-        return f"must be {_KINDS[kind]}, not {_shown(value)}{_table_hint(name, value)}"
+        wanted = "a table or a list" if kind == "tuple_type" and name in _TABLE_OR_LIST else _KINDS[kind]
+        return f"must be {wanted}, not {_shown(value)}{_table_hint(name, value)}"
     if kind in _SENTENCES:
         return _SENTENCES[kind].format(**detail.get("ctx", {}), shown=_shown(value))
     return detail["msg"][:1].lower() + detail["msg"][1:]
