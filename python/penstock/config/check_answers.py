@@ -78,8 +78,9 @@ def wrong_target(to: str) -> str | None:
         if _OPEN_AUTHORITY.fullmatch(shown) and piece not in (*_IN_AUTHORITY, {"value": "path"}, "marked_query"):
             return "only {host}, {port} and {path} can stand where the host does: anything else could lead elsewhere"
         shown += _sample(piece)
-    if len(pieces) > 1 and shown.startswith("//"):
-        return 'would begin with "//", which leads to another host; write "{path}" without a "/" before it'
+    if shown.startswith("//"):
+        remedy = 'write "{path}" without a "/" before it' if len(pieces) > 1 else 'write "https:" before it'
+        return f'would begin with "//", which leads to another host; {remedy}'
     return texts.wrong_location(shown)
 
 
