@@ -345,6 +345,17 @@ def test_an_affinity_cookie_is_for_tls_alone(shop: dict[str, Any]) -> None:
         connection.close()
 
 
+def test_clients_are_told_to_come_over_tls(shop: dict[str, Any]) -> None:
+    routes = [{"respond": {"body": "x"}, "filters": [{"hsts": {"max_age": "1d", "include_subdomains": True}}]}]
+    clear = {"X-Forwarded-Proto": "http"}  # a proxy that is believed says that its own client spoke so
+    for fields, expected in (({}, "max-age=86400; includeSubDomains"), (clear, None)):
+        with serving(shop, routes=routes, listener={"trusted_proxies": ["127.0.0.1"]}) as proxy:
+            connection = http.client.HTTPSConnection(*proxy.address(), context=context(check_hostname=False))
+            connection.request("GET", "/", headers=fields)
+            assert connection.getresponse().getheader("strict-transport-security") == expected
+            connection.close()
+
+
 @pytest.mark.parametrize("versions", [V12, V13])
 def test_long_bodies_go_both_ways(shop: dict[str, Any], versions: dict[str, Any], echo: str) -> None:
     upstreams = {"app": {"endpoints": [echo]}}

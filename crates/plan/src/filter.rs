@@ -35,6 +35,12 @@ pub enum Filter {
     Cors(Cors),
     /// Responses in a content coding that the client takes.
     Compress(Compress),
+    /// Where endpoints send clients, in the clients' terms: the first entry that fits a `Location`, `Content-Location` or `Refresh`.
+    MapLocation(Vec<PrefixChange>),
+    /// Attributes of the cookies that endpoints set.
+    EditCookies(EditCookies),
+    /// `Strict-Transport-Security`, on what clients asked for over TLS.
+    Hsts(Hsts),
 }
 
 /// One prefix for another.
@@ -97,4 +103,48 @@ pub enum Coding {
     Br,
     /// RFC 8878.
     Zstd,
+}
+
+/// Attributes of cookies (RFC 6265 §4.1.2). What is `null` stays as the endpoint set it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EditCookies {
+    /// The cookies that are meant; empty: all.
+    pub names: Vec<String>,
+    /// `Domain`; empty: none, so that the cookie is the host's alone.
+    pub domain: Option<String>,
+    /// One whole-segment prefix for another in `Path`.
+    pub path: Option<PrefixChange>,
+    /// Whether there is `Secure`.
+    pub secure: Option<bool>,
+    /// Whether there is `HttpOnly`.
+    pub http_only: Option<bool>,
+    /// `SameSite`.
+    pub same_site: Option<SameSite>,
+}
+
+/// Which requests of other sites take a cookie along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SameSite {
+    /// None.
+    Strict,
+    /// Those that open a page.
+    Lax,
+    /// All.
+    None,
+}
+
+/// `Strict-Transport-Security` (RFC 6797).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hsts {
+    /// Seconds.
+    pub max_age: u64,
+    /// Whether hosts below this one are meant, too.
+    pub include_subdomains: bool,
+    /// Whether browsers may ship the rule.
+    pub preload: bool,
+    /// Whether it goes before what the endpoint says.
+    pub replace: bool,
 }

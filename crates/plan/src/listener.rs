@@ -20,12 +20,24 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// Networks (`"10.0.0.0/8"`, `"::1/128"`) whose forwarded headers are believed.
     pub trusted_proxies: Vec<String>,
+    /// Sends who comes over plain HTTP to the same place over TLS. `null`: nobody.
+    pub https_redirect: Option<HttpsRedirect>,
     /// How long we wait for the client.
     pub timeouts: ListenerTimeouts,
     /// How much a client may ask of us.
     pub limits: ListenerLimits,
     /// Pages for failures, where the route has none.
     pub error_pages: Vec<ErrorPages>,
+}
+
+/// Where TLS is spoken, for who comes without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpsRedirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+    /// As clients reach it.
+    pub port: u16,
 }
 
 /// What a listener speaks.

@@ -71,6 +71,12 @@ impl Story<'_> {
         request: &mut RequestHead,
         response: &mut ResponseHead,
     ) -> Result<(), Error> {
+        if let Some(to_https) = &self.exchange.listener.to_https
+            && to_https.takes(&self.view(request))
+        {
+            to_https.write(&self.view(request), response)?;
+            return self.answer(down, request, response, b"").await;
+        }
         let route = match request.target {
             Target::Resource => self.route(down, request).await?,
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).

@@ -17,6 +17,7 @@ use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
 use penstock_rules::health::Question;
 use penstock_rules::http::HeadLimits;
+use penstock_rules::https::ToHttps;
 use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
 use penstock_rules::page::{self, Pages};
@@ -53,6 +54,8 @@ pub(crate) struct Listener {
     pub(crate) trusted: Vec<Network>,
     pub(crate) pages: Pages,
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Where who comes without TLS is sent.
+    pub(crate) to_https: Option<ToHttps>,
     /// What `tls` is to serve with once this snapshot runs, where it runs already.
     renewed: Option<Arc<Certificates>>,
 }
@@ -252,12 +255,14 @@ impl Registry {
         };
         let trusted = trusted.collect();
         let pages = error_pages(&plan.error_pages, &format!("listeners[{at}].error_pages"), faults);
+        let to_https = plan.https_redirect.as_ref().map(|redirect| ToHttps::build(redirect, at));
+        let to_https = to_https.transpose().map_err(|fault| faults.push(fault)).ok().flatten();
         let known = self.tls.get(&plan.name);
         let tls = plan.tls.as_ref().and_then(|plan| {
             tls::build(plan, known, &format!("listeners[{at}].tls")).map_err(|found| faults.extend(found)).ok()
         });
         let (tls, renewed) = tls.map_or((None, None), |(tls, renewed)| (Some(tls), renewed));
-        Listener { trusted, tls, renewed, shared, limits, pages, plan: plan.clone() }
+        Listener { trusted, tls, renewed, to_https, shared, limits, pages, plan: plan.clone() }
     }
 
     fn upstream(&self, at: usize, plan: &Upstream, faults: &mut Vec<Fault>) -> UpstreamSettings {

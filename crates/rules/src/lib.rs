@@ -13,6 +13,7 @@ pub mod fault;
 pub mod filter;
 pub mod health;
 pub mod http;
+pub mod https;
 pub mod limit;
 pub mod network;
 pub mod pace;

@@ -94,6 +94,10 @@ class _Check:
         for index, network in enumerate(listener.trusted_proxies):
             self.attempt((*key, "trusted_proxies", index), texts.read_network, network)
         check_pages((*key, "error_pages"), listener.error_pages, self.fault)
+        if listener.https_redirect is not None and listener.tls is not None and not listener.trusted_proxies:
+            self.fault(
+                (*key, "https_redirect"), "TLS is spoken here, so nobody comes without; it belongs to a plain listener"
+            )
 
     def upstream(self, name: str, upstream: Upstream) -> None:
         key: KeyPath = ("upstreams", name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.check_answers import check_respond, check_type_stays, wrong_target
+from penstock.config.check_mapping import check_edit_cookies, check_hsts, check_map_location
 from penstock.config.check_pages import check_pages
 from penstock.config.check_split import check_shares, check_split
 from penstock.config.document import KeyPath, unknown
@@ -194,6 +195,9 @@ _FILTERS: dict[str, Callable[[KeyPath, Any, Report], None]] = {
     "remove_query": _query,
     "cors": _cors,
     "compress": _compress,
+    "map_location": check_map_location,
+    "edit_cookies": check_edit_cookies,
+    "hsts": check_hsts,
 }
 
 
@@ -224,8 +228,8 @@ def _unused(config: Config, warn: Report) -> None:
     if any(route.listeners is None for route in config.routes):
         return
     served = {name for route in config.routes for name in route.listeners or ()}
-    for name in config.listeners:
-        if name not in served:
+    for name, listener in config.listeners.items():
+        if name not in served and listener.https_redirect is None:
             warn(("listeners", name), "no route serves it: every request gets 404")
 
 

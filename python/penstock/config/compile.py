@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Affinity,
         Config,
         Cors,
+        EditCookies,
         Endpoint,
         ErrorPage,
         Filter,
@@ -97,6 +98,7 @@ def _listener(name: str, listener: Listener, folder: Path) -> Plan:
         "protocol": listener.protocol,
         "tls": listener.tls and _tls(listener.tls, folder),
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
+        "https_redirect": listener.https_redirect and dict(listener.https_redirect),
         "timeouts": _timeouts(listener.timeouts),
         "limits": dict(listener.limits),
         "error_pages": _error_pages(listener.error_pages, folder),
@@ -328,6 +330,11 @@ def _cors(cors: Cors) -> Plan:
     }
 
 
+def _edit_cookies(edit: EditCookies) -> Plan:
+    path = edit.path and {"from": _whole_segments(edit.path.from_), "to": _whole_segments(edit.path.to)}
+    return {**dict(edit), "names": list(edit.names), "path": path}
+
+
 def _lower(names: tuple[str, ...]) -> list[str]:
     return [name.lower() for name in names]
 
@@ -360,6 +367,9 @@ _FILTERS: dict[str, Callable[[Any], Any]] = {
         "least": compress.least,
         "types": [media.lower() for media in compress.types],
     },
+    "map_location": lambda entries: [{"from": entry.from_, "to": entry.to} for entry in entries],
+    "edit_cookies": _edit_cookies,
+    "hsts": dict,
 }
 
 

@@ -6,11 +6,8 @@ use crate::codec::Downstream;
 use crate::codec::h1::H1;
 use crate::relay::{Failure, Pump};
 use crate::snapshot::UpstreamSettings;
-use penstock_plan::HostHeader;
 use penstock_rules::error::{Error, Kind, Retry};
-use penstock_rules::http::{
-    BodyFraming, HostLine, Known, Length, RequestHead, RequestLines, ResponseHead, write_request,
-};
+use penstock_rules::http::{BodyFraming, Known, Length, RequestHead, RequestLines, ResponseHead, write_request};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -49,14 +46,8 @@ impl Story<'_> {
             Length::Bytes(bytes) => BodyFraming::Bytes(bytes),
             Length::Chunked => BodyFraming::Chunked,
         };
-        let address = self.endpoint.as_ref().map_or("", |endpoint| endpoint.endpoint.shared.address.as_str());
-        let own = if address.starts_with("unix:") { "localhost" } else { address };
         let lines = RequestLines {
-            host: match &settings.plan.host {
-                HostHeader::Keep => HostLine::Keep(own),
-                HostHeader::Upstream => HostLine::Set(own),
-                HostHeader::Literal(host) => HostLine::Set(host),
-            },
+            host: self.host_line(settings),
             framing,
             identity: self.exchange.identity,
             trusted: self.trusted,

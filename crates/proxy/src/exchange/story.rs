@@ -13,8 +13,9 @@ use crate::upstream::endpoint::Opened;
 use crate::upstream::local::InFlight;
 use crate::upstream::outlier;
 use penstock_rules::error::{Error, Kind, Retry, Side};
+use penstock_rules::filter::Asked;
 use penstock_rules::health::Cause;
-use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, forwarded};
+use penstock_rules::http::{HostLine, Known, Length, RequestHead, ResponseHead, forwarded};
 use penstock_rules::page::Pages;
 use penstock_rules::route::View;
 use std::net::IpAddr;
@@ -26,6 +27,8 @@ pub(crate) struct Story<'a> {
     pub(crate) began: Instant,
     /// Whether the peer's forwarded headers are believed.
     pub(super) trusted: bool,
+    /// What the client spoke.
+    pub(super) scheme: &'static str,
     pub(crate) client: Option<IpAddr>,
     pub(crate) request_id: [u8; 32],
     pub(crate) route: Option<&'a Route>,
@@ -91,10 +94,12 @@ impl<'a> Story<'a> {
             request.strip_identity();
         }
         request.strip_listed();
+        let own = exchange.origin.scheme();
         let mut story = Story {
             exchange,
             began: Instant::now(),
             trusted,
+            scheme: if trusted { forwarded::scheme(own, &request.fields) } else { own },
             client,
             request_id: [0; 32],
             route: None,
@@ -136,7 +141,7 @@ impl<'a> Story<'a> {
         View {
             head: request,
             listener: &listener.plan.name,
-            scheme: origin.scheme(),
+            scheme: self.scheme,
             sni: origin.secured.as_ref().and_then(|secured| secured.sni.as_deref()),
             alpn: origin.secured.as_ref().and_then(|secured| secured.alpn),
             port: origin.port,
@@ -178,13 +183,20 @@ impl<'a> Story<'a> {
     pub(super) fn filter_response(&self, request: &RequestHead, response: &mut ResponseHead) {
         response.strip_listed();
         if let Some(route) = self.route.filter(|route| route.filters.has_response()) {
-            route.filters.on_response(request, &mut response.fields);
+            let host = self.upstream.map(|settings| self.host_line(settings));
+            route.filters.on_response(&Asked { head: request, scheme: self.scheme, host }, &mut response.fields);
         }
         if let Some(Affinity::Cookie(cookie)) = self.upstream.and_then(|upstream| upstream.affinity.as_ref())
-            && let Some(line) = self.rebind.and_then(|at| cookie.set_cookie(at, self.view(request).scheme == "https"))
+            && let Some(line) = self.rebind.and_then(|at| cookie.set_cookie(at, self.scheme == "https"))
         {
             response.fields.push("set-cookie", line);
         }
+    }
+
+    /// The `Host` that the endpoint is asked with.
+    pub(super) fn host_line<'h>(&'h self, settings: &'h UpstreamSettings) -> HostLine<'h> {
+        let address = self.endpoint.as_ref().map_or("", |endpoint| endpoint.endpoint.shared.address.as_str());
+        HostLine::of(&settings.plan.host, address)
     }
 
     /// To what the client is bound. A cookie that says so is ours and goes no further.

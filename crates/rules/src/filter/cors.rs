@@ -4,7 +4,7 @@
 //! that is not allowed gets none, and the browser keeps the answer from the page.
 
 use super::headers::{check_value, is_token, vary};
-use super::{CorsAnswer, OnRequest, OnResponse};
+use super::{Asked, CorsAnswer, OnRequest, OnResponse};
 use crate::error::Kind;
 use crate::http::{Fields, Known, RequestHead};
 use std::sync::Arc;
@@ -103,8 +103,8 @@ impl OnRequest for Arc<Cors> {
 }
 
 impl OnResponse for Arc<Cors> {
-    fn apply(&self, request: &RequestHead, fields: &mut Fields) {
-        let origin = origin(&request.fields);
+    fn apply(&self, asked: &Asked<'_>, fields: &mut Fields) {
+        let origin = origin(&asked.head.fields);
         fields.retain(|field| {
             let prefix = field.name.get(..b"access-control-".len());
             !prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"access-control-"))

@@ -1,6 +1,6 @@
 //! Header fields set, added and removed.
 
-use super::{CorsAnswer, OnRequest, OnResponse};
+use super::{Asked, CorsAnswer, OnRequest, OnResponse};
 use crate::error::Kind;
 use crate::http::{Fields, Known, RequestHead};
 
@@ -68,7 +68,7 @@ macro_rules! both_ways {
         }
 
         impl OnResponse for $name {
-            fn apply(&self, _: &RequestHead, fields: &mut Fields) {
+            fn apply(&self, _: &Asked<'_>, fields: &mut Fields) {
                 self.edit(fields);
             }
         }

@@ -4,17 +4,23 @@
 //! without filters, or without filters on the response, pays for neither.
 
 mod compress;
+mod cookies;
 mod cors;
 pub(crate) mod headers;
+mod hsts;
+mod location;
 mod path;
 mod query;
 
 use crate::error::Kind;
 use crate::fault::Fault;
-use crate::http::{Fields, RequestHead};
+use crate::http::{Fields, HostLine, RequestHead};
 pub use compress::Compress;
+use cookies::EditCookies;
 use cors::Cors;
 use headers::{Add, Remove, Set};
+use hsts::Hsts;
+use location::MapLocation;
 use path::{AddPrefix, ReplacePrefix, RewritePath};
 use penstock_plan::Filter;
 use query::{RemoveQuery, SetQuery};
@@ -44,10 +50,21 @@ trait OnRequest: fmt::Debug + Send + Sync {
     fn apply(&self, head: &mut RequestHead) -> Result<Option<CorsAnswer>, Kind>;
 }
 
+/// What was asked, as filters on the response see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The request, as the filters left it.
+    pub head: &'a RequestHead,
+    /// `http` or `https`, as the client spoke ([`crate::http::forwarded::scheme`]).
+    pub scheme: &'static str,
+    /// The `Host` that the endpoint was asked with; `None` where the answer is no endpoint's.
+    pub host: Option<HostLine<'a>>,
+}
+
 /// A step on a response.
 trait OnResponse: fmt::Debug + Send + Sync {
-    /// Change the fields of the response to `request`, as the filters left it.
-    fn apply(&self, request: &RequestHead, fields: &mut Fields);
+    /// Change the fields of the response to what was asked.
+    fn apply(&self, asked: &Asked<'_>, fields: &mut Fields);
 }
 
 impl Filters {
@@ -100,10 +117,10 @@ impl Filters {
         self.compress.as_ref()
     }
 
-    /// Run the filters on the response to `request`, as [`Self::on_request`] left it.
-    pub fn on_response(&self, request: &RequestHead, fields: &mut Fields) {
+    /// Run the filters on the response to what was asked.
+    pub fn on_response(&self, asked: &Asked<'_>, fields: &mut Fields) {
         for step in &self.response {
-            step.apply(request, fields);
+            step.apply(asked, fields);
         }
     }
 }
@@ -152,6 +169,9 @@ impl List {
                 return Err("a route has one compress: a body is coded once".to_owned());
             }
             Filter::Compress(compress) => self.compress = Some(Compress::build(compress)?),
+            Filter::MapLocation(changes) => self.response(MapLocation::build(changes)?),
+            Filter::EditCookies(edit) => self.response(EditCookies::build(edit)?),
+            Filter::Hsts(hsts) => self.response(Hsts::build(hsts)),
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ fn headers_change_in_the_order_written() {
     assert!(filters.has_response());
     let mut fields = Fields::default();
     fields.push("Server", "y");
-    filters.on_response(&head, &mut fields);
+    filters.on_response(&Asked { head: &head, scheme: "http", host: None }, &mut fields);
     assert_eq!(lines(&fields), ["server: x"]);
     assert!(!build(&[Filter::StripPrefix("/a".into())]).has_response());
 }
@@ -208,7 +208,8 @@ fn actual_responses_get_their_fields_in_place_of_the_endpoints_own() {
         let mut fields = Fields::default();
         own.iter().for_each(|(name, value)| fields.push(name, value));
         let origin: Vec<_> = origin.map(|origin| ("Origin", origin)).into_iter().collect();
-        build(&[Filter::Cors(policy)]).on_response(&request("GET", "/", &origin), &mut fields);
+        let head = request("GET", "/", &origin);
+        build(&[Filter::Cors(policy)]).on_response(&Asked { head: &head, scheme: "http", host: None }, &mut fields);
         lines(&fields)
     };
     let own = [("Access-Control-Allow-Origin", "evil"), ("Vary", "accept, ORIGIN"), ("x", "1")];

@@ -240,6 +240,20 @@ impl Fields {
         before - self.index.len()
     }
 
+    /// Put another value into each field of `name` (lower case) for which `change` gives one. The caller vouches for its being free of
+    /// control characters.
+    pub fn edit(&mut self, name: &str, mut change: impl FnMut(&[u8]) -> Option<Vec<u8>>) {
+        let known = Known::of(name.as_bytes());
+        for at in 0..self.index.len() {
+            let Some(entry) = self.index.get(at).filter(|entry| self.is(entry, known, name)) else { continue };
+            let Some(value) = change(entry.value.of(&self.bytes)) else { continue };
+            let value = self.store(&value);
+            if let Some(entry) = self.index.get_mut(at) {
+                entry.value = value;
+            }
+        }
+    }
+
     /// Keep only the fields for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
         let bytes = &self.bytes;
@@ -284,6 +298,17 @@ mod tests {
         for name in ["", "t", "content-lengths", "content_length", &"x".repeat(300)] {
             assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
         }
+    }
+
+    #[test]
+    fn a_field_that_is_edited_keeps_its_place() {
+        let mut fields = Fields::default();
+        for (name, value) in [("X-A", "1"), ("b", "2"), ("x-a", "3")] {
+            fields.push(name, value);
+        }
+        fields.edit("x-a", |value| (value == b"1").then(|| b"one".to_vec()));
+        let values: Vec<_> = fields.iter().map(|field| (field.name, field.value)).collect();
+        assert_eq!(values, [(&b"X-A"[..], &b"one"[..]), (b"b", b"2"), (b"x-a", b"3")]);
     }
 
     #[test]

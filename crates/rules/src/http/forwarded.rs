@@ -29,6 +29,19 @@ pub fn client(peer: IpAddr, trusted: &[Network], fields: &Fields) -> IpAddr {
     client
 }
 
+/// The scheme that the client spoke: what a trusted proxy says of that, or `own`, which is the connection's. Of several entries
+/// the first is the client's. `fields` are those of a request from which an untrusted peer's word was taken out.
+pub fn scheme(own: &'static str, fields: &Fields) -> &'static str {
+    let Some(said) = fields.known(Known::XForwardedProto) else { return own };
+    let first = trim(said.split(|&byte| byte == b',').next().unwrap_or_default());
+    // Some proxies name the WebSocket's.
+    match first {
+        _ if first.eq_ignore_ascii_case(b"https") || first.eq_ignore_ascii_case(b"wss") => "https",
+        _ if first.eq_ignore_ascii_case(b"http") || first.eq_ignore_ascii_case(b"ws") => "http",
+        _ => own,
+    }
+}
+
 /// An entry: an address, perhaps in brackets, perhaps with a port; with anything else it is none.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(trim(entry)).ok()?;
@@ -50,6 +63,23 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scheme_is_what_the_first_entry_says() {
+        for (own, said, expected) in [
+            ("http", None, "http"),
+            ("http", Some("https"), "https"),
+            ("https", Some("HTTP"), "http"),
+            ("http", Some("https, http"), "https"),
+            ("http", Some("wss"), "https"),
+            ("https", Some("gopher"), "https"),
+            ("https", Some(""), "https"),
+        ] {
+            let mut fields = Fields::default();
+            said.iter().for_each(|said| fields.push("x-forwarded-proto", said));
+            assert_eq!(scheme(own, &fields), expected, "{own} {said:?}");
+        }
+    }
 
     #[test]
     fn the_client_is_the_first_untrusted_address_from_the_right() {

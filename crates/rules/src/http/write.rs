@@ -2,6 +2,7 @@
 
 use super::hop::is_hop_by_hop;
 use super::{Known, RequestHead, ResponseHead};
+use penstock_plan::HostHeader;
 
 /// Ranges that an endpoint is asked for at most (safety.md 118).
 const MOST_RANGES: u16 = 16;
@@ -26,6 +27,18 @@ pub enum HostLine<'a> {
     Keep(&'a str),
     /// This one.
     Set(&'a str),
+}
+
+impl<'a> HostLine<'a> {
+    /// What an upstream wants, whose endpoint has this address.
+    pub fn of(header: &'a HostHeader, address: &'a str) -> HostLine<'a> {
+        let own = if address.starts_with("unix:") { "localhost" } else { address };
+        match header {
+            HostHeader::Keep => HostLine::Keep(own),
+            HostHeader::Upstream => HostLine::Set(own),
+            HostHeader::Literal(host) => HostLine::Set(host),
+        }
+    }
 }
 
 /// What the proxy adds to a request.

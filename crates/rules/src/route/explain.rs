@@ -12,10 +12,11 @@ use super::{Split, Table, View};
 use crate::balance;
 use crate::error::Kind;
 use crate::fault::Fault;
-use crate::filter::Filters;
+use crate::filter::{Asked, Filters};
 use crate::http::{
     BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, Target, forwarded, write_request,
 };
+use crate::https::ToHttps;
 use crate::network::Network;
 use penstock_plan::{Action, AdminState, Filter, HostHeader, Listener, Plan, Route};
 use serde::Deserialize;
@@ -73,6 +74,12 @@ pub fn explain(
         head.strip_identity();
     }
     head.strip_listed();
+    if let Some(redirect) = listener.https_redirect
+        && ToHttps::build(&redirect, 0).is_ok_and(|to| to.takes(&entry.view(&head, &Body::new(json::State::None))))
+    {
+        (answer.action, answer.status) = (Some("https_redirect"), Some(redirect.status));
+        return Ok(answer);
+    }
     let (route, refusal) = {
         let body = Body::new(body_of(request, &head));
         let view = entry.view(&head, &body);
@@ -92,7 +99,7 @@ pub fn explain(
     if let Some(kind) = refusal {
         return Ok(answer.refuse(kind));
     }
-    match run_filters(&route.filters, &mut head, &mut answer.filters) {
+    match run_filters(&route.filters, &mut head, entry.scheme, &mut answer.filters) {
         Err(kind) => return Ok(answer.refuse(kind)),
         Ok(Some(status)) => {
             // Answered here: no endpoint is asked.
@@ -160,7 +167,10 @@ fn peer(request: &Request) -> Result<Option<(IpAddr, Option<u16>)>, Fault> {
 /// How the request came in.
 struct Entry<'a> {
     listener: &'a Listener,
+    /// The client's.
     scheme: &'static str,
+    /// The connection's.
+    own: &'static str,
     port: Option<u16>,
     peer: Option<IpAddr>,
     trusted: bool,
@@ -175,9 +185,11 @@ impl<'a> Entry<'a> {
         let trusted = address.is_some_and(|address| forwarded::is_trusted(address, &networks));
         let port =
             listener.bind.first().and_then(|bind| bind.rsplit(':').next()?.parse().ok()).filter(|port| *port > 0);
+        let own = if request.scheme == "https" { "https" } else { "http" };
         Entry {
             listener,
-            scheme: if request.scheme == "https" { "https" } else { "http" },
+            scheme: if trusted { forwarded::scheme(own, &head.fields) } else { own },
+            own,
             port,
             peer: address,
             trusted,
@@ -188,7 +200,7 @@ impl<'a> Entry<'a> {
     }
 
     fn view<'v>(&'v self, head: &'v RequestHead, body: &'v Body<'v>) -> View<'v> {
-        let is_secured = self.scheme == "https";
+        let is_secured = self.own == "https";
         View {
             head,
             listener: &self.listener.name,
@@ -205,20 +217,15 @@ impl<'a> Entry<'a> {
 
     /// The request as an endpoint gets it, written and read back.
     fn forwarded(&self, head: &RequestHead, host: &HostHeader, address: &str) -> Forwarded {
-        let own = if address.starts_with("unix:") { "localhost" } else { address };
         let peer = self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_canonical().to_string());
         let lines = RequestLines {
-            host: match host {
-                HostHeader::Keep => HostLine::Keep(own),
-                HostHeader::Upstream => HostLine::Set(own),
-                HostHeader::Literal(host) => HostLine::Set(host),
-            },
+            host: HostLine::of(host, address),
             framing: match head.length {
                 Length::None | Length::UntilClose => BodyFraming::None,
                 Length::Bytes(bytes) => BodyFraming::Bytes(bytes),
                 Length::Chunked => BodyFraming::Chunked,
             },
-            identity: &Identity::new(&peer, self.scheme, self.port),
+            identity: &Identity::new(&peer, self.own, self.port),
             trusted: self.trusted,
             request_id: b"",
             upgrade: head.options.upgrade,
@@ -244,7 +251,12 @@ fn passed_over(plan: &Plan, table: &Table, view: &View<'_>, listener: u32, found
 }
 
 /// Run the filters one by one, telling what each does; a status, where one answers.
-fn run_filters(filters: &[Filter], head: &mut RequestHead, effects: &mut Vec<Effect>) -> Result<Option<u16>, Kind> {
+fn run_filters(
+    filters: &[Filter],
+    head: &mut RequestHead,
+    scheme: &'static str,
+    effects: &mut Vec<Effect>,
+) -> Result<Option<u16>, Kind> {
     for filter in filters {
         let name = serde_json::to_value(filter).ok();
         let name = name.and_then(|value| Some(value.as_object()?.keys().next()?.clone())).unwrap_or_default();
@@ -256,7 +268,7 @@ fn run_filters(filters: &[Filter], head: &mut RequestHead, effects: &mut Vec<Eff
         if let Some(answer) = &answer {
             effect.push(format!("answers {}", answer.status));
         } else if one.has_response() {
-            effect.push(response_change(filter, &one, head));
+            effect.extend(response_change(filter, &one, &Asked { head, scheme, host: None }));
         } else if one.compress().is_some() {
             effect.push("codes the response if the client takes it".to_owned());
         }
@@ -288,14 +300,23 @@ fn changes(before: &RequestHead, after: &RequestHead) -> Vec<String> {
     changes
 }
 
-/// What a filter will do to the response, whatever that is.
-fn response_change(filter: &Filter, built: &Filters, head: &RequestHead) -> String {
-    if let Filter::RemoveResponseHeader(names) = filter {
-        return format!("on the response: -{}", names.join(", -"));
-    }
-    let mut fields = Fields::default();
-    built.on_response(head, &mut fields);
-    format!("on the response: +{}", lines(&fields).join(", +"))
+/// What a filter will do to the response, whatever that is; `None`: nothing.
+fn response_change(filter: &Filter, built: &Filters, asked: &Asked<'_>) -> Option<String> {
+    let change = match filter {
+        Filter::RemoveResponseHeader(names) => format!("-{}", names.join(", -")),
+        Filter::MapLocation(entries) => {
+            let entries: Vec<_> = entries.iter().map(|entry| format!("{} -> {}", entry.from, entry.to)).collect();
+            format!("location: {}", entries.join(", "))
+        }
+        Filter::EditCookies(edit) if edit.names.is_empty() => "attributes of all cookies".to_owned(),
+        Filter::EditCookies(edit) => format!("attributes of the cookies {}", edit.names.join(", ")),
+        _ => {
+            let mut fields = Fields::default();
+            built.on_response(asked, &mut fields);
+            format!("+{}", Some(lines(&fields).join(", +")).filter(|lines| !lines.is_empty())?)
+        }
+    };
+    Some(format!("on the response: {change}"))
 }
 
 fn lines(fields: &Fields) -> Vec<String> {

@@ -8,9 +8,18 @@ from penstock.config.model.addon import Addon
 from penstock.config.model.affinity import Affinity, Secret
 from penstock.config.model.balance import HashBalance
 from penstock.config.model.config import AccessLog, Admin, Config, Dns, EngineSettings, Log, RouteTest
-from penstock.config.model.filter import Compress, Cors, Filter, ReplacePrefix, RewritePath
+from penstock.config.model.filter import (
+    Compress,
+    Cors,
+    EditCookies,
+    Filter,
+    Hsts,
+    MapLocation,
+    ReplacePrefix,
+    RewritePath,
+)
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
-from penstock.config.model.listener import Listener, ListenerLimits, ListenerTimeouts
+from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts
 from penstock.config.model.page import ErrorPage
 from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import (
@@ -38,17 +47,21 @@ __all__ = [
     "Config",
     "Cors",
     "Dns",
+    "EditCookies",
     "Endpoint",
     "EngineSettings",
     "ErrorPage",
     "Filter",
     "HashBalance",
     "HealthCheck",
+    "Hsts",
+    "HttpsRedirect",
     "LatencyOutlier",
     "Listener",
     "ListenerLimits",
     "ListenerTimeouts",
     "Log",
+    "MapLocation",
     "Outlier",
     "Override",
     "Queue",

@@ -1,5 +1,6 @@
 """Filters: steps on a request and its response, run in the order written."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -88,6 +89,58 @@ class Compress(Model):
     WebAssembly and uncompressed fonts."""
 
 
+class MapLocation(Model):
+    """One place for another."""
+
+    from_: str = Field(alias="from")
+    """What the endpoint calls the place: an address as "http://internal:8080/", or a path of the site that was asked
+    for, as "/"."""
+    to: str
+    """What clients call it: a path as "/app/", or an address of http:// or https://."""
+
+
+def _listed(value: object) -> Any:
+    return (value,) if isinstance(value, Mapping | MapLocation) else value
+
+
+class EditCookies(Model):
+    """Attributes of the cookies that endpoints set. What is not given stays as the endpoint set it."""
+
+    names: tuple[str, ...] = ()
+    """The cookies that are meant. Default: all."""
+    domain: str | None = None
+    """The Domain; "" takes it away, so that the cookie is for the host alone."""
+    path: ReplacePrefix | None = None
+    """One whole-segment prefix for another in Path: { from = "/", to = "/app" }."""
+    secure: Flag | None = None
+    """Whether there is Secure."""
+    http_only: Flag | None = None
+    """Whether there is HttpOnly."""
+    same_site: Literal["strict", "lax", "none"] | None = None
+    """SameSite: "strict", "lax" or "none"; "none" needs secure = true."""
+
+
+class Hsts(Model):
+    """Strict-Transport-Security, for clients that came over TLS. In a file, a bare duration stands for `max_age`."""
+
+    max_age: Annotated[
+        Whole,
+        Field(ge=0, le=10 * 365 * 86400),
+        BeforeValidator(_seconds, json_schema_input_type=Annotated[int, Field(ge=0)] | str),
+    ]
+    """How long browsers come over TLS alone: a duration such as "365d", or seconds; 0 ends it."""
+    include_subdomains: Flag = False
+    """Whether hosts below this one are meant, too. Default false."""
+    preload: Flag = False
+    """Whether browsers may ship the rule; needs include_subdomains and a year. Default false."""
+    replace: Flag = False
+    """Whether it goes before what the endpoint says. Default false."""
+
+
+def _from_age(value: object) -> Any:
+    return {"max_age": value} if isinstance(value, str | int) else value
+
+
 class Filter(Model):
     """One step. Exactly one key is given."""
 
@@ -121,6 +174,20 @@ class Filter(Model):
     """Cross-origin resource sharing."""
     compress: Compress | None = None
     """Responses in a content coding (gzip, br, zstd) that the client takes: { } for the defaults."""
+    map_location: (
+        Annotated[
+            tuple[MapLocation, ...],
+            BeforeValidator(_listed, json_schema_input_type=MapLocation | tuple[MapLocation, ...]),
+            Field(min_length=1),
+        ]
+        | None
+    ) = None
+    """Where endpoints send clients, in the clients' terms: { from = "http://internal:8080/", to = "/app/" } or a list,
+    of which the first that fits is taken."""
+    edit_cookies: EditCookies | None = None
+    """Attributes of the cookies that endpoints set: { secure = true, path = { from = "/", to = "/app" } }."""
+    hsts: Annotated[Hsts | None, BeforeValidator(_from_age, json_schema_input_type=int | str | Hsts)] = None
+    """Strict-Transport-Security, on what clients asked for over TLS: "365d", or a table."""
 
     def step(self) -> tuple[str, Any]:
         """The one key that is given, with its value. Raises `ValueError` unless there is exactly one."""

@@ -1,7 +1,7 @@
 """Listeners: where connections are accepted."""
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -61,6 +61,21 @@ class ListenerLimits(Model):
     """Requests on one connection, after which it is closed. Default: no limit."""
 
 
+class HttpsRedirect(Model):
+    """Where TLS is spoken, for who comes without."""
+
+    status: Literal[301, 302, 303, 307, 308] = 308
+    """301, 302, 303, 307 or 308. Default 308 (permanent, method kept)."""
+    port: Annotated[Whole, Field(ge=1, le=65535)] = 443
+    """The port of TLS, as clients reach it. Default 443."""
+
+
+def _from_switch(value: object) -> Any:
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
 class Listener(Model):
     """A named place that accepts connections."""
 
@@ -76,6 +91,11 @@ class Listener(Model):
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks ("10.0.0.0/8", "::1") whose X-Forwarded-* and Forwarded fields are believed. Default:
     none."""
+    https_redirect: Annotated[
+        HttpsRedirect | None, BeforeValidator(_from_switch, json_schema_input_type=bool | HttpsRedirect)
+    ] = None
+    """Whether who comes over plain HTTP is sent to the same place over TLS: true, or a table with `status` and `port`.
+    Default: nobody is."""
     timeouts: ListenerTimeouts = ListenerTimeouts()
     """How long the client is waited for."""
     limits: ListenerLimits = ListenerLimits()

@@ -14,7 +14,7 @@ pub struct Explanation {
     pub request: Parts,
     /// The route it takes; `None`: none matches, or it was refused before.
     pub route: Option<RouteTaken>,
-    /// `upstream`, `split`, `respond` or `redirect`.
+    /// `upstream`, `split`, `respond` or `redirect`; `https_redirect` where the listener answers and no route is asked.
     pub action: Option<&'static str>,
     /// The status that is answered without an endpoint.
     pub status: Option<u16>,

@@ -5,7 +5,7 @@ fn plan() -> Plan {
     let waits = json!({"tls": 1, "head": 1, "body": 1, "write": 1, "rate": 1, "idle": 1, "tunnel": 1});
     let limits = json!({"head": 1, "fields": 1, "uri": 1, "body": null, "body_rate": 0, "write_rate": 0, "connections": null, "connections_per_client": null, "requests": null});
     let listener = |name, bind| {
-        json!({"name": name, "bind": [bind], "protocol": "http", "tls": null, "trusted_proxies": ["10.0.0.0/8"],
+        json!({"name": name, "bind": [bind], "protocol": "http", "tls": null, "trusted_proxies": ["10.0.0.0/8"], "https_redirect": null,
                "timeouts": waits, "limits": limits, "error_pages": []})
     };
     let route = |name, listeners: Value, predicate: Value, action: Value, filters: Value| {
@@ -62,13 +62,16 @@ fn plan() -> Plan {
 }
 
 fn ask(request: Value) -> Value {
+    ask_of(&plan(), request)
+}
+
+fn ask_of(plan: &Plan, request: Value) -> Value {
     let mut whole = json!({"listener": null, "method": "GET", "scheme": "http", "host": "a.example:80", "target": "/",
                            "headers": [], "client": "192.0.2.1:40000"});
     whole.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
-    let plan = plan();
-    let table = Table::build(&plan).unwrap();
+    let table = Table::build(plan).unwrap();
     let states = |_, endpoint| if endpoint == 0 { State::Down } else { State::Up };
-    let answer = explain(&plan, &table, &serde_json::from_value(whole).unwrap(), states);
+    let answer = explain(plan, &table, &serde_json::from_value(whole).unwrap(), states);
     answer.map_or_else(|fault| json!(fault.to_string()), |answer| serde_json::to_value(answer).unwrap())
 }
 
@@ -147,6 +150,43 @@ fn answers_without_an_endpoint_have_a_status() {
         );
         assert_eq!((&answer["forwarded"], &answer["upstreams"]), (&Value::Null, &json!([])));
     }
+}
+
+#[test]
+fn who_comes_without_tls_is_sent_there() {
+    let mut plan = plan();
+    plan.listeners[0].https_redirect = Some(penstock_plan::HttpsRedirect { status: 307, port: 443 });
+    let behind =
+        |scheme: &str| json!({"client": "10.0.0.9", "headers": [["X-Forwarded-Proto", scheme]], "target": "/old/x"});
+    for (request, action, status) in [
+        (json!({"target": "/old/x"}), "https_redirect", 307),
+        (json!({"target": "/old/x", "scheme": "https"}), "redirect", 308),
+        (behind("https"), "redirect", 308),
+        (behind("http"), "https_redirect", 307),
+    ] {
+        let answer = ask_of(&plan, request.clone());
+        assert_eq!((&answer["action"], &answer["status"]), (&json!(action), &json!(status)), "{request}");
+    }
+}
+
+#[test]
+fn what_becomes_of_a_response_is_told() {
+    let effects = |scheme| {
+        let filters = [
+            json!({"map_location": [{"from": "/", "to": "/app"}]}),
+            json!({"edit_cookies": {"names": ["a"], "domain": null, "path": null, "secure": true, "http_only": null, "same_site": null}}),
+            json!({"hsts": {"max_age": 60, "include_subdomains": false, "preload": false, "replace": false}}),
+        ];
+        let filters: Vec<Filter> = filters.into_iter().map(|filter| serde_json::from_value(filter).unwrap()).collect();
+        let mut head = RequestHead::compose("GET", "/", "a.example", &[]).unwrap();
+        let mut effects = Vec::new();
+        run_filters(&filters, &mut head, scheme, &mut effects).unwrap();
+        effects.into_iter().map(|effect| effect.effect).collect::<Vec<_>>()
+    };
+    let mapped = ["on the response: location: / -> /app", "on the response: attributes of the cookies a"];
+    assert_eq!(effects("http"), [&mapped[..], &["changes nothing"]].concat());
+    let said = "on the response: +strict-transport-security: max-age=60";
+    assert_eq!(effects("https"), [&mapped[..], &[said]].concat());
 }
 
 #[test]
