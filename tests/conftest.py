@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from tests.safety.table import pytest_addoption, pytest_collection_modifyitems, pytest_terminal_summary
+from contextlib import closing
+from typing import TYPE_CHECKING
 
-__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_terminal_summary"]
+import pytest
+
+from tests.safety.table import pytest_addoption, pytest_collection_modifyitems, pytest_terminal_summary
+from tests.wire.peers import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_terminal_summary", "scripted"]
+
+
+@pytest.fixture
+def scripted() -> Iterator[Origin]:
+    """An endpoint that says what the test tells it to."""
+    with closing(Origin()) as origin:
+        yield origin

@@ -6,7 +6,7 @@ from bench import check
 from bench.contest import Contender, contest
 from bench.figures import Result
 from bench.peers import HAProxy, Nginx, NullRelay, Peer, Penstock, Scenario
-from bench.rows.requests import MANY, late_route
+from bench.rows.requests import MANY, compare_with_peers, late_route
 from bench.stand import Running, Stand
 
 PLAIN, BALANCED = "plain", "checks, affinity, retry"
@@ -19,9 +19,7 @@ def one_route(stand: Stand) -> Result:
     contest(stand, result, [Contender(Penstock(), variant=PLAIN), balanced(Contender(Penstock())), *others])
     ours = result.find("penstock", BALANCED)
     result.compare(ours, result.find("penstock", PLAIN), "P1")
-    result.compare(ours, result.find("nginx"), "nginx", 0.78)
-    result.compare(ours, result.find("haproxy"), "haproxy", 0.75)
-    result.compare(ours, result.find("null relay"), "null relay", 1.15)
+    compare_with_peers(result, ours)
     return result
 
 

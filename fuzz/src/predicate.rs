@@ -64,15 +64,11 @@ fn check_test(test: &Test, plan: &Plan, body: &[u8]) {
         for client in [None, Some("192.0.2.1"), Some("::ffff:10.0.0.1")] {
             let known = Body::new(json::State::Whole(body));
             let view = View {
-                head: &head,
                 listener: "web",
-                scheme: "http",
-                sni: None,
-                alpn: None,
                 port: client.map(|_| 80),
                 client: client.map(|text| text.parse().expect("an address")),
-                client_port: None,
                 body: Some(&known),
+                ..View::of(&head)
             };
             let matches = test.matches(&view);
             assert_eq!(test.refusal(&view).is_none(), matches);

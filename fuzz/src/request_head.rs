@@ -131,29 +131,7 @@ fn without_ours(head: &RequestHead) -> RequestHead {
 /// What a message says to the next hop.
 fn message(head: &RequestHead) -> impl PartialEq + std::fmt::Debug {
     let head = without_ours(head);
-    let for_next_hop = |known| {
-        !matches!(
-            known,
-            Known::Connection
-                | Known::ContentLength
-                | Known::Expect
-                | Known::Host
-                | Known::Http2Settings
-                | Known::KeepAlive
-                | Known::ProxyAuthorization
-                | Known::ProxyConnection
-                | Known::Te
-                | Known::Trailer
-                | Known::TransferEncoding
-                | Known::Upgrade
-        )
-    };
-    let fields: Vec<(String, String)> = head
-        .fields
-        .iter()
-        .filter(|field| for_next_hop(field.known))
-        .map(|field| (shown(field.name), shown(field.value)))
-        .collect();
+    let fields = written::end_to_end(&head.fields, &[Known::Expect, Known::Host]);
     let (host, port) = if head.host().is_empty() { ("192.0.2.9", Some(80)) } else { (head.host(), head.port()) };
     (
         head.method().to_owned(),

@@ -108,28 +108,7 @@ fn check_written(head: &ResponseHead, bytes: &[u8], version: Version) {
 }
 
 fn message(head: &ResponseHead) -> impl PartialEq + std::fmt::Debug {
-    let for_next_hop = |known| {
-        !matches!(
-            known,
-            Known::Connection
-                | Known::ContentLength
-                | Known::Http2Settings
-                | Known::KeepAlive
-                | Known::ProxyAuthorization
-                | Known::ProxyConnection
-                | Known::Te
-                | Known::Trailer
-                | Known::TransferEncoding
-                | Known::Upgrade
-        )
-    };
-    let fields: Vec<(String, String)> = head
-        .fields
-        .iter()
-        .filter(|field| for_next_hop(field.known))
-        .filter(|field| field.known != Known::Via || !field.value.ends_with(b" penstock"))
-        .map(|field| (shown(field.name), shown(field.value)))
-        .collect();
+    let fields = written::end_to_end(&head.fields, &[]);
     let reason = if head.reason().is_empty() { reason_phrase(head.status).as_bytes() } else { head.reason() };
     (head.status, shown(reason), framing(head), fields)
 }

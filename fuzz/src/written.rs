@@ -1,5 +1,7 @@
 //! What every head that we write must be, whatever it was made from.
 
+use penstock_rules::http::{Fields, Known};
+
 /// Fields that are for one hop only (RFC 9110 §7.6.1).
 const HOP_BY_HOP: &[&str] = &[
     "connection",
@@ -12,6 +14,17 @@ const HOP_BY_HOP: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
+
+/// What fields say to the next hop, other than how long the body is and what `but` names. What we add ourselves is left out.
+pub(crate) fn end_to_end(fields: &Fields, but: &[Known]) -> Vec<(String, String)> {
+    fields
+        .iter()
+        .filter(|field| field.known != Known::ContentLength && !but.contains(&field.known))
+        .filter(|field| field.known != Known::Via || !field.value.ends_with(b" penstock"))
+        .map(|field| (shown(field.name), shown(field.value)))
+        .filter(|(name, _)| !HOP_BY_HOP.contains(&&*name.to_ascii_lowercase()))
+        .collect()
+}
 
 /// A written head, read by the plainest reader there is.
 pub(crate) struct Written<'a> {

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from tests.product.waiting import wait_for
 from tests.wire.peers import Connection, Origin, connect
+from tests.wire.tunnels import open_tunnel
 
 import penstock
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    """A scripted endpoint."""
-    listening = Origin()
-    yield listening
-    listening.close()
 
 
 def _config(origin: Origin, version: str, *, listeners: tuple[str, ...] = ("web",)) -> dict[str, Any]:
@@ -44,23 +31,23 @@ def _version(client: Connection) -> bytes:
     return bytes(client.received).rpartition(b"\r\n\r\n")[2]
 
 
-def test_a_kept_connection_sees_the_change(origin: Origin) -> None:
-    with penstock.Proxy(_config(origin, "one")) as proxy:
+def test_a_kept_connection_sees_the_change(scripted: Origin) -> None:
+    with penstock.Proxy(_config(scripted, "one")) as proxy:
         client = connect(proxy.address("web"))
         assert _version(client) == b"one"
         address = proxy.address("web")
-        proxy.apply(_config(origin, "two"))
+        proxy.apply(_config(scripted, "two"))
         assert proxy.address("web") == address
         assert _version(client) == b"two"
         client.close()
 
 
-def test_a_request_under_way_ends_as_it_began(origin: Origin) -> None:
-    with penstock.Proxy(_config(origin, "one")) as proxy:
+def test_a_request_under_way_ends_as_it_began(scripted: Origin) -> None:
+    with penstock.Proxy(_config(scripted, "one")) as proxy:
         client = connect(proxy.address("web"))
         client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        behind = origin.read_until(lambda got: got.endswith(b"\r\n\r\n"))
-        other = _config(origin, "two")
+        behind = scripted.read_until(lambda got: got.endswith(b"\r\n\r\n"))
+        other = _config(scripted, "two")
         other["routes"] = other["routes"][:1]
         other["upstreams"] = {}
         proxy.apply(other)
@@ -70,17 +57,11 @@ def test_a_request_under_way_ends_as_it_began(origin: Origin) -> None:
         client.close()
 
 
-def test_a_tunnel_outlives_its_route(origin: Origin) -> None:
-    with penstock.Proxy(_config(origin, "one")) as proxy:
-        client = connect(proxy.address("web"))
-        client.send(UPGRADE)
-        behind = origin.read_until(lambda got: got.endswith(b"\r\n\r\n"))
-        behind.received.clear()
-        behind.send(SWITCH)
-        client.read_until(lambda got: got.endswith(b"\r\n\r\n"))
-        client.received.clear()
+def test_a_tunnel_outlives_its_route(scripted: Origin) -> None:
+    with penstock.Proxy(_config(scripted, "one")) as proxy:
+        client, behind = open_tunnel(proxy.address("web"), scripted)
         for number in range(5):
-            proxy.apply(_config(origin, str(number)))
+            proxy.apply(_config(scripted, str(number)))
         client.send(b"ping")
         behind.read_until(lambda got: got == b"ping")
         behind.send(b"pong")
@@ -88,12 +69,12 @@ def test_a_tunnel_outlives_its_route(origin: Origin) -> None:
         client.close()
 
 
-def test_counters_go_on(origin: Origin) -> None:
-    with penstock.Proxy(_config(origin, "one")) as proxy:
+def test_counters_go_on(scripted: Origin) -> None:
+    with penstock.Proxy(_config(scripted, "one")) as proxy:
         client = connect(proxy.address("web"))
         for number in range(10):
             _version(client)
-            proxy.apply(_config(origin, str(number)))
+            proxy.apply(_config(scripted, str(number)))
         stats = proxy.stats()
         assert {route.name: route.requests for route in stats.routes}["version"] == 10
         assert [listener.accepted for listener in stats.listeners] == [1]
@@ -101,14 +82,14 @@ def test_counters_go_on(origin: Origin) -> None:
         client.close()
 
 
-def test_a_listener_comes_and_goes(origin: Origin) -> None:
-    with penstock.Proxy(_config(origin, "one")) as proxy:
-        proxy.apply(_config(origin, "two", listeners=("web", "side")))
+def test_a_listener_comes_and_goes(scripted: Origin) -> None:
+    with penstock.Proxy(_config(scripted, "one")) as proxy:
+        proxy.apply(_config(scripted, "two", listeners=("web", "side")))
         side = proxy.address("side")
         client = connect(side)
         client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        behind = origin.read_until(lambda got: got.endswith(b"\r\n\r\n"))
-        proxy.apply(_config(origin, "three"))
+        behind = scripted.read_until(lambda got: got.endswith(b"\r\n\r\n"))
+        proxy.apply(_config(scripted, "three"))
         wait_for(lambda: _refuses(side), "the removed listener accepts no more")
         behind.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast")
         client.read_until(lambda got: got.endswith(b"last"))
@@ -117,16 +98,16 @@ def test_a_listener_comes_and_goes(origin: Origin) -> None:
         client.close()
 
 
-def test_a_refused_change_changes_nothing(origin: Origin) -> None:
-    with penstock.Proxy(_config(origin, "one")) as proxy:
+def test_a_refused_change_changes_nothing(scripted: Origin) -> None:
+    with penstock.Proxy(_config(scripted, "one")) as proxy:
         client = connect(proxy.address("web"))
-        broken = _config(origin, "two", listeners=("web", "side"))
+        broken = _config(scripted, "two", listeners=("web", "side"))
         broken["routes"][1]["upstream"] = "missing"
         with pytest.raises(penstock.ConfigError) as refused:
             proxy.apply(broken)
         assert "missing" in str(refused.value)
-        taken = _config(origin, "three", listeners=("web", "side"))
-        taken["listeners"]["side"]["bind"] = origin.address
+        taken = _config(scripted, "three", listeners=("web", "side"))
+        taken["listeners"]["side"]["bind"] = scripted.address
         with pytest.raises(penstock.PenstockError):
             proxy.apply(taken)
         assert _version(client) == b"one"

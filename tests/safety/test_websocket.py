@@ -16,15 +16,13 @@ from websockets.sync.server import ServerConnection, serve
 
 import penstock
 from tests.wire.peers import Origin
-from tests.wire.peers import connect as connect_raw
+from tests.wire.tunnels import open_tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SIZES = (0, 1, 125, 126, 127, 128, 65_535, 65_536, 1_000_000)
 CODES = (1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999)
-UPGRADE = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
 def _echo(connection: ServerConnection) -> None:
@@ -124,13 +122,7 @@ def test_close_codes_of_either_side(url: str, code: int) -> None:
 def test_bytes_pass_as_they_are_in_pieces_of_any_size(frames: bytes, piece: int) -> None:
     origin = Origin()
     with _proxy(origin.address) as proxy:
-        client = connect_raw(proxy.address("web"))
-        client.send(UPGRADE)
-        there = origin.read_until(lambda received: received.endswith(b"\r\n\r\n"))
-        there.received.clear()
-        there.send(SWITCH)
-        client.read_until(lambda received: received.endswith(b"\r\n\r\n"))
-        client.received.clear()
+        client, there = open_tunnel(proxy.address("web"), origin, b"websocket")
         for sender, receiver in ((client, there), (there, client)):
             size = piece if len(frames) < 1000 else max(piece, 500)
             sender.send(*(frames[at : at + size] for at in range(0, len(frames), size)))

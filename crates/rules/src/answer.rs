@@ -121,19 +121,8 @@ mod tests {
 
     fn ask(answer: &Answer) -> (ResponseHead, Vec<u8>) {
         let head = RequestHead::compose("GET", "/&a'", "shop.example", &[]).unwrap();
-        let view = View {
-            head: &head,
-            listener: "",
-            scheme: "http",
-            sni: None,
-            alpn: None,
-            port: None,
-            client: None,
-            client_port: None,
-            body: None,
-        };
         let mut response = ResponseHead::default();
-        let body = answer.write(&view, b"77", &mut response).unwrap().into_owned();
+        let body = answer.write(&View::of(&head), b"77", &mut response).unwrap().into_owned();
         (response, body)
     }
 

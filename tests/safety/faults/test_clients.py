@@ -9,28 +9,19 @@ import pytest
 import penstock
 from tests.product.waiting import wait_for
 from tests.safety.faults.endpoint import config
-from tests.wire.peers import Connection, Origin, connect
+from tests.wire.peers import Origin, connect
+from tests.wire.tunnels import open_tunnel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-UPGRADE = b"GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
 
 
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    """A scripted endpoint."""
-    listening = Origin()
-    yield listening
-    listening.close()
-
-
-@pytest.fixture
-def proxy(origin: Origin) -> Iterator[penstock.Proxy]:
+def proxy(scripted: Origin) -> Iterator[penstock.Proxy]:
     """In front of it."""
-    with penstock.Proxy(config(origin.address)) as running:
+    with penstock.Proxy(config(scripted.address)) as running:
         yield running
 
 
@@ -38,23 +29,12 @@ def _open(proxy: penstock.Proxy) -> int:
     return proxy.stats().listeners[0].connections
 
 
-def _tunnel(proxy: penstock.Proxy, origin: Origin) -> tuple[Connection, Connection]:
-    client = connect(proxy.address("web"))
-    client.send(UPGRADE)
-    behind = origin.read_until(lambda got: got.endswith(b"\r\n\r\n"))
-    behind.received.clear()
-    behind.send(SWITCH)
-    client.read_until(lambda got: got.endswith(b"\r\n\r\n"))
-    client.received.clear()
-    return client, behind
-
-
 @pytest.mark.safety(170)
-def test_an_answer_reaches_a_client_that_stopped_sending(proxy: penstock.Proxy, origin: Origin) -> None:
+def test_an_answer_reaches_a_client_that_stopped_sending(proxy: penstock.Proxy, scripted: Origin) -> None:
     client = connect(proxy.address("web"))
     client.send(REQUEST)
     client.half_close()
-    behind = origin.read_until(lambda got: got.endswith(b"\r\n\r\n"))
+    behind = scripted.read_until(lambda got: got.endswith(b"\r\n\r\n"))
     behind.send(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000)
     client.read_until(lambda got: got.count(b"x") == 200_000)
     client.read_until(lambda _: False)
@@ -65,8 +45,8 @@ def test_an_answer_reaches_a_client_that_stopped_sending(proxy: penstock.Proxy, 
 
 @pytest.mark.safety(170)
 @pytest.mark.parametrize("first", ["client", "origin"])
-def test_an_end_in_a_tunnel_goes_its_own_way_only(proxy: penstock.Proxy, origin: Origin, first: str) -> None:
-    client, behind = _tunnel(proxy, origin)
+def test_an_end_in_a_tunnel_goes_its_own_way_only(proxy: penstock.Proxy, scripted: Origin, first: str) -> None:
+    client, behind = open_tunnel(proxy.address("web"), scripted)
     one, other = (client, behind) if first == "client" else (behind, client)
     one.send(b"last")
     one.half_close()
@@ -87,10 +67,10 @@ def test_an_end_in_a_tunnel_goes_its_own_way_only(proxy: penstock.Proxy, origin:
 
 @pytest.mark.safety(171)
 @pytest.mark.parametrize("when", ["before the head", "in the body"])
-def test_a_client_that_gives_up_ends_the_work_for_it(proxy: penstock.Proxy, origin: Origin, when: str) -> None:
+def test_a_client_that_gives_up_ends_the_work_for_it(proxy: penstock.Proxy, scripted: Origin, when: str) -> None:
     client = connect(proxy.address("web"))
     client.send(REQUEST)
-    behind = origin.read_until(lambda got: got.endswith(b"\r\n\r\n"))
+    behind = scripted.read_until(lambda got: got.endswith(b"\r\n\r\n"))
     if when == "in the body":
         behind.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc")
         client.read_until(lambda got: got.endswith(b"abc"))
@@ -103,10 +83,10 @@ def test_a_client_that_gives_up_ends_the_work_for_it(proxy: penstock.Proxy, orig
 
 
 @pytest.mark.safety(171)
-def test_a_client_that_closed_is_noticed_with_the_first_bytes_for_it(proxy: penstock.Proxy, origin: Origin) -> None:
+def test_a_client_that_closed_is_noticed_with_the_first_bytes_for_it(proxy: penstock.Proxy, scripted: Origin) -> None:
     client = connect(proxy.address("web"))
     client.send(REQUEST)
-    behind = origin.read_until(lambda got: got.endswith(b"\r\n\r\n"))
+    behind = scripted.read_until(lambda got: got.endswith(b"\r\n\r\n"))
     client.close()
     behind.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
     piece = b"x" * 100_000
@@ -129,12 +109,12 @@ def test_a_client_that_closed_is_noticed_with_the_first_bytes_for_it(proxy: pens
 
 
 @pytest.mark.safety(171)
-def test_a_thousand_that_give_up_leave_nothing_behind(proxy: penstock.Proxy, origin: Origin) -> None:
+def test_a_thousand_that_give_up_leave_nothing_behind(proxy: penstock.Proxy, scripted: Origin) -> None:
     for _ in range(1000):
         client = connect(proxy.address("web"))
         client.send(REQUEST[: 1 + _ % len(REQUEST)])
         client.reset()
         if _ % 50 == 0:
-            origin.hang_up()
+            scripted.hang_up()
     wait_for(lambda: _open(proxy) == 0, "all are gone")
     wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].in_flight == 0, "no request is under way")

@@ -2,14 +2,14 @@
 
 use super::Story;
 use crate::clock::{Clock, NEVER, Tick};
-use crate::codec::Downstream;
 use crate::codec::h1::H1;
+use crate::codec::{Downstream, Incoming};
 use crate::relay::{Failure, Pump};
 use crate::snapshot::UpstreamSettings;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::http::{BodyFraming, Known, Length, RequestHead, RequestLines, ResponseHead, write_request};
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// How long an endpoint that takes no more of a request has to say why. One that is gone says so at once; this is for a connection that
@@ -35,6 +35,93 @@ impl Deadline {
             self.hasty = patience.is_some();
             self.by = clock.after(patience.unwrap_or(self.wait));
         }
+    }
+}
+
+/// What has been said until the head of the final response is there.
+struct Conversation<'a> {
+    clock: &'a Clock,
+    settings: &'a UpstreamSettings,
+    deadline: Deadline,
+    /// Since when the client waits to be told to go on. It is not late with its body; the endpoint is with its answer.
+    waiting: Option<Tick>,
+    interim: u32,
+    /// The endpoint asked for the body.
+    continued: bool,
+    /// Why the endpoint takes no more of the request.
+    broken: Option<Kind>,
+}
+
+impl Conversation<'_> {
+    /// A client that waits is excused. It does so until the first interim response, or until it sends after all.
+    fn excuse(&mut self, down: &mut impl Downstream) {
+        let Some(since) = self.waiting else { return };
+        down.excuse(self.clock.now().saturating_sub(since));
+        if self.interim == 0 && down.received() == 0 {
+            self.waiting = Some(self.clock.now());
+        } else {
+            self.waiting = None;
+            self.deadline.by = NEVER;
+        }
+    }
+
+    /// Send what is there of the request.
+    fn send(
+        &mut self,
+        cx: &mut Context<'_>,
+        upload: &mut Pump,
+        body: &mut impl Incoming,
+        up: &mut H1,
+    ) -> Result<(), Kind> {
+        match upload.poll(cx, self.clock, body, up) {
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+            Poll::Ready(Err(Failure::Source(kind))) => return Err(kind),
+            // The endpoint takes no more; it may have said why.
+            Poll::Ready(Err(Failure::Sink(kind))) => {
+                upload.stop();
+                self.broken = Some(kind);
+                self.deadline.by = self.clock.after(LAST_WORDS);
+            }
+        }
+        Ok(())
+    }
+
+    /// Read heads, and pass interim ones on; ready with the final one. None is read before the client took the last.
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut impl Downstream,
+        up: &mut H1,
+        (request, response): (&RequestHead, &mut ResponseHead),
+    ) -> Poll<Result<(), Kind>> {
+        loop {
+            ready!(down.poll_flush(cx))?;
+            if ready!(up.poll_response(cx, response, &self.settings.limits, request.is_head()))?.is_none() {
+                return Poll::Ready(Err(self.broken.unwrap_or(Kind::UpstreamClosed)));
+            }
+            if !response.is_interim() {
+                return Poll::Ready(Ok(()));
+            }
+            self.interim += 1;
+            if self.interim > u32::from(self.settings.plan.limits.interim) {
+                return Poll::Ready(Err(Kind::ResponseTooLarge));
+            }
+            self.continued |= response.status == 100;
+            down.interim(response);
+        }
+    }
+
+    /// The request is sent, as far as it will be: the endpoint has its time to answer, if somebody still wants it.
+    fn wait(&mut self, cx: &mut Context<'_>, down: &mut impl Downstream, is_whole: bool) -> Result<(), Kind> {
+        self.deadline.start(self.clock, is_whole);
+        if self.clock.now() >= self.deadline.by {
+            return Err(self.broken.unwrap_or(Kind::UpstreamHeadTimeout));
+        }
+        down.alarm().lower(self.deadline.by);
+        if down.is_ended() && down.poll_gone(cx).is_ready() {
+            return Err(Kind::ClientClosed);
+        }
+        Ok(())
     }
 }
 
@@ -68,73 +155,43 @@ impl Story<'_> {
         patience: Option<Duration>,
     ) -> Result<(), Error> {
         let Some(settings) = self.upstream else { return Err(Kind::Internal.into()) };
-        let clock = &self.exchange.worker.clock;
+        let clock = &*self.exchange.worker.clock;
         let wait = self.route.and_then(|route| route.plan.timeouts.head).unwrap_or(settings.plan.timeouts.head);
-        let mut deadline = Deadline { wait, patience, by: NEVER, hasty: false };
-        let (mut interim, mut broken) = (0u32, None);
         let judged = settings.plan.outlier.as_ref().is_some_and(|rules| rules.latency.is_some());
-        // A client that waits to be told to go on is not late with its body; the endpoint is with its answer.
-        let mut waiting = request.options.expect_continue.then(|| clock.now());
+        let mut talk = Conversation {
+            clock,
+            settings,
+            deadline: Deadline { wait, patience, by: NEVER, hasty: false },
+            waiting: request.options.expect_continue.then(|| clock.now()),
+            interim: 0,
+            continued: false,
+            broken: None,
+        };
         let outcome = poll_fn(|cx| {
             down.alarm().clear();
             self.check_total(down)?;
-            if let Some(since) = waiting {
-                down.excuse(clock.now().saturating_sub(since));
-                waiting = (interim == 0 && down.received() == 0).then(|| clock.now());
-                if waiting.is_none() {
-                    deadline.by = NEVER;
-                }
-            }
+            talk.excuse(down);
             if !upload.is_done() {
-                match upload.poll(cx, clock, &mut self.replay.of(down), up) {
-                    Poll::Ready(Ok(())) | Poll::Pending => {}
-                    Poll::Ready(Err(Failure::Source(kind))) => return Poll::Ready(Err(kind)),
-                    // The endpoint takes no more; it may have said why.
-                    Poll::Ready(Err(Failure::Sink(kind))) => {
-                        upload.stop();
-                        broken = Some(kind);
-                        deadline.by = clock.after(LAST_WORDS);
-                    }
-                }
+                talk.send(cx, upload, &mut self.replay.of(down), up)?;
             }
-            // No further interim response before the client took the last.
-            while down.poll_flush(cx)?.is_ready()
-                && let Poll::Ready(head) = up.poll_response(cx, response, &settings.limits, request.is_head())?
-            {
-                if head.is_none() {
-                    return Poll::Ready(Err(broken.unwrap_or(Kind::UpstreamClosed)));
-                }
-                if !response.is_interim() {
-                    return Poll::Ready(Ok(()));
-                }
-                interim += 1;
-                if interim > u32::from(settings.plan.limits.interim) {
-                    return Poll::Ready(Err(Kind::ResponseTooLarge));
-                }
-                self.continued |= response.status == 100;
-                down.interim(response);
+            if let Poll::Ready(head) = talk.poll_head(cx, down, up, (request, response)) {
+                return Poll::Ready(head);
             }
             if judged && upload.is_done() {
                 self.note_sent(request);
             }
-            if upload.is_done() || waiting.is_some() {
-                deadline.start(clock, self.replay.is_whole());
-                if clock.now() >= deadline.by {
-                    return Poll::Ready(Err(broken.unwrap_or(Kind::UpstreamHeadTimeout)));
-                }
-                down.alarm().lower(deadline.by);
-                if down.is_ended() && down.poll_gone(cx).is_ready() {
-                    return Poll::Ready(Err(Kind::ClientClosed));
-                }
+            if upload.is_done() || talk.waiting.is_some() {
+                talk.wait(cx, down, self.replay.is_whole())?;
             }
             Poll::Pending
         })
         .await;
+        self.continued |= talk.continued;
         outcome.map_err(|kind| {
             self.endpoint.iter_mut().for_each(|in_flight| in_flight.heard(Instant::now()));
             // A connection that broke before a byte of an answer came: the request may be repeated, if it can be.
-            let silent = kind == Kind::UpstreamClosed || (deadline.hasty && kind == Kind::UpstreamHeadTimeout);
-            Error { kind, retry: if silent && interim == 0 { Retry::Idempotent } else { Retry::Never } }
+            let silent = kind == Kind::UpstreamClosed || (talk.deadline.hasty && kind == Kind::UpstreamHeadTimeout);
+            Error { kind, retry: if silent && talk.interim == 0 { Retry::Idempotent } else { Retry::Never } }
         })?;
         self.note_answer(settings, response.status);
         Ok(())

@@ -202,7 +202,6 @@ impl<'a> Entry<'a> {
     fn view<'v>(&'v self, head: &'v RequestHead, body: &'v Body<'v>) -> View<'v> {
         let is_secured = self.own == "https";
         View {
-            head,
             listener: &self.listener.name,
             scheme: self.scheme,
             // As a client would that follows this address.
@@ -212,6 +211,7 @@ impl<'a> Entry<'a> {
             client: self.client,
             client_port: self.client_port,
             body: Some(body),
+            ..View::of(head)
         }
     }
 

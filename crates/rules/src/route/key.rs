@@ -53,17 +53,7 @@ mod tests {
         let fields = [("X-Tenant".to_owned(), "Blue".to_owned())];
         let head = RequestHead::compose("GET", "/a?q=1", "shop.example", &fields).unwrap();
         let client = client.parse().ok();
-        let view = View {
-            head: &head,
-            listener: "web",
-            scheme: "http",
-            sni: None,
-            alpn: None,
-            port: None,
-            client,
-            client_port: None,
-            body: None,
-        };
+        let view = View { client, ..View::of(&head) };
         Key::compile(&penstock_plan::Key(parts), "x").unwrap().hash(&view)
     }
 

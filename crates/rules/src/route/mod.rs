@@ -44,3 +44,20 @@ pub struct View<'a> {
     /// The body, as far as it is known; `None`: it is not asked.
     pub body: Option<&'a json::Body<'a>>,
 }
+
+impl<'a> View<'a> {
+    /// Of a request of which only the head is known: over plain HTTP, from nobody.
+    pub fn of(head: &'a RequestHead) -> View<'a> {
+        View {
+            head,
+            listener: "",
+            scheme: "http",
+            sni: None,
+            alpn: None,
+            port: None,
+            client: None,
+            client_port: None,
+            body: None,
+        }
+    }
+}

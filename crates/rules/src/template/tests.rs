@@ -7,17 +7,7 @@ fn render(pieces: Vec<Piece>, place: Place, target: &str, header: &str) -> Resul
     let head =
         RequestHead::compose("GET", target, "Shop.example:81", &[("x-a".to_owned(), header.to_owned())]).unwrap();
     let client = "::ffff:192.0.2.1".parse().ok();
-    let view = View {
-        head: &head,
-        listener: "web",
-        scheme: "http",
-        sni: None,
-        alpn: None,
-        port: Some(81),
-        client,
-        client_port: None,
-        body: None,
-    };
+    let view = View { port: Some(81), client, ..View::of(&head) };
     let mut out = Vec::new();
     let template = Template::build(&penstock_plan::Template(pieces), place).unwrap();
     template.render(&view, b"0123", &mut out).map(|()| String::from_utf8(out).unwrap())
@@ -80,17 +70,7 @@ fn what_has_no_host_is_not_sent_to_one() {
     let mut head = RequestHead::default();
     let limits = crate::http::HeadLimits { bytes: 1 << 10, fields: 10, uri: 1 << 10 };
     head.parse(b"GET / HTTP/1.0\r\n\r\n", &limits).unwrap();
-    let view = View {
-        head: &head,
-        listener: "web",
-        scheme: "http",
-        sni: None,
-        alpn: None,
-        port: None,
-        client: None,
-        client_port: None,
-        body: None,
-    };
+    let view = View::of(&head);
     let render = |place| {
         let template = penstock_plan::Template(vec![Piece::Value(Operand::Host)]);
         Template::build(&template, place).unwrap().render(&view, b"", &mut Vec::new())

@@ -17,17 +17,7 @@ fn says(predicate: &serde_json::Value) -> bool {
     let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let head = RequestHead::compose("GET", "/a/b.png?q=x+y&q=2&e", "Shop.Example:81", &fields).unwrap();
     let client = Some("::ffff:10.1.2.3".parse().unwrap());
-    let view = View {
-        head: &head,
-        listener: "web",
-        scheme: "http",
-        sni: None,
-        alpn: None,
-        port: Some(8080),
-        client,
-        client_port: None,
-        body: None,
-    };
+    let view = View { listener: "web", port: Some(8080), client, ..View::of(&head) };
     let predicate: Predicate = serde_json::from_value(predicate.clone()).unwrap();
     let test = Test::compile(&predicate, "x").unwrap();
     assert_eq!(test.refusal(&view).is_none(), test.matches(&view));
@@ -139,7 +129,7 @@ proptest! {
         let mut head = RequestHead::compose("GET", "/", "a", &[]).unwrap();
         head.fields.push("x", &value);
         head.fields.push("cookie", &value);
-        let view = View { head: &head, listener: "", scheme: "", sni: None, alpn: None, port: None, client: None, client_port: None, body: None };
+        let view = View { listener: "", scheme: "", ..View::of(&head) };
         for field in [Field::Header("x".into()), Field::Cookie("c".into())] {
             let of = Operand::Lower(Box::new(Operand::Field(field)));
             for predicate in [

@@ -18,18 +18,7 @@ fn split(shares: &[(&str, u32)], named_by: &Json) -> Result<Split, Vec<String>> 
 fn assigned(split: &Split, fields: &[(&str, &str)]) -> Option<(u32, Reason)> {
     let fields: Vec<_> = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let head = RequestHead::compose("GET", "/", "shop.example", &fields).unwrap();
-    let view = View {
-        head: &head,
-        listener: "web",
-        scheme: "http",
-        sni: None,
-        alpn: None,
-        port: None,
-        client: None,
-        client_port: None,
-        body: None,
-    };
-    split.assigned(&view)
+    split.assigned(&View::of(&head))
 }
 
 /// The name of each key's share.

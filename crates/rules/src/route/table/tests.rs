@@ -55,17 +55,7 @@ fn head(host: &str, target: &str) -> RequestHead {
 }
 
 fn view(head: &RequestHead) -> View<'_> {
-    View {
-        head,
-        listener: "web",
-        scheme: "http",
-        sni: None,
-        alpn: None,
-        port: Some(8080),
-        client: None,
-        client_port: None,
-        body: None,
-    }
+    View { listener: "web", port: Some(8080), ..View::of(head) }
 }
 
 /// Every route in order, as the documentation says it.
