@@ -15,7 +15,7 @@ from penstock.cli.control import status_lines
 from product import Origin
 
 if TYPE_CHECKING:
-    from penstock.engine.types import LimitStats
+    from penstock.engine.types import EndpointStats, LimitStats
 
 
 def over(*addresses: str, **limits: int) -> dict[str, Any]:
@@ -52,6 +52,11 @@ def leave_one_unused(proxy: penstock.Proxy) -> None:
 def limit(proxy: penstock.Proxy, name: str) -> LimitStats:
     """How this limit fares."""
     return proxy.stats().upstreams[0].limits[name]
+
+
+def endpoint(proxy: penstock.Proxy) -> EndpointStats:
+    """How the first endpoint fares."""
+    return proxy.stats().upstreams[0].endpoints[0]
 
 
 @pytest.mark.parametrize("name", ["requests", "connections"])
@@ -107,6 +112,27 @@ def test_an_unused_connection_makes_room_for_another_endpoint(busy: Origin) -> N
         for other in others:
             other.shutdown()
             other.server_close()
+
+
+def test_an_unused_connection_makes_room_for_another_worker(busy: Origin) -> None:
+    # The kernel deals connections out to the workers: it is tried until one has an unused one and the other is asked.
+    for _ in range(40):
+        with penstock.Proxy(over(busy.address, connections=2)) as proxy:
+            leave_one_unused(proxy)
+            held = ask(proxy, "/slow")
+            wait_for(busy.entered.is_set, "one is held")
+            found = limit(proxy, "connections").taken == 2 and status_of(ask(proxy)) == (503, "1")
+            if found:
+                wait_for(lambda: endpoint(proxy).idle == 0, "the other worker gives up what it does not use")
+                # Had the one that is held been given back, it would have been closed in the other's place.
+                assert (endpoint(proxy).in_flight, limit(proxy, "connections").taken) == (1, 1)
+            busy.release.set()
+            assert status_of(held) == (200, None)
+        busy.release.clear()
+        busy.entered.clear()
+        if found:
+            return
+    pytest.fail("one worker got every connection")
 
 
 def test_requests_that_wait_for_a_connection_are_limited() -> None:

@@ -11,6 +11,16 @@ pub(crate) const LARGE: usize = 64 * 1024;
 const KEPT_SMALL: usize = 128;
 const KEPT_LARGE: usize = 16;
 
+/// Whether there is room behind `start..end`. Where there is none, what stands there moves to the front, which may make some.
+#[inline]
+pub(crate) fn has_room(buffer: &mut [u8], start: &mut usize, end: &mut usize) -> bool {
+    if *end == buffer.len() && *start > 0 {
+        buffer.copy_within(*start..*end, 0);
+        (*start, *end) = (0, *end - *start);
+    }
+    *end < buffer.len()
+}
+
 /// The free buffers of a worker.
 #[derive(Default)]
 pub(crate) struct Buffers {

@@ -1,6 +1,6 @@
 //! A stream with what was read of it and not yet used, and what is to be written to it.
 
-use crate::buffers::{Buffers, LARGE, Loan, SMALL};
+use crate::buffers::{Buffers, LARGE, Loan, SMALL, has_room};
 use crate::stream::Stream;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
@@ -152,12 +152,7 @@ impl Wire {
 
     fn make_room(&mut self, most: usize) -> io::Result<()> {
         let Some(input) = self.input.buffer.as_mut() else { return Ok(()) };
-        if self.end < input.len() {
-            return Ok(());
-        }
-        if self.start > 0 {
-            input.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+        if has_room(input, &mut self.start, &mut self.end) {
             return Ok(());
         }
         if input.len() >= most {

@@ -3,7 +3,7 @@
 //! Records are opened in the buffer that they were read into and sealed into the one that they are written from. Both are given back
 //! when they are empty: an idle connection keeps its keys and nothing else.
 
-use crate::buffers::{Buffers, LARGE, Loan, SMALL};
+use crate::buffers::{Buffers, LARGE, Loan, SMALL, has_room};
 use crate::clear::ClearStream;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
@@ -145,12 +145,7 @@ impl TlsStream {
 
     fn make_room(&mut self) -> io::Result<()> {
         let Some(input) = self.input.buffer.as_deref_mut() else { return Ok(()) };
-        if self.end < input.len() {
-            return Ok(());
-        }
-        if self.start > 0 {
-            input.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+        if has_room(input, &mut self.start, &mut self.end) {
             return Ok(());
         }
         if input.len() >= LARGE {
