@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-CONSEQUENCES = ("has no action", "is empty", "expects nothing", "listeners: none")
+CONSEQUENCES = ("has no action", "is empty", "expects nothing", "listeners: none", "has exactly one key")
 """How sentences begin that may be true only because a key of the wrong shape was left out."""
 
 

@@ -142,7 +142,9 @@ def _sentence(detail: ErrorDetails, key: KeyPath, title: str) -> str:
         return _not_a_choice(str(name), value, detail["ctx"]["expected"])
     if kind in _KINDS:
         wanted = "a table or a list" if kind == "tuple_type" and name in _TABLE_OR_LIST else _KINDS[kind]
-        return f"must be {wanted}, not {_shown(value)}{_table_hint(name, value)}"
+        # Whoever writes a secret in the place of its name must not find it in a log.
+        found = "" if key[-2:-1] == ("secret",) else f", not {_shown(value)}"
+        return f"must be {wanted}{found}{_table_hint(name, value)}"
     if kind in _SENTENCES:
         return _SENTENCES[kind].format(**detail.get("ctx", {}), shown=_shown(value))
     return detail["msg"][:1].lower() + detail["msg"][1:]

@@ -6,11 +6,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from penstock.config import Config, Endpoint, Filter, Listener, Route, Upstream, check, compile_plan, load, load_value
 from penstock.config.document import read_key, write_key
 from penstock.config.load import LARGEST_FILE
+from penstock.config.model import Affinity
 from penstock.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -258,3 +260,17 @@ def test_units() -> None:
 def test_a_document_from_yaml_may_be_empty(tmp_path: Path) -> None:
     (fault,) = faults_of(write(tmp_path, "a.yaml", textwrap.dedent("# nothing\n")))
     assert "listeners: none is given" in fault.message
+
+
+@pytest.mark.parametrize("secret", [b"hunter2hunter2", 77777777, {"env": 77777777}])
+def test_a_secret_in_the_wrong_place_is_not_shown(secret: object) -> None:
+    affinity = {"cookie": "lb", "secret": secret}
+    upstream = {"endpoints": ["127.0.0.1:9000"], "affinity": affinity}
+    with pytest.raises(ConfigError) as refused:
+        load_value({"listeners": {"web": {"bind": ":0"}}, "upstreams": {"a": upstream}})
+    with pytest.raises(ValidationError) as raised:
+        Affinity.model_validate(affinity)
+    for message in (str(refused.value), str(raised.value)):
+        assert "secret" in message
+        assert "hunter2" not in message
+        assert "7777" not in message

@@ -1,5 +1,6 @@
 """Affinity: clients that are sent to the same endpoint again."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -18,8 +19,8 @@ class Secret(Model):
     """Path of a file, relative to the configuration file."""
 
 
-def _not_a_text(value: object) -> Any:
-    if isinstance(value, str):
+def _not_a_value(value: object) -> Any:
+    if not isinstance(value, Mapping | Secret):
         # The message must not show it.
         raise ValueError('a secret is not written down here; write { env = "NAME" } or { file = "path" }')
     return value
@@ -34,6 +35,6 @@ class Affinity(Model):
     """A request field, such as "X-Session": requests of one value go to one endpoint."""
     key: str | None = None
     """An expression that gives a text, such as 'client.ip': requests of one value go to one endpoint."""
-    secret: Annotated[Secret, BeforeValidator(_not_a_text, json_schema_input_type=Secret)] | None = None
+    secret: Annotated[Secret, BeforeValidator(_not_a_value, json_schema_input_type=Secret)] | None = None
     """With `cookie`: what its values are made with, 16 bytes or more. Default: random, made when the process starts;
     several machines need the same."""

@@ -13,8 +13,11 @@ class Model(BaseModel):
     """A part of a configuration: unknown keys are refused, values do not change."""
 
     # Built at the first use, which builds all in one: half the time that starting would take. For the same reason it
-    # is schema.py that reads the docstrings of fields, not pydantic at each start.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
+    # is schema.py that reads the docstrings of fields, not pydantic at each start. What was given is left out of
+    # pydantic's own messages: it may hold a secret in the wrong place.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, defer_build=True, populate_by_name=True, hide_input_in_errors=True
+    )
 
 
 LONGEST = timedelta(days=365)
