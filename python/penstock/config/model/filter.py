@@ -27,7 +27,13 @@ class RewritePath(Model):
 
 
 def _seconds(value: object) -> Any:
-    return int(parse_duration(value).total_seconds()) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    seconds = parse_duration(value).total_seconds()
+    if not seconds.is_integer():
+        # Rounded down, less than a second would be 0, which ends what browsers keep.
+        raise ValueError(f'is told to browsers in whole seconds, as "1s"; "{value}" is none')
+    return int(seconds)
 
 
 class Cors(Model):
