@@ -30,7 +30,11 @@ def _pages(value: object) -> Any:
     such keys."""
     if not isinstance(value, Mapping):
         return value
-    return {str(status) if type(status) is int else status: _list(pages) for status, pages in value.items()}
+    named = {str(status) if type(status) is int else status: _list(pages) for status, pages in value.items()}
+    if len(named) < len(value):
+        twice = next(status for status in value if type(status) is int and str(status) in value)
+        raise ValueError(f'{twice} is written twice, as {twice} and as "{twice}"; several pages are a list')
+    return named
 
 
 def _list(pages: object) -> Any:
