@@ -15,9 +15,9 @@ from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_health import check_health
 from penstock.config.check_pages import check_pages
 from penstock.config.collector import uncollected
+from penstock.config.compile import resolve_address
 from penstock.config.document import unknown
 from penstock.config.policy import policy_faults
-from penstock.config.request import wrong_client
 from penstock.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
@@ -102,13 +102,15 @@ class _Check:
     def upstream(self, name: str, upstream: Upstream) -> None:
         key: KeyPath = ("upstreams", name)
         self.fault(key, texts.wrong_name(name))
-        seen: set[str] = set()
+        seen: dict[str, int] = {}
         for index, endpoint in enumerate(upstream.endpoints):
             place: KeyPath = (*key, "endpoints", index)
             self.fault(place, texts.wrong_endpoint(endpoint.address))
-            if endpoint.address in seen:
-                self.fault(place, f'"{endpoint.address}" is written twice; give it a greater weight instead')
-            seen.add(endpoint.address)
+            first = seen.setdefault(texts.same_place(self.resolved(endpoint.address)), index)
+            if first != index:
+                before = upstream.endpoints[first].address
+                also = "" if before == endpoint.address else f', the first time as "{before}"'
+                self.fault(place, f'"{endpoint.address}" is written twice{also}; give it a greater weight instead')
         if not any(endpoint.weight for endpoint in upstream.endpoints):
             self.warn((*key, "endpoints"), "every weight is 0, so no endpoint takes requests")
         check_balance.check_balance(key, upstream, self.config, self.fault, self.warn)
@@ -139,13 +141,14 @@ class _Check:
 
     def bind(self, key: KeyPath, bind: str, owner: str, taken: dict[tuple[str, int], str]) -> bool:
         """Whether a bind can be read. Notes what it takes, and whether that is taken."""
-        places = self.attempt(key, texts.read_bind, bind)
-        for place in places or ():
+        found = self.attempt(key, texts.read_bind, bind)
+        places = [(self.resolved(f"unix:{host}"), port) if port < 0 else (host, port) for host, port in found or ()]
+        for place in places:
             if place in taken and place[1] != 0:
                 self.fault(key, f'"{bind}" is already bound by {taken[place]}')
                 break
-        taken.update(dict.fromkeys(places or (), owner))
-        return places is not None
+        taken.update(dict.fromkeys(places, owner))
+        return found is not None
 
     def test(self, key: KeyPath, test: RouteTest, route_names: set[str]) -> None:
         if test.route is None and test.upstream is None and test.status is None:
@@ -166,7 +169,7 @@ class _Check:
         if not fine:
             self.fault((*key, "url"), 'must be an absolute http:// or https:// URL, as "http://shop.example/x"')
         self.fault((*key, "method"), texts.wrong_token(test.method, "a method"))
-        self.fault((*key, "client"), wrong_client(test.client))
+        self.attempt((*key, "client"), texts.read_client, test.client)
         for name, value in test.headers.items():
             self.fault((*key, "headers", name), texts.wrong_token(name) or texts.wrong_field_value(value))
 
@@ -177,6 +180,10 @@ class _Check:
         except ValueError as error:
             self.fault(key, str(error))
             return None
+
+    def resolved(self, address: str) -> str:
+        """An address as the plan has it: the path of a unix socket is relative to the file."""
+        return resolve_address(address, self.loaded.folder)
 
     def _placed(self, found: list[tuple[KeyPath, str]]) -> list[Fault]:
         faults = [self.loaded.document.fault(key, message) for key, message in found]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from penstock.config import texts
 from penstock.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from penstock.config.model import Config, RouteTest
-
-_CLIENT_PORT = 40000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +74,10 @@ def explain_request(
         raise UsageError(f"{url}: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or port == 0:
         raise UsageError(f'{url} is not an absolute http:// or https:// URL, as "http://shop.example/x"')
-    client = client or "127.0.0.1"
-    if wrong := wrong_client(client):
-        raise UsageError(wrong)
+    try:
+        client = texts.read_client(client or "127.0.0.1")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     fields = [[name.lower(), value] for name, value in headers]
     if body is not None and not any(name in ("content-length", "transfer-encoding") for name, _ in fields):
         fields.append(["content-length", str(len(body.encode()))])
@@ -92,25 +91,5 @@ def explain_request(
         "target": (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         "headers": [field for field in fields if field[0] != "host"],
         "body": body,
-        "client": _with_port(client),
+        "client": client,
     }
-
-
-def wrong_client(text: str) -> str | None:
-    """What is wrong with the address of a client, with or without a port."""
-    try:
-        _with_port(text)
-    except ValueError:
-        return f'"{text}" is not the address of a client, as "192.0.2.1" or "[2001:db8::1]:40000"'
-    return None
-
-
-def _with_port(text: str) -> str:
-    try:
-        address, port = ipaddress.ip_address(text), _CLIENT_PORT
-    except ValueError:
-        host, _, digits = text.rpartition(":")
-        if not digits.isdecimal() or not 0 < int(digits) <= 65535:
-            raise
-        address, port = ipaddress.ip_address(host.removeprefix("[").removesuffix("]")), int(digits)
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

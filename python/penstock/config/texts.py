@@ -26,6 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _PATH = re.compile(r"(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*")
 _LONGEST_SOCKET = 107
+_ZONE = "; a zone, as %eth0, cannot be given"
 
 
 def wrong_name(name: str) -> str | None:
@@ -159,7 +160,7 @@ def read_bind(text: str) -> list[tuple[str, int]]:
     if not host:
         return [("0.0.0.0", port), ("::", port)]  # noqa: S104 - what is asked for
     try:
-        return [(str(ipaddress.ip_address(host)), port)]
+        return [(str(_address(host)), port)]
     except ValueError:
         hint = '; write "127.0.0.1" or "[::1]"' if host == "localhost" else ""
         hint = hint or (f'; write ":{port}" for every address' if host == "*" else "")
@@ -168,16 +169,12 @@ def read_bind(text: str) -> list[tuple[str, int]]:
 
 def read_server(text: str) -> str:
     """A name server in the plan's form, `10.0.0.53:53`. Raises `ValueError` with a sentence."""
-    forms = 'as "10.0.0.53", "10.0.0.53:5353" or "[::1]:53"'
-    try:
-        address, port = ipaddress.ip_address(text), 53
-    except ValueError:
-        host, port = _split(text, forms, lowest=1)
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            raise ValueError(f"{_quoted(host)} is not an address; a name server is written {forms}") from None
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    return _with_port(text, 53, "a name server", 'as "10.0.0.53", "10.0.0.53:5353" or "[::1]:53"')
+
+
+def read_client(text: str) -> str:
+    """The address of a client in the form that `explain` takes. Raises `ValueError` with a sentence."""
+    return _with_port(text, 40000, "a client", 'as "192.0.2.1" or "[2001:db8::1]:40000"')
 
 
 def is_loopback(text: str) -> bool:
@@ -199,10 +196,24 @@ def wrong_endpoint(text: str) -> str | None:
     return wrong_host(host)
 
 
+def same_place(text: str) -> str:
+    """One spelling for all of an endpoint; the path of a unix socket is absolute already."""
+    if text.startswith("unix:"):
+        return text
+    try:
+        host, port = _split(text, "", lowest=1)
+    except ValueError:
+        return text
+    try:
+        return f"[{_address(host)}]:{port}"
+    except ValueError:
+        return f"{host.lower().removesuffix('.')}:{port}"
+
+
 def wrong_host(host: str) -> str | None:
     """A name of the DNS, or an address without brackets."""
     try:
-        ipaddress.ip_address(host)
+        _address(host)
     except ValueError:
         labels = host.removesuffix(".").split(".")
         if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
@@ -215,13 +226,16 @@ def wrong_host(host: str) -> str | None:
 
 def wrong_authority(text: str) -> str | None:
     """A Host field: a host with or without a port."""
-    if ":" in text and not (text.startswith("[") and text.endswith("]")):
-        try:
+    try:
+        if text.startswith("[") and text.endswith("]"):
+            host = _unbracketed(text)
+        elif ":" in text:
             host, _ = _split(text, 'as "shop.internal" or "shop.internal:8080"', lowest=1)
-        except ValueError as error:
-            return str(error)
-        return wrong_host(host)
-    return wrong_host(text.removeprefix("[").removesuffix("]"))
+        else:
+            host = text
+    except ValueError as error:
+        return str(error)
+    return wrong_host(host)
 
 
 def repeated(names: Iterable[str]) -> str | None:
@@ -249,14 +263,39 @@ def _split(text: str, forms: str, *, lowest: int) -> tuple[str, int]:
     if not lowest <= port <= 65535:
         raise ValueError(f"port {port} does not exist; ports are {lowest} to 65535")
     if host.startswith("["):
-        host = host[1:-1]
-        try:
-            ipaddress.IPv6Address(host)
-        except ValueError:
-            raise ValueError(f"{_quoted(host)} is not an IPv6 address") from None
-    elif not host and lowest:
+        return _unbracketed(host), port
+    if not host and lowest:
         raise ValueError(f"{_quoted(text)} has no host")
     return host, port
+
+
+def _with_port(text: str, usual: int, what: str, forms: str) -> str:
+    """An address, with the usual port where none is given."""
+    try:
+        bare = text.count(":") != 1 and not text.startswith("[")
+        host, port = (text, usual) if bare else _split(text, forms, lowest=1)
+        address = _address(host)
+    except ValueError:
+        zone = _ZONE if "%" in text else ""
+        raise ValueError(f"{_quoted(text)} is not the address of {what}, {forms}{zone}") from None
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def _unbracketed(text: str) -> str:
+    host = text[1:-1]
+    try:
+        if _address(host).version == 6:
+            return host
+    except ValueError:
+        pass
+    raise ValueError(f"{_quoted(host)} is not an IPv6 address{_ZONE if '%' in host else ''}")
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address without a zone: the data plane would take one with a zone for a name."""
+    if "%" in text:
+        raise ValueError("zone")
+    return ipaddress.ip_address(text)
 
 
 def _socket(text: str) -> str:
