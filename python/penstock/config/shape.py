@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from penstock.config.document import listed, nearest
-from penstock.config.model import Config, Filter
+from penstock.config.model import Config, Filter, Upstream
+from penstock.config.model.base import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic_core import ErrorDetails
 
     from penstock.config.document import Document, KeyPath
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 # Keys that the design has and this version has not: to call them unknown would send people looking for a misspelling.
 _LATER_KEYS = frozenset(
     (
-        "addons",
         "alpn",
         "auth",
         "cache",
@@ -34,9 +36,9 @@ _LATER_KEYS = frozenset(
         "retry_budget",
         "secrets",
         "sni",
-        "tls",
     )
 )
+_LATER_UPSTREAM_KEYS = ("tls",)
 _LATER_VALUES = {
     "protocol": ("tcp", "udp", "forward"),
 }
@@ -169,9 +171,11 @@ def _table_hint(name: object, value: object) -> str:
 
 
 def _unknown_key(name: str, above: KeyPath, title: str) -> str:
-    model = _model_at(above) if title == Config.__name__ or not above else None
+    # A program may have built a part alone: keys are then keys of that part.
+    root = next((model for model in _models(Model) if model.__name__ == title), None)
+    model = root and _model_at(root, above)
     known = [field.alias or key for key, field in model.model_fields.items()] if model else []
-    if name in _LATER_KEYS:
+    if name in _LATER_KEYS or (model is Upstream and name in _LATER_UPSTREAM_KEYS):
         return "is not yet in this version"
     if model is Config and name in ("listener", "upstream", "route", "test"):
         return f'unknown key; did you mean "{name}s"?'
@@ -179,9 +183,15 @@ def _unknown_key(name: str, above: KeyPath, title: str) -> str:
     return what + nearest(name, known) + (f" (allowed: {listed(known)})" if known else "")
 
 
-def _model_at(key: KeyPath) -> type[BaseModel] | None:
-    """The model that describes a table of the document."""
-    kind: Any = Config
+def _models(above: type[Model]) -> Iterator[type[Model]]:
+    for model in above.__subclasses__():
+        yield model
+        yield from _models(model)
+
+
+def _model_at(root: type[Model], key: KeyPath) -> type[BaseModel] | None:
+    """The model that describes a table of what `root` describes."""
+    kind: Any = root
     for step in key:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found = kind.model_fields.get(str(step)) or next(

@@ -274,3 +274,18 @@ def test_a_secret_in_the_wrong_place_is_not_shown(secret: object) -> None:
         assert "secret" in message
         assert "hunter2" not in message
         assert "7777" not in message
+
+
+@pytest.mark.parametrize(
+    ("built", "hint"),
+    [
+        ('Listener(bind=":0", bnd=":1")', 'bnd: Listener: unknown key; did you mean "bind"? (allowed: bind, protocol,'),
+        ('Listener(bind=":0", limits={"boddy": 1})', 'limits.boddy: Listener: unknown key; did you mean "body"?'),
+        ('Filter(strip_prefx="/a")', 'strip_prefx: Filter: unknown filter; did you mean "strip_prefix"?'),
+        ("Config(listenrs={})", 'listenrs: Config: unknown key; did you mean "listeners"?'),
+    ],
+)
+def test_an_unknown_key_of_a_part_is_told_the_keys_of_that_part(tmp_path: Path, built: str, hint: str) -> None:
+    file = write(tmp_path, "a.py", f"from penstock.config import *\nconfig = {built}")
+    (fault,) = faults_of(file)
+    assert hint in str(fault)
