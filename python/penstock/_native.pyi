@@ -62,6 +62,12 @@ class Engine:
         Raises `ValueError` for an upstream or endpoint that the running plan does not have.
         """
 
+    def maintain(self, route: str | None, on: bool) -> None:
+        """Put one route, or all there are, into maintenance or back into service.
+
+        Raises `ValueError` for a route that the running plan does not have.
+        """
+
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""
 

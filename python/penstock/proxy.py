@@ -92,6 +92,13 @@ class Proxy:
         """
         self._running.controller.order(upstream, address, read_order(order))
 
+    def maintenance(self, on: bool, route: str | None = None) -> None:
+        """Put one route, or all there are, into maintenance or back into service.
+
+        It holds at once, and until the route is configured otherwise.
+        """
+        self._running.controller.maintain(route, on)
+
     def explain(
         self,
         method: str,

@@ -1,6 +1,6 @@
 //! Routes: a match and where to go.
 
-use crate::{ErrorPages, Filter, Predicate, Split, Template, millis};
+use crate::{ErrorPages, Filter, Maintenance, Predicate, Split, Template, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct Route {
     pub limits: RouteLimits,
     /// Pages for failures; they go before the listener's.
     pub error_pages: Vec<ErrorPages>,
+    /// Whether all are sent away for a while, and who is not.
+    pub maintenance: Maintenance,
 }
 
 /// A compiled match with the text it came from.

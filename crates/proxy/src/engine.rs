@@ -13,7 +13,7 @@ use crate::worker::{Command, Shared};
 use arc_swap::ArcSwapOption;
 use penstock_plan::{Order, Plan};
 use penstock_rules::fault::Fault;
-use penstock_rules::route::explain::{self, Explanation, Request, State};
+use penstock_rules::route::explain::{self, Explanation, Now, Request, State};
 use running::Running;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -98,7 +98,8 @@ impl Engine {
                 None => State::Unknown,
             }
         };
-        Some(explain::explain(&snapshot.plan, &snapshot.table, request, state))
+        let shut = |route: usize| snapshot.routes.get(route).is_some_and(|route| route.shared.maintenance.is_on());
+        Some(explain::explain(&snapshot.plan, &snapshot.table, request, &Now { state, shut }))
     }
 
     /// Counters and states, as a JSON text.
@@ -165,6 +166,17 @@ impl Engine {
     pub fn order(&self, upstream: &str, address: &str, order: Order) -> Result<(), String> {
         match self.lock().as_mut() {
             Some(running) => running.order(upstream, address, order),
+            None => Err("no plan is running".into()),
+        }
+    }
+
+    /// Put one route, or all there are, into maintenance or back into service; it holds for all workers from their next request on.
+    ///
+    /// # Errors
+    /// A route that the running plan does not have.
+    pub fn maintain(&self, route: Option<&str>, on: bool) -> Result<(), String> {
+        match self.lock().as_ref() {
+            Some(running) => running.maintain(route, on),
             None => Err("no plan is running".into()),
         }
     }

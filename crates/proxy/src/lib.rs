@@ -21,6 +21,7 @@ mod faults;
 mod filter;
 mod guard;
 mod listen;
+mod maintenance;
 mod observe;
 mod relay;
 mod respond;

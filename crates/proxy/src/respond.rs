@@ -12,6 +12,7 @@ use penstock_rules::error::Kind;
 use penstock_rules::http::{
     BodyFraming, Length, Persistence, RequestHead, ResponseHead, ResponseLines, reason_phrase, write_response,
 };
+use penstock_rules::maintenance::retry_after;
 use penstock_rules::page::{self, Page, Pages};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -26,7 +27,10 @@ pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request:
         down.close_after();
         return kind.status();
     }
-    let (head, body) = compose(kind, story.id(request), Look::of(request, kind.status(), story.pages()));
+    let (mut head, body) = compose(kind, story.id(request), Look::of(request, kind.status(), story.pages()));
+    if let (Kind::Maintenance, Some(route)) = (kind, story.route) {
+        head.fields.push("retry-after", retry_after(route.plan.maintenance.retry_after));
+    }
     if send(down, &head, &body).await.is_err() {
         down.close_after();
     }

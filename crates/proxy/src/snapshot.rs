@@ -2,6 +2,7 @@
 
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
+use crate::maintenance::Maintenance;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::tls::{self, Certificates, Tls};
 use crate::upstream::affinity::{self, Affinity, OwnSecret};
@@ -18,6 +19,7 @@ use penstock_rules::filter::Filters;
 use penstock_rules::health::Question;
 use penstock_rules::http::HeadLimits;
 use penstock_rules::https::ToHttps;
+use penstock_rules::maintenance::Exception;
 use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
 use penstock_rules::page::{self, Pages};
@@ -115,6 +117,8 @@ pub(crate) struct Route {
     pub(crate) pages: Pages,
     /// Which of several upstreams takes a request.
     pub(crate) split: Option<Split>,
+    /// Who passes while the route is in maintenance.
+    pub(crate) exception: Exception,
 }
 
 /// What outlives a reload of a route.
@@ -122,6 +126,13 @@ pub(crate) struct Route {
 pub(crate) struct SharedRoute {
     pub(crate) name: String,
     pub(crate) counters: Sharded<RouteCounters>,
+    pub(crate) maintenance: Maintenance,
+}
+
+impl SharedRoute {
+    fn new(name: &str, workers: usize) -> SharedRoute {
+        SharedRoute { name: name.into(), counters: Sharded::new(workers), maintenance: Maintenance::default() }
+    }
 }
 
 /// What snapshots share by identity.
@@ -145,7 +156,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new(workers: usize) -> Registry {
-        let unrouted = Arc::new(SharedRoute { name: "_none".into(), counters: Sharded::new(workers) });
+        let unrouted = Arc::new(SharedRoute::new("_none", workers));
         Registry {
             workers,
             next_id: AtomicU64::new(1),
@@ -222,6 +233,9 @@ impl Registry {
                 .iter()
                 .zip(&upstream.plan.endpoints)
                 .for_each(|(endpoint, plan)| endpoint.duty.configure(plan));
+        }
+        for (at, route) in snapshot.routes.iter().enumerate() {
+            route.shared.maintenance.configure(at, &route.plan);
         }
         self.routes =
             snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
@@ -342,13 +356,17 @@ impl Registry {
             }
             _ => None,
         };
-        let shared =
-            self.routes.get(&plan.name).cloned().unwrap_or_else(|| {
-                Arc::new(SharedRoute { name: plan.name.clone(), counters: Sharded::new(self.workers) })
-            });
+        let shared = self
+            .routes
+            .get(&plan.name)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(SharedRoute::new(&plan.name, self.workers)));
         let named: Vec<_> = plan.addons.iter().filter_map(|at| addons.get(*at as usize).cloned()).collect();
         let pages = error_pages(&plan.error_pages, &format!("routes[{at}].error_pages"), faults);
-        Route { shared, filters, addons: RouteAddons::of(&named), answer, pages, split, plan: plan.clone() }
+        let exception = Exception::build(&plan.maintenance, &format!("routes[{at}].maintenance"))
+            .map_err(|found| faults.extend(found))
+            .unwrap_or_default();
+        Route { shared, filters, addons: RouteAddons::of(&named), answer, pages, split, exception, plan: plan.clone() }
     }
 }
 

@@ -114,6 +114,7 @@ fn routes(snapshot: &Snapshot) -> Vec<Value> {
         let statuses: Map<String, Value> = (1..=5).map(|digit| (format!("{digit}xx"), json!(class(digit)))).collect();
         json!({
             "name": route.name,
+            "maintenance": route.maintenance.is_on(),
             "requests": (1..=5).map(class).sum::<u64>(),
             "statuses": statuses,
             "bytes_in": counters.sum(|counters| counters.bytes_in.get()),

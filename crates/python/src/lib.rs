@@ -84,6 +84,12 @@ impl Engine {
         })
     }
 
+    /// Put one route, or all there are, into maintenance or back into service.
+    #[pyo3(signature = (route, on))]
+    fn maintain(&self, py: Python<'_>, route: Option<&str>, on: bool) -> PyResult<()> {
+        py.detach(|| self.0.maintain(route, on).map_err(PyValueError::new_err))
+    }
+
     /// Open the access log's file anew.
     fn reopen_logs(&self, py: Python<'_>) {
         py.detach(|| self.0.reopen_logs());

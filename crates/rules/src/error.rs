@@ -135,6 +135,8 @@ kinds! {
     Overloaded "overloaded" 503 Downstream,
     /// Nothing matched.
     NoRoute "no_route" 404 Proxy,
+    /// The route is in maintenance, and the request is none that passes nevertheless.
+    Maintenance "maintenance" 503 Proxy,
     /// No endpoint may take the request.
     NoEndpoint "no_endpoint" 503 Proxy,
     /// Every endpoint that could take the request has as many as it may, and no more may wait.

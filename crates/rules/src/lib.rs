@@ -15,6 +15,7 @@ pub mod health;
 pub mod http;
 pub mod https;
 pub mod limit;
+pub mod maintenance;
 pub mod network;
 pub mod pace;
 pub mod page;

@@ -131,6 +131,8 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
         ({"route": row.name, "status": status}, count) for row in stats.routes for status, count in row.statuses.items()
     ]
     yield Family("requests_total", "counter", "Requests answered, by route and class of status.").text(by_status)
+    shut = [({"route": row.name}, row.maintenance) for row in stats.routes if row.name != "_none"]
+    yield Family("route_maintenance", "gauge", "1 while the route is in maintenance.").text(shut)
     received = [({"route": row.name}, row.bytes_in) for row in stats.routes]
     yield Family("request_bytes_total", "counter", "Bytes of requests, by route.").text(received)
     sent = [({"route": row.name}, row.bytes_out) for row in stats.routes]

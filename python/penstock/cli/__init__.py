@@ -21,6 +21,7 @@ COMMANDS = {
     "status": "penstock.cli.control",
     "drain": "penstock.cli.control",
     "endpoint": "penstock.cli.control",
+    "maintenance": "penstock.cli.control",
     "cert": "penstock.cli.cert",
     "plan": "penstock.cli.check",
     "schema": "penstock.cli.check",

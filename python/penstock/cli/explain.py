@@ -104,6 +104,8 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
         lines.append(f"route      {name} (routes[{found.route.index}])")
     else:
         lines.append(click.style("route      none matches", fg="red"))
+    if found.maintenance:
+        lines.append("maintenance is on, but not for this request")
     if found.filters:
         lines.append("filters")
         lines += columns([(f"{number}.", one.name, one.effect) for number, one in enumerate(found.filters, 1)])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.check_answers import check_respond, check_type_stays, wrong_target
+from penstock.config.check_condition import check_condition
 from penstock.config.check_mapping import check_edit_cookies, check_hsts, check_map_location
 from penstock.config.check_pages import check_pages
 from penstock.config.check_split import check_shares, check_split
@@ -75,6 +76,7 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
     if (twice := _twice(list(route.addons))) is not None:
         fault(("addons",), f'"{twice}" is named twice')
     check_pages(("error_pages",), route.error_pages, fault)
+    check_condition(("maintenance", "except"), route.maintenance.except_, fault)
     for position, step in enumerate(route.filters):
         _filter(("filters", position), step, fault)
     return tuple(found)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         HashBalance,
         HealthCheck,
         Listener,
+        Maintenance,
         Outlier,
         Respond,
         Retry,
@@ -255,13 +256,28 @@ def _routes(config: Config, folder: Path, memory: Memory) -> Iterator[str]:
 def _own_text(route: Route) -> str:
     """The members of a route's text that follow from the route alone, without the braces around them."""
     own = {
-        "match": None if route.match is None else {"text": route.match, "predicate": compile_expression(route.match)},
+        "match": _match(route.match),
         "strict": route.strict,
         "filters": [_filter(step) for step in route.filters],
         "timeouts": _NO_TIMEOUTS if route.timeouts is _DEFAULT_TIMEOUTS else _timeouts(route.timeouts),
         "limits": {"body": route.limits.body},
+        "maintenance": _USUAL_MAINTENANCE
+        if route.maintenance is _DEFAULT_MAINTENANCE
+        else _maintenance(route.maintenance),
     }
     return _write(own)[1:-1]
+
+
+def _match(text: str | None) -> Plan | None:
+    return None if text is None else {"text": text, "predicate": compile_expression(text)}
+
+
+def _maintenance(maintenance: Maintenance) -> Plan:
+    return {
+        "on": maintenance.on,
+        "except": _match(maintenance.except_),
+        "retry_after": _milliseconds(maintenance.retry_after),
+    }
 
 
 def _action(route: Route, upstreams: dict[str, int]) -> Plan:
@@ -394,6 +410,8 @@ def _processors() -> int:
 _UNLOADED: Plan = {"id": 0, "hooks": [], "concurrency": 1}
 """Of an add-on whose code nobody has looked at."""
 
-# Most of many routes keep the default, which is one object, and so share one table of the plan.
+# Most of many routes keep the defaults, which are one object each, and so share tables of the plan.
 _DEFAULT_TIMEOUTS = Route.model_fields["timeouts"].default
 _NO_TIMEOUTS = _timeouts(_DEFAULT_TIMEOUTS)
+_DEFAULT_MAINTENANCE = Route.model_fields["maintenance"].default
+_USUAL_MAINTENANCE = _maintenance(_DEFAULT_MAINTENANCE)

@@ -100,10 +100,18 @@ def _endpoint(controller: Controller, _lifecycle: Lifecycle, request: Mapping[st
     return dataclasses.asdict(next(row for row in rows if row.address == address))
 
 
+def _maintenance(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:
+    on, route = request.get("on"), request.get("route")
+    if not isinstance(on, bool) or not isinstance(route, str | None):
+        raise ControlError("maintenance needs on, true or false, and the name of a route or none for all")
+    return {"routes": controller.maintain(route, on), "on": on}
+
+
 COMMANDS: dict[str, Callable[[Controller, Lifecycle, Mapping[str, Any]], dict[str, Any]]] = {
     "drain": _drain,
     "endpoint": _endpoint,
     "explain": _explain,
+    "maintenance": _maintenance,
     "plan": _plan,
     "reload": _reload,
     "status": _status,

@@ -168,6 +168,12 @@ class Controller:
         self._engine.order(upstream, address, order)
         log.info("endpoint ordered", extra={"upstream": upstream, "endpoint": address, **order})
 
+    def maintain(self, route: str | None, on: bool) -> tuple[str, ...]:
+        """Put one route, or all there are, into maintenance or back into service; the names of those it was about."""
+        self._engine.maintain(route, on)
+        log.info("maintenance ordered", extra={"route": route or "all", "on": on})
+        return tuple(row.name for row in self.stats().routes if row.name != "_none" and route in (None, row.name))
+
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""
         self._engine.reopen_logs()

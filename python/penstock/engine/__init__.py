@@ -153,6 +153,16 @@ class Engine:
         except ValueError as error:
             raise EngineError(str(error)) from None
 
+    def maintain(self, route: str | None, on: bool) -> None:
+        """Put one route, or all there are, into maintenance or back into service.
+
+        It holds at once, and until the route is configured otherwise. Raises `EngineError` for one that is not there.
+        """
+        try:
+            self._engine.maintain(route, on)
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+
     def reopen_logs(self) -> None:
         """Open the access log's file anew, after a rotation."""
         self._engine.reopen_logs()

@@ -119,6 +119,10 @@ class FakeEngine:
         """Remember it."""
         self.calls.append(f"order {upstream} {address} {json.dumps(order)}")
 
+    def maintain(self, route: str | None, on: bool) -> None:
+        """Remember it."""
+        self.calls.append(f"maintain {route} {on}")
+
     def reopen_logs(self) -> None:
         """Remember it."""
         self.calls.append("reopen_logs")
@@ -159,6 +163,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "action": action,
             "status": status,
             "refused": None,
+            "maintenance": None,
             "passed_over": passed,
             "filters": [],
             "addons": [],
@@ -173,7 +178,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
     counted = "in_flight requests failures connects reused idle latency_us ejections failures_in_a_row"
     counters = dict.fromkeys(counted.split(), 0)
     state = {"state": "up", "since": 0.0, "reason": "", "ejected_for": None, "probe": None, "resolved": []}
-    route = {"requests": 0, "statuses": {}, "bytes_in": 0, "bytes_out": 0}
+    route = {"maintenance": False, "requests": 0, "statuses": {}, "bytes_in": 0, "bytes_out": 0}
     return {
         "version": plan["version"],
         "uptime": 1.0,

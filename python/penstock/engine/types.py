@@ -80,6 +80,8 @@ class RouteStats:
     """Counters of one route; `_none` counts what no route took."""
 
     name: str
+    maintenance: bool
+    """Whether it is in maintenance, by the configuration or by command."""
     requests: int
     statuses: dict[str, int]
     """Answers by class: `"1xx"` to `"5xx"`."""
@@ -326,6 +328,8 @@ class Explanation:
     action: str | None
     status: int | None
     refused: str | None
+    maintenance: Literal["refused", "excepted"] | None
+    """What becomes of the request because its route is in maintenance; the rest is told as if it were not."""
     passed_over: tuple[PassedOver, ...]
     filters: tuple[FilterEffect, ...]
     addons: tuple[str, ...]
@@ -400,6 +404,9 @@ class DataPlane(Protocol):
 
     def order(self, upstream: str, address: str, order: Mapping[str, Any]) -> None:
         """Change what people decide about one endpoint."""
+
+    def maintain(self, route: str | None, on: bool) -> None:
+        """Put one route, or all there are, into maintenance or back into service."""
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""

@@ -59,7 +59,14 @@ def test_a_histogram_is_cumulative_and_in_seconds() -> None:
 
 def test_statuses_are_counted_by_route(controller: Controller, engine: FakeEngine) -> None:
     controller.reload()
-    row = {"name": "shop", "requests": 5, "statuses": {"2xx": 4, "5xx": 1}, "bytes_in": 10, "bytes_out": 20}
+    row = {
+        "name": "shop",
+        "maintenance": True,
+        "requests": 5,
+        "statuses": {"2xx": 4, "5xx": 1},
+        "bytes_in": 10,
+        "bytes_out": 20,
+    }
     engine.stats_rows["routes"] = [row]
     text = render(controller, "1.0")
     assert 'penstock_requests_total{route="shop",status="2xx"} 4' in text

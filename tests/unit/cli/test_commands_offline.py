@@ -35,6 +35,7 @@ FOUND = Explanation(
     action="upstream",
     status=None,
     refused=None,
+    maintenance=None,
     passed_over=(
         PassedOver(0, "a", "match", (7, 20), "/api/x", "True\nand path == '/y'"),
         PassedOver(1, "b", "listener"),

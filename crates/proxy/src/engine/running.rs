@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const NAMES: Duration = Duration::from_secs(3);
 /// How long a worker is waited for that was told to close its sockets, or to end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Names that a refusal offers.
+const LISTED: usize = 12;
 
 pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
@@ -126,6 +128,20 @@ impl Running {
         Ok(())
     }
 
+    /// Workers see the flags of routes as they are: no snapshot changes.
+    pub(super) fn maintain(&self, route: Option<&str>, on: bool) -> Result<(), String> {
+        let snapshot = self.shared.snapshot.load_full().ok_or("no plan is running")?;
+        let routes = || snapshot.routes.iter().map(|route| &*route.shared);
+        let Some(name) = route else {
+            routes().for_each(|route| route.maintenance.order(on));
+            return Ok(());
+        };
+        let found = routes().find(|route| route.name == name);
+        let names = routes().map(|route| route.name.as_str());
+        found.ok_or_else(|| unknown("route", name, names))?.maintenance.order(on);
+        Ok(())
+    }
+
     /// The access log's target, if it is another one than before.
     pub(super) fn open_log(&self, snapshot: &Snapshot) -> Result<Option<Option<Target>>, Vec<Fault>> {
         let before = self.shared.snapshot.load();
@@ -181,5 +197,8 @@ impl Running {
 }
 
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    format!("no {what} {name:?}: there are {}", known.collect::<Vec<_>>().join(", "))
+    let known: Vec<_> = known.collect();
+    let (shown, more) = known.split_at(known.len().min(LISTED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    format!("no {what} {name:?}: there are {}{more}", shown.join(", "))
 }

@@ -30,6 +30,9 @@ impl<'a> Story<'a> {
         }
         let route = found?;
         self.route = Some(route);
+        if route.shared.maintenance.is_on() && !route.exception.spares(&self.view(request)) {
+            return Err(Kind::Maintenance.into());
+        }
         let limit = route.plan.limits.body.or(listener.plan.limits.body);
         if let Some(limit) = route.plan.limits.body {
             down.limit_body(limit);

@@ -17,6 +17,7 @@ use crate::http::{
     BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, Target, forwarded, write_request,
 };
 use crate::https::ToHttps;
+use crate::maintenance::Exception;
 use crate::network::Network;
 use penstock_plan::{Action, AdminState, Filter, HostHeader, Listener, Plan, Route};
 use serde::Deserialize;
@@ -45,8 +46,15 @@ pub struct Request {
     pub client: Option<String>,
 }
 
-/// Explain `request` under `plan`, whose routes are `table`. `states` tells of an endpoint by the indexes of its upstream and
-/// itself.
+/// What is not in a plan.
+pub struct Now<S, M> {
+    /// Of an endpoint, by the indexes of its upstream and itself.
+    pub state: S,
+    /// Whether the route of this index is in maintenance.
+    pub shut: M,
+}
+
+/// Explain `request` under `plan`, whose routes are `table`.
 ///
 /// # Errors
 /// A fault of the request: `listener` or `client` that is none.
@@ -54,7 +62,7 @@ pub fn explain(
     plan: &Plan,
     table: &Table,
     request: &Request,
-    states: impl Fn(usize, usize) -> State,
+    now: &Now<impl Fn(usize, usize) -> State, impl Fn(usize) -> bool>,
 ) -> Result<Explanation, Fault> {
     let (index, listener) = find_listener(plan, request)?;
     let peer = peer(request)?;
@@ -80,7 +88,7 @@ pub fn explain(
         (answer.action, answer.status) = (Some("https_redirect"), Some(redirect.status));
         return Ok(answer);
     }
-    let (route, refusal) = {
+    let (route, refusal, spared) = {
         let body = Body::new(body_of(request, &head));
         let view = entry.view(&head, &body);
         let found = match table.choose(&view, index) {
@@ -89,7 +97,9 @@ pub fn explain(
         };
         let refusal = found.and_then(|at| body.refusal(at));
         answer.passed_over = passed_over(plan, table, &view, index, found);
-        (found.and_then(|at| Some((at, plan.routes.get(at)?))), refusal)
+        let route = found.and_then(|at| Some((at, plan.routes.get(at)?)));
+        let shut = route.filter(|(at, _)| (now.shut)(*at));
+        (route, refusal, shut.map(|(_, route)| spares(route, &view)))
     };
     let Some((at, route)) = route else {
         answer.status = Some(Kind::NoRoute.status());
@@ -99,12 +109,32 @@ pub fn explain(
     if let Some(kind) = refusal {
         return Ok(answer.refuse(kind));
     }
-    match run_filters(&route.filters, &mut head, entry.scheme, &mut answer.filters) {
-        Err(kind) => return Ok(answer.refuse(kind)),
+    answer.maintenance = spared.map(|spared| if spared { "excepted" } else { "refused" });
+    // What would be without it is told all the same.
+    let answer = take_way(plan, &entry, (route, &mut head), answer, &now.state);
+    Ok(if spared == Some(false) { answer.refuse(Kind::Maintenance) } else { answer })
+}
+
+/// Whether the request passes though its route is in maintenance.
+fn spares(route: &Route, view: &View<'_>) -> bool {
+    // It was built with the plan: it cannot be wrong now.
+    Exception::build(&route.maintenance, "").is_ok_and(|exception| exception.spares(view))
+}
+
+/// What becomes of a request behind its route.
+fn take_way(
+    plan: &Plan,
+    entry: &Entry<'_>,
+    (route, head): (&Route, &mut RequestHead),
+    mut answer: Explanation,
+    states: impl Fn(usize, usize) -> State,
+) -> Explanation {
+    match run_filters(&route.filters, head, entry.scheme, &mut answer.filters) {
+        Err(kind) => return answer.refuse(kind),
         Ok(Some(status)) => {
             // Answered here: no endpoint is asked.
             answer.status = Some(status);
-            return Ok(answer);
+            return answer;
         }
         Ok(None) => {}
     }
@@ -115,7 +145,7 @@ pub fn explain(
         Action::Upstream(upstream) => Some(*upstream),
         Action::Split(split) => {
             let body = Body::new(json::State::None);
-            let (upstream, share) = share(plan, split, &entry.view(&head, &body));
+            let (upstream, share) = share(plan, split, &entry.view(head, &body));
             answer.share = Some(share);
             upstream
         }
@@ -123,9 +153,9 @@ pub fn explain(
     };
     answer.forwarded = upstream.and_then(|at| plan.upstreams.get(at as usize)).map(|upstream| {
         let choice = answer.upstreams.iter().find(|choice| choice.name == upstream.name);
-        entry.forwarded(&head, &upstream.host, choice.and_then(Choice::likely).unwrap_or_default())
+        entry.forwarded(head, &upstream.host, choice.and_then(Choice::likely).unwrap_or_default())
     });
-    Ok(answer)
+    answer
 }
 
 /// The upstream of the share that takes the request, and why; the first, where it is drawn.

@@ -23,6 +23,7 @@ from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimi
 from penstock.config.model.page import ErrorPage
 from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import (
+    Maintenance,
     Override,
     Redirect,
     Respond,
@@ -61,6 +62,7 @@ __all__ = [
     "ListenerLimits",
     "ListenerTimeouts",
     "Log",
+    "Maintenance",
     "MapLocation",
     "Outlier",
     "Override",

@@ -1,6 +1,7 @@
 """Routes: what a request must say, and what becomes of it."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -112,6 +113,17 @@ class RouteLimits(Model):
     """Bytes of a request body; beyond: 413. Default: the listener's."""
 
 
+class Maintenance(Model):
+    """What maintenance of a route is: `on` or a command sends every request away with 503, but for the excepted."""
+
+    on: Flag = False
+    """Whether it is on without a command. Default false."""
+    except_: str | None = Field(default=None, alias="except")
+    """Expression that names the requests that pass nevertheless, as 'client.ip in ["10.0.0.0/8"]'. Default: none."""
+    retry_after: Timeout = timedelta(minutes=5)
+    """The Retry-After of the others, in whole seconds. Default "5m"."""
+
+
 class Route(Model):
     """One route. Routes are tried in the order written; the first that matches wins. Exactly one action is given:
     `upstream`, `split`, `respond` or `redirect`."""
@@ -151,6 +163,10 @@ class Route(Model):
     """Limits that go before the listener's."""
     error_pages: ErrorPages = Field(default_factory=dict)
     """Pages for failures, by status ("503") or class ("5xx"); they go before the listener's. Default: none."""
+
+    maintenance: Maintenance = Maintenance()
+    """What becomes of requests while the route is in maintenance, which `penstock maintenance` switches. Default: 503
+    for all of them."""
 
     @property
     def shares(self) -> tuple[Share, ...]:

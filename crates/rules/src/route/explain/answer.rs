@@ -20,6 +20,8 @@ pub struct Explanation {
     pub status: Option<u16>,
     /// The word of [`crate::error::Kind`], where the request is refused.
     pub refused: Option<&'static str>,
+    /// `refused` or `excepted`, where the route is in maintenance.
+    pub maintenance: Option<&'static str>,
     /// Routes that stand before the one taken, in order.
     pub passed_over: Vec<PassedOver>,
     /// What the filters of the route do, in order.
@@ -165,6 +167,7 @@ impl Explanation {
             action: None,
             status: None,
             refused: None,
+            maintenance: None,
             passed_over: Vec::new(),
             filters: Vec::new(),
             addons: Vec::new(),

@@ -10,9 +10,11 @@ fn plan() -> Plan {
     };
     let route = |name, listeners: Value, predicate: Value, action: Value, filters: Value| {
         let matches = if predicate.is_null() { Value::Null } else { json!({"text": "", "predicate": predicate}) };
+        let debug = json!({"exists": {"field": {"header": "x-office"}, "at": [0, 1]}});
         let addons: &[u32] = if name == "api" { &[1, 0] } else { &[] };
         json!({"name": name, "listeners": listeners, "match": matches, "strict": false, "action": action, "filters": filters, "addons": addons,
-               "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}, "error_pages": []})
+               "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}, "error_pages": [],
+               "maintenance": {"on": false, "except": {"text": "", "predicate": debug}, "retry_after": 1}})
     };
     let addon = |name| {
         json!({"name": name, "id": 1, "hooks": ["request_headers"], "timeout": 1, "on_failure": "deny",
@@ -62,16 +64,18 @@ fn plan() -> Plan {
 }
 
 fn ask(request: Value) -> Value {
-    ask_of(&plan(), request)
+    ask_of(&plan(), None, request)
 }
 
-fn ask_of(plan: &Plan, request: Value) -> Value {
+/// While the route of this index is in maintenance.
+fn ask_of(plan: &Plan, shut: Option<usize>, request: Value) -> Value {
     let mut whole = json!({"listener": null, "method": "GET", "scheme": "http", "host": "a.example:80", "target": "/",
                            "headers": [], "client": "192.0.2.1:40000"});
     whole.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
     let table = Table::build(plan).unwrap();
-    let states = |_, endpoint| if endpoint == 0 { State::Down } else { State::Up };
-    let answer = explain(plan, &table, &serde_json::from_value(whole).unwrap(), states);
+    let state = |_, endpoint| if endpoint == 0 { State::Down } else { State::Up };
+    let shut = |route| shut == Some(route);
+    let answer = explain(plan, &table, &serde_json::from_value(whole).unwrap(), &Now { state, shut });
     answer.map_or_else(|fault| json!(fault.to_string()), |answer| serde_json::to_value(answer).unwrap())
 }
 
@@ -93,6 +97,7 @@ fn the_whole_way_is_told() {
         "action": "split",
         "status": null,
         "refused": null,
+        "maintenance": null,
         "passed_over": [
             {"index": 0, "name": "other", "why": "listener"},
             passed(1, "host", json!([0, 19]), json!("a.example")),
@@ -164,7 +169,7 @@ fn who_comes_without_tls_is_sent_there() {
         (behind("https"), "redirect", 308),
         (behind("http"), "https_redirect", 307),
     ] {
-        let answer = ask_of(&plan, request.clone());
+        let answer = ask_of(&plan, None, request.clone());
         assert_eq!((&answer["action"], &answer["status"]), (&json!(action), &json!(status)), "{request}");
     }
 }
@@ -187,6 +192,23 @@ fn what_becomes_of_a_response_is_told() {
     assert_eq!(effects("http"), [&mapped[..], &["changes nothing"]].concat());
     let said = "on the response: +strict-transport-security: max-age=60";
     assert_eq!(effects("https"), [&mapped[..], &[said]].concat());
+}
+
+#[test]
+fn maintenance_refuses_all_but_the_excepted_and_tells_the_rest_of_the_way() {
+    let of = |shut, headers: Value| {
+        let answer = ask_of(&plan(), shut, json!({"target": "/api/x", "headers": headers}));
+        (
+            answer["maintenance"].clone(),
+            answer["status"].clone(),
+            answer["refused"].clone(),
+            answer["forwarded"]["target"].clone(),
+        )
+    };
+    let way = json!("/x?v=2");
+    assert_eq!(of(Some(5), json!([])), (json!("refused"), json!(503), json!("maintenance"), way.clone()));
+    assert_eq!(of(Some(5), json!([["X-Office", "1"]])), (json!("excepted"), Value::Null, Value::Null, way.clone()));
+    assert_eq!(of(Some(4), json!([])), (Value::Null, Value::Null, Value::Null, way));
 }
 
 #[test]

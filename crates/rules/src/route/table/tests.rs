@@ -2,7 +2,9 @@ use super::super::json;
 use super::*;
 
 use crate::http::RequestHead;
-use penstock_plan::{Comparison, Engine, Field, Literal, Match, Operand, Operator, Predicate, Respond, Span, Template};
+use penstock_plan::{
+    Comparison, Engine, Field, Literal, Maintenance, Match, Operand, Operator, Predicate, Respond, Span, Template,
+};
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         timeouts: Default::default(),
         limits: Default::default(),
         error_pages: vec![],
+        maintenance: Maintenance { on: false, except: None, retry_after: Duration::ZERO },
     };
     Plan {
         version: 1,

@@ -1,0 +1,34 @@
+"""The rule of expressions that are asked of a request beside its route's match: they see the head alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.config.expression import compile_expression
+from penstock.errors import ExpressionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.config.document import KeyPath
+
+    Report = Callable[[KeyPath, str | None], None]
+
+
+def check_condition(key: KeyPath, text: str | None, fault: Report) -> None:
+    """An expression compiles, and asks nothing of a body, which is read only where a match asks for it."""
+    if text is None:
+        return
+    try:
+        predicate = compile_expression(text)
+    except ExpressionError as error:
+        fault(key, str(error))
+        return
+    if _asks_body(predicate):
+        fault(key, "is asked of the head: json[…] has no value here; put it into the match of a route")
+
+
+def _asks_body(part: Any) -> bool:
+    if isinstance(part, dict):
+        return any(name in ("json", "json_is", "json_exists") or _asks_body(below) for name, below in part.items())
+    return isinstance(part, list) and any(_asks_body(below) for below in part)
