@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import penstock
+from penstock.config import compile_text, load_value
+from penstock.engine import Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,20 @@ def traces() -> tuple[set[str], int]:
     return set(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
 
 
+class Gate:
+    """Where the configuration of a test waits while it is loaded."""
+
+    def __init__(self) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.open.wait(20)
+
+
+GATE = Gate()
+
+
 def test_it_serves(origin: Origin, eventually: Callable[[Callable[[], object]], None]) -> None:
     with penstock.Proxy(config_for(origin)) as proxy:
         assert get(proxy, "/") == b"origin"
@@ -71,6 +87,42 @@ def test_another_configuration_takes_its_place(origin: Origin) -> None:
         with pytest.raises(penstock.ConfigError):
             proxy.apply({"listeners": {}})
         assert get(proxy, "/hello") == b"two"
+
+
+@pytest.mark.parametrize("end", [lambda engine: engine.drain(0.0), Engine.stop], ids=["drain", "stop"])
+def test_the_data_plane_runs_nothing_after_its_end(origin: Origin, end: Callable[[Engine], object]) -> None:
+    loaded = load_value(config_for(origin))
+    plan = compile_text(loaded.config, loaded.folder, 1, loaded.memory)
+    engine, unused = Engine(), Engine()
+    try:
+        engine.apply(plan)
+        for one in (engine, unused):
+            end(one)
+            with pytest.raises(penstock.ConfigError, match="no plan runs in it any more"):
+                one.apply(plan)
+    finally:
+        engine.stop()
+        unused.stop()
+
+
+def test_a_change_that_outlasts_the_block_opens_nothing(origin: Origin, tmp_path: Path) -> None:
+    file = tmp_path / "late.py"
+    file.write_text(f"from test_product_library import GATE\nGATE.pass_through()\nconfig = {config_for(origin)!r}\n")
+    raised: list[str] = []
+
+    def apply(proxy: penstock.Proxy) -> None:
+        try:
+            proxy.apply(file)
+        except penstock.ControlError as error:
+            raised.append(str(error))
+
+    with penstock.Proxy(config_for(origin)) as proxy:
+        applying = threading.Thread(target=apply, args=(proxy,))
+        applying.start()
+        GATE.reached.wait(20)
+    GATE.open.set()
+    applying.join()
+    assert raised == ["the process is stopped: its configuration cannot change any more"]
 
 
 def test_names_that_do_not_exist(origin: Origin) -> None:

@@ -16,7 +16,7 @@ use penstock_rules::fault::Fault;
 use penstock_rules::route::explain::{self, Explanation, Now, Request, State};
 use running::Running;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub struct Engine {
     running: Mutex<Option<Running>>,
+    /// Drained or stopped: what was told to end must not open again. Set under `running`.
+    ended: AtomicBool,
     /// Outside `running`, so that waiting for events holds nothing up.
     shared: ArcSwapOption<Shared>,
 }
@@ -55,9 +57,12 @@ impl Engine {
     /// Run `plan` from now on. On failure what ran before is untouched.
     ///
     /// # Errors
-    /// All faults.
+    /// All faults; and every plan after `drain` or `stop`.
     pub fn apply(&self, plan: Plan) -> Result<Applied, Vec<Fault>> {
         let mut running = self.lock();
+        if self.ended.load(Ordering::Relaxed) {
+            return Err(vec![Fault::new("engine", "it drains or has stopped: no plan runs in it any more")]);
+        }
         match running.as_mut() {
             Some(running) => running.apply(plan),
             None => {
@@ -132,6 +137,7 @@ impl Engine {
     pub fn drain(&self, wait: Duration) -> bool {
         let shared = {
             let mut running = self.lock();
+            self.ended.store(true, Ordering::Relaxed);
             let Some(running) = running.as_mut() else { return true };
             running.shared.draining.store(true, Ordering::Relaxed);
             let keys: Vec<_> = running.binds.keys().cloned().collect();
@@ -154,7 +160,9 @@ impl Engine {
 
     /// Close everything and end the threads.
     pub fn stop(&self) {
-        if let Some(mut running) = self.lock().take() {
+        let mut running = self.lock();
+        self.ended.store(true, Ordering::Relaxed);
+        if let Some(mut running) = running.take() {
             running.stop();
         }
     }

@@ -95,6 +95,8 @@ class Controller:
         self.weights = WeightPolicies(engine)
         # One change at a time; reading the state never waits for it.
         self._changing = threading.Lock()
+        # The swap alone: a process that is to end waits for no load, and what was loaded meanwhile is not put in.
+        self._swapping = threading.Lock()
         self._source = source
         self._memory = Memory()
         self._loader = Loader()
@@ -119,26 +121,19 @@ class Controller:
         draining.
         """
         with self._changing:
-            if self.state in (State.DRAINING, State.STOPPED):
-                raise ControlError(f"the process is {self.state.value}: its configuration cannot change any more")
+            self._refuse_at_the_end()
             trying = source or self._source
             try:
-                prepared, applied = self._apply(trying)
+                return self._apply(trying)
             except ConfigError as error:
                 self._refused(trying, error.faults)
+                raise
+            except ControlError:
                 raise
             except Exception as error:
                 # A fault of ours, not of the file: the old goes on all the same, and the status must not look well.
                 self._refused(trying, (Fault(trying.name, None, None, "", f"cannot be applied: {error!r}"),))
                 raise
-            self._source, self._running, self._applied = trying, prepared, applied
-            # The data plane may make calls already: they wait for this.
-            self._loader.keep(prepared.addons)
-            self._runners.run(list(prepared.addons.values()))
-            if self.state is State.STARTING:
-                self.state = State.SERVING
-            self._record(Attempt(time.time(), trying.name, applied.version, (), self._warnings(prepared, applied)))
-            return applied
 
     def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Which way a request would take now."""
@@ -153,12 +148,14 @@ class Controller:
 
     def drain(self, wait: float) -> bool:
         """Accept nothing more and let finish what is under way, for up to `wait` seconds. True if all of it did."""
-        self.state = State.DRAINING
+        with self._swapping:
+            self.state = State.DRAINING
         return self._engine.drain(wait)
 
     def stop(self) -> None:
         """Close everything."""
-        self.state = State.STOPPED
+        with self._swapping:
+            self.state = State.STOPPED
         self.weights.stop()
         self._engine.stop()
         self._runners.close()
@@ -228,7 +225,7 @@ class Controller:
         last = self._history[-1] if self._history else None
         return last if last and last.version is None else None
 
-    def _apply(self, source: Source) -> tuple[Prepared, Applied]:
+    def _apply(self, source: Source) -> Applied:
         # The digest first: a change between the two is then seen by the watch as one more, never missed.
         self.tried = source.digest()
         version = 1 + (self._applied.version if self._applied else 0)
@@ -239,15 +236,31 @@ class Controller:
                 change = companion.prepare(prepared.loaded)
                 opened.callback(change.abort)
                 changes.append(change)
-            try:
-                applied = self._engine.apply(prepared.text)
-            except ConfigError as error:
-                raise prepared.in_place(error) from None
-            opened.pop_all()
+            with self._swapping:
+                self._refuse_at_the_end()
+                try:
+                    applied = self._engine.apply(prepared.text)
+                except ConfigError as error:
+                    raise prepared.in_place(error) from None
+                opened.pop_all()
+                self._follow(source, prepared, applied, changes)
+        return applied
+
+    def _follow(self, source: Source, prepared: Prepared, applied: Applied, changes: Sequence[Change]) -> None:
+        """Bring everything else behind the data plane, which runs the new plan already."""
+        self._source, self._running, self._applied = source, prepared, applied
         for change in changes:
             change.commit()
         self.weights.run(prepared.policies, prepared.loaded)
-        return prepared, applied
+        self._loader.keep(prepared.addons)
+        # The data plane may make calls already: they wait for this.
+        self._runners.run(list(prepared.addons.values()))
+        self.state = State.SERVING
+        self._record(Attempt(time.time(), source.name, applied.version, (), self._warnings(prepared, applied)))
+
+    def _refuse_at_the_end(self) -> None:
+        if self.state in (State.DRAINING, State.STOPPED):
+            raise ControlError(f"the process is {self.state.value}: its configuration cannot change any more")
 
     def _prepare(self, source: Source, version: int) -> Prepared:
         prepared = build(source, version, self._memory, self._loader)

@@ -10,9 +10,10 @@ from penstock.control.source import FileSource, ValueSource
 from penstock.errors import ConfigError, ControlError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from penstock.config import Loaded
+    from penstock.config import Loaded, Memory
     from penstock.engine.fake import FakeEngine, FakeRules
 
 
@@ -139,6 +140,46 @@ def test_no_change_while_draining(controller: Controller) -> None:
     assert controller.state is State.DRAINING
     with pytest.raises(ControlError, match="draining"):
         controller.reload()
+
+
+class SlowSource(FileSource):
+    """A file whose load lasts until the event is set."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def load(self, memory: Memory) -> Loaded:
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return super().load(memory)
+
+
+@pytest.mark.parametrize("end", [lambda controller: controller.drain(1.0), Controller.stop], ids=["drain", "stop"])
+def test_what_was_being_loaded_is_not_run_after_the_end(
+    controller: Controller, engine: FakeEngine, config: Path, end: Callable[[Controller], object]
+) -> None:
+    companion, source, raised = Recorder(), SlowSource(config), []
+    controller.add(companion)
+    controller.reload()
+
+    def reload() -> None:
+        try:
+            controller.reload(source)
+        except ControlError as error:
+            raised.append(str(error))
+
+    reloading = threading.Thread(target=reload)
+    reloading.start()
+    assert source.begun.wait(10)
+    end(controller)
+    state = controller.state
+    source.go_on.set()
+    reloading.join()
+    assert len(engine.plans) == 1
+    assert raised == [f"the process is {state.value}: its configuration cannot change any more"]
+    assert (controller.state, controller.last_refusal) == (state, None)
+    assert companion.seen == ["prepare", "commit", "prepare", "abort"]
 
 
 def test_another_source_takes_the_place_only_if_it_is_accepted(controller: Controller) -> None:
