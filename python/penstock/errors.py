@@ -1,6 +1,7 @@
 """The one exception tree: everything that Penstock raises on purpose descends from `PenstockError`.
 
-Only exception types live here, and this module imports nothing of the package, so that every layer may import it.
+Only exception types live here, with what reads any exception's message, and this module imports nothing of the package,
+so that every layer may import it.
 """
 
 from __future__ import annotations
@@ -93,6 +94,14 @@ class ControlError(PenstockError):
 
 class UsageError(PenstockError):
     """A command or a call that was given what it does not take."""
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception of the user's code says. Its `__str__` is the user's code, too, and may raise."""
+    try:
+        return str(error)
+    except BaseException as worse:  # whatever it raises, `exit()` included
+        return f"its message cannot be read: {type(worse).__name__}"
 
 
 def _window(line: str, start: int, end: int, width: int = 110) -> tuple[str, str]:

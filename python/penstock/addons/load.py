@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.config.policy import policies_of
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, message_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -213,7 +213,7 @@ def _run(spec: importlib.machinery.ModuleSpec, source: bytes) -> ModuleType:
 
 
 def _raised(error: BaseException, file: str | None) -> str:
-    message = str(error).partition("\n")[0]
+    message = message_of(error).partition("\n")[0]
     line = error.lineno if isinstance(error, SyntaxError) and error.filename == file else None
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename == file:

@@ -144,7 +144,7 @@ class _Runner:
             self._finish(call, request, response, hook(*_arguments(request, response)))
         except BaseException as error:  # also SystemExit: no hook ends a thread of ours
             call.fail()
-            self._trouble.tell(call.hook, error, request, response)
+            self._trouble.tell(call, error, request, response)
 
     def _finish(self, call: Call, request: Request, response: Response | None, returned: object) -> None:
         verdict, body = write_verdict(request, response, returned)
@@ -187,7 +187,7 @@ class _Runner:
                 call.expire()
             else:
                 call.fail()
-                self._trouble.tell(call.hook, error, request, response)
+                self._trouble.tell(call, error, request, response)
 
 
 def _arguments(request: Request, response: Response | None) -> tuple[object, ...]:

@@ -23,7 +23,7 @@ from penstock.config.model import Config
 from penstock.config.policy import policies_of
 from penstock.config.positions import place_of, repeated_json_key
 from penstock.config.shape import neutralise, shape_faults
-from penstock.errors import ConfigError, Fault
+from penstock.errors import ConfigError, Fault, message_of
 
 if TYPE_CHECKING:
     import os
@@ -228,7 +228,7 @@ def _python_faults(document: Document, file: Path, error: BaseException) -> list
     if isinstance(error, ValidationError):
         faults = shape_faults(document, error)
         return [Fault(fault.file, line, None, fault.key, f"{error.title}: {fault.message}") for fault in faults]
-    message = str(error).partition("\n")[0]
+    message = message_of(error).partition("\n")[0]
     return [Fault(document.name, line, column, "", f"raised {type(error).__name__}: {message}".rstrip(": "))]
 
 

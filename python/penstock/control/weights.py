@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import resolve_address
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -131,7 +131,7 @@ class _Caller(threading.Thread):
             try:
                 self._call()
             except BaseException as error:  # whatever it raises, `exit()` included, ends one call
-                self._failed(f"{type(error).__name__}: {error}".rstrip(": "))
+                self._failed(f"{type(error).__name__}: {message_of(error)}".rstrip(": "))
             self._began = None
 
     def look(self, now: float) -> None:

@@ -115,7 +115,14 @@ def test_a_function_and_a_coroutine_answer(run: Callable[..., FakeCalls]) -> Non
     assert calls.put(answered).outcome() == {"edits": [["set", "x-id", "77"]], "body": b""}
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), KeyboardInterrupt(), RecursionError()])
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), SystemExit(1), KeyboardInterrupt(), RecursionError(), SpeechlessError()]
+)
 @pytest.mark.parametrize("form", ["function", "coroutine"])
 def test_no_error_ends_a_thread(
     run: Callable[..., FakeCalls], caplog: pytest.LogCaptureFixture, error: BaseException, form: str
@@ -202,7 +209,7 @@ def test_a_line_of_the_log_names_the_place_and_no_word_of_the_request(caplog: py
         now[0] = moment
         with pytest.raises(KeyError) as caught:
             fails()
-        trouble.tell("request_headers", caught.value, request)
+        trouble.tell(FakeCall(), caught.value, request)
     first, second = caplog.records
     assert first.levelno == logging.ERROR
     assert first.getMessage() == "add-on a: request_headers: KeyError: '…, sid=… … … is unknown'".replace("…,", "… …,")
@@ -212,5 +219,38 @@ def test_a_line_of_the_log_names_the_place_and_no_word_of_the_request(caplog: py
 
 def test_a_message_has_an_end(caplog: pytest.LogCaptureFixture) -> None:
     trouble = Trouble(load(request_headers=lambda request: None))
-    trouble.tell("request_headers", ValueError("x" * 10_000 + "\nsecond line"), None)
+    trouble.tell(FakeCall(), ValueError("x" * 10_000 + "\nsecond line"), None)
     assert len(caplog.records[0].getMessage()) < 300
+
+
+def test_words_that_a_hook_has_dropped_are_no_more_in_the_log_than_others(
+    run: Callable[..., FakeCalls], caplog: pytest.LogCaptureFixture, eventually: Callable[..., None]
+) -> None:
+    def request_headers(request: Any) -> None:
+        found = [request.path, request.query, request.headers["authorization"]]
+        request.path, request.query = "/", None
+        request.headers.remove("authorization")
+        request.headers.set("x-key", "inner-key")
+        raise ValueError(*found, request.headers["x-key"])
+
+    def response_headers(request: Any, response: Any) -> None:
+        cookie = response.headers["set-cookie"]
+        response.headers = {}
+        raise ValueError(cookie)
+
+    calls = run(request_headers=request_headers, response_headers=response_headers)
+    told = {"path": "/secret-path", "query": "key=hunter22", "headers": [["authorization", "t0ken-of-ann"]]}
+    calls.put(FakeCall(**told)).outcome()
+    calls.put(
+        FakeCall("response_headers", response={"status": 200, "headers": [["set-cookie", "sid=abcdef"]]})
+    ).outcome()
+    eventually(lambda: len(caplog.records) == 2)
+    assert "ValueError: ('/…', 'key=…', '…', '…')" in caplog.text
+    assert "ValueError: sid=…" in caplog.text
+
+
+def test_of_a_word_that_is_cut_nothing_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    trouble = Trouble(load(request_headers=lambda request: None))
+    call = FakeCall(headers=[["a", "x" * 700], ["b", "t0ken" * 100]])
+    trouble.tell(call, ValueError("x" * 700 + " " + "t0ken" * 100), None)
+    assert caplog.records[0].getMessage().endswith("ValueError: … …")

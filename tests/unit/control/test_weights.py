@@ -91,6 +91,26 @@ def test_a_call_that_hangs_is_counted_and_its_late_answer_ignored(
     assert 'order shop a:1 {"weight": 200}' not in engine.calls
 
 
+def test_an_error_without_a_message_ends_one_call(
+    running: Callable[[Any], Controller], engine: FakeEngine, eventually: Callable[[Any], None]
+) -> None:
+    class SpeechlessError(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    answers = iter([SpeechlessError()])
+
+    def answer(_: Any) -> dict[str, int]:
+        for error in answers:
+            raise error
+        return {"a:1": 7}
+
+    controller = running(answer)
+    eventually(lambda: 'order shop a:1 {"weight": 7}' in engine.calls)
+    (row,) = controller.weights.counts()
+    assert row["failed"] == 1
+
+
 def test_a_function_for_an_upstream_that_is_not_there_refuses_the_file(tmp_path: Path) -> None:
     file = tmp_path / "penstock.py"
     file.write_text(FILE.replace('weights("shop"', 'weights("shpo"'))
