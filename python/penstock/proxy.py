@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -59,18 +58,20 @@ class Proxy:
         A listener on every address gives `"127.0.0.1"` or `"::1"`, which can be connected to. Raises `UsageError` for a
         listener that does not exist or has only a unix socket.
         """
-        for text in self._addresses(listener):
+        name, addresses = self._listener(listener)
+        for text in addresses:
             host, _, port = text.rpartition(":")
             host = host.strip("[]")
             if not text.startswith("unix:"):
                 return _EVERYWHERE.get(host, host), int(port)
-        raise UsageError(f"listener {listener!r} has no TCP address")
+        raise UsageError(f"listener {name!r} has no TCP address")
 
     def url(self, listener: str | None = None) -> str:
         """URL of a listener (the first by default), such as `http://127.0.0.1:41234` (`https` with TLS)."""
-        host, port = self.address(listener)
-        rows = [row for row in self.stats().listeners if listener in (None, row.name)]
-        scheme = "https" if rows and rows[0].certificates else "http"
+        name, _ = self._listener(listener)
+        host, port = self.address(name)
+        has_tls = any(row.certificates for row in self.stats().listeners if row.name == name)
+        scheme = "https" if has_tls else "http"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def apply(self, config: Config | Mapping[str, Any] | str | Path | None = None) -> Applied:
@@ -129,11 +130,11 @@ class Proxy:
             raise ControlError("this Proxy does not run: use it in a with block")
         return self._service
 
-    def _addresses(self, listener: str | None) -> tuple[str, ...]:
-        applied = self._running.controller.applied
-        found = dataclasses.asdict(applied)["addresses"] if applied else {}
-        if listener is None and found:
-            return tuple(next(iter(found.values())))
-        if listener not in found:
-            raise UsageError(f"no listener {listener!r}: there are {', '.join(map(repr, found)) or 'none'}")
-        return tuple(found[listener])
+    def _listener(self, name: str | None) -> tuple[str, tuple[str, ...]]:
+        """A listener (the first that is written by default) with its addresses."""
+        found = self._running.controller.addresses
+        if name is None and found:
+            name = next(iter(found))
+        if name not in found:
+            raise UsageError(f"no listener {name!r}: there are {', '.join(map(repr, found)) or 'none'}")
+        return name, found[name]

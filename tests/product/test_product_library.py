@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.certificates import write
 
 import penstock
 from penstock.config import compile_text, load_value
@@ -123,6 +125,26 @@ def test_a_change_that_outlasts_the_block_opens_nothing(origin: Origin, tmp_path
     GATE.open.set()
     applying.join()
     assert raised == ["the process is stopped: its configuration cannot change any more"]
+
+
+def test_the_first_listener_is_the_one_that_is_written_first(tmp_path: Path) -> None:
+    files = write(tmp_path, "shop", "shop.example")
+    listeners = {
+        "web": {"bind": "127.0.0.1:0"},
+        "tls": {"bind": "127.0.0.1:0", "tls": {"certificates": [files]}},
+        "app": {"bind": f"unix:{tmp_path / 'app.sock'}"},
+    }
+    for order in itertools.permutations(listeners):
+        config = {"listeners": {name: listeners[name] for name in order}, "routes": [{"respond": {}}]}
+        with penstock.Proxy(config) as proxy:
+            if order[0] == "app":
+                with pytest.raises(penstock.UsageError, match="listener 'app' has no TCP address"):
+                    proxy.url()
+                continue
+            assert proxy.address() == proxy.address(order[0])
+            assert proxy.url() == {"web": "http", "tls": "https"}[order[0]] + "://{}:{}".format(
+                *proxy.address(order[0])
+            )
 
 
 def test_names_that_do_not_exist(origin: Origin) -> None:

@@ -200,6 +200,14 @@ class Controller:
         return running.plan if running else None
 
     @property
+    def addresses(self) -> dict[str, tuple[str, ...]]:
+        """Addresses of the listeners as they really are, in the order of the configuration."""
+        running, applied = self._running, self._applied
+        if running is None or applied is None:
+            return {}
+        return {name: applied.addresses[name] for name in running.config.listeners if name in applied.addresses}
+
+    @property
     def applied(self) -> Applied | None:
         """What the last accepted change gave."""
         return self._applied
