@@ -22,7 +22,7 @@ from penstock.config.memory import Memory
 from penstock.config.model import Config
 from penstock.config.policy import policies_of
 from penstock.config.positions import place_of, repeated_json_key
-from penstock.config.shape import neutralise, shape_faults
+from penstock.config.shape import as_document, neutralise, shape_faults
 from penstock.errors import ConfigError, Fault, message_of
 
 if TYPE_CHECKING:
@@ -53,8 +53,12 @@ def load_value(value: Config | Mapping[str, Any], folder: str | os.PathLike[str]
 
 
 def _shaped(document: Document, value: object, memory: Memory) -> Loaded:
-    if isinstance(value, Config):
-        return Loaded(value, document)
+    parsed = document.format in ("toml", "json")
+    if not parsed:
+        try:
+            value = as_document(value)
+        except RecursionError:
+            raise ConfigError([_whole(document, "is nested too deeply")]) from None
     if not isinstance(value, Mapping):
         raise ConfigError(
             [_whole(document, "a configuration is a table with keys such as listeners, upstreams and routes")]
@@ -63,7 +67,6 @@ def _shaped(document: Document, value: object, memory: Memory) -> Loaded:
         raise ConfigError([document.fault(broken, "holds half of a surrogate pair, which is no character")])
     try:
         # Of a value that a program made, parts could change without another text to show it.
-        parsed = document.format in ("toml", "json")
         config = memory.validate(value) if parsed else Config.model_validate(value)
         return Loaded(config, document, memory)
     except ValidationError as error:

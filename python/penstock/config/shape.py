@@ -17,6 +17,7 @@ from penstock.config.model.base import Model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     from penstock.config.document import Document, KeyPath
@@ -65,6 +66,16 @@ _SENTENCES = {
 }
 
 
+def as_document(value: Any) -> Any:
+    """What a program made as the tables that a file would have: a model was right when it was made, and a dict in it
+    may have been changed since."""
+    if isinstance(value, Model):
+        return {field.alias or name: as_document(part) for name, field, part in _written(value)}
+    if type(value) is dict:
+        return {name: as_document(part) for name, part in value.items()}
+    return type(value)(map(as_document, value)) if type(value) in (list, tuple) else value
+
+
 def shape_faults(document: Document, error: ValidationError) -> list[Fault]:
     """Each thing that pydantic refused, as a fault with its line."""
     faults = []
@@ -77,7 +88,7 @@ def shape_faults(document: Document, error: ValidationError) -> list[Fault]:
 def neutralise(value: Mapping[str, Any], error: ValidationError) -> Config | None:
     """The configuration with everything refused replaced by something harmless, so that the rest can be checked too.
     `None` where that does not succeed."""
-    document = copy.deepcopy(dict(value))
+    document = _editable(value)
     for deep in (True, False, False):
         for key in sorted({_key(detail) for detail in error.errors(include_url=False)}, key=len, reverse=True):
             _replace(document, key, deep=deep)
@@ -110,11 +121,19 @@ def _replace(document: Any, key: KeyPath, *, deep: bool) -> None:
     for length in range(len(key), 0, -1):
         pattern = (str(key[0]), *("*" if i % 2 else str(step) for i, step in enumerate(key[1:length], 1)))
         if pattern in _NEUTRAL:
-            above = _reach(document, key[: length - 1])
-            if _reach(above, key[length - 1 : length]) is not None:
-                above[key[length - 1]] = copy.deepcopy(_NEUTRAL[pattern])
+            table: Any = _reach(document, key[: length - 1])
+            is_ours = isinstance(table, dict | list)
+            if is_ours and _reach(table, key[length - 1 : length]) is not None:
+                table[key[length - 1]] = copy.deepcopy(_NEUTRAL[pattern])
                 return
     document.pop(key[0], None)
+
+
+def _editable(value: Any) -> Any:
+    """A copy in which parts can be replaced. What a program made may hold anything: objects stay what they are."""
+    if isinstance(value, Mapping):
+        return {name: _editable(part) for name, part in value.items()}
+    return [_editable(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _reach(document: Any, key: KeyPath) -> Any:
@@ -124,6 +143,14 @@ def _reach(document: Any, key: KeyPath) -> Any:
         except (KeyError, IndexError, TypeError):
             return None
     return document
+
+
+def _written(model: Model) -> Iterator[tuple[str, FieldInfo, Any]]:
+    """The fields of a model that were given, or have been changed."""
+    for name, field in type(model).model_fields.items():
+        part = getattr(model, name)
+        if name in model.model_fields_set or part != field.get_default(call_default_factory=True):
+            yield name, field, part
 
 
 def _key(detail: ErrorDetails) -> KeyPath:

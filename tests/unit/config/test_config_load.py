@@ -98,6 +98,46 @@ def test_python_values_make_a_configuration() -> None:
     assert (endpoint["address"], endpoint["weight"]) == ("127.0.0.1:9001", 3)
 
 
+@pytest.mark.parametrize(
+    ("value", "faults"),
+    [
+        ({"addons": {"a": {"module": json}}, "routes": 5}, ["routes: must be a list, not 5"]),
+        ({"routes": (5,)}, ["routes[0]: must be a table, not 5"]),
+        (
+            {"routes": ({"respond": {}}, {"respnd": {}}), "more": 1},
+            ["routes[1].respnd: unknown key", "more: unknown key"],
+        ),
+    ],
+    ids=["module", "tuple", "both"],
+)
+def test_what_a_program_made_is_refused_as_a_file_is(value: dict[str, Any], faults: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_value({"listeners": {"web": {"bind": ":1"}}, **value})
+    found = [f"{fault.key}: {fault.message}" for fault in refused.value.faults]
+    assert all(any(line.startswith(wanted) for line in found) for wanted in faults), found
+
+
+def test_what_holds_itself_is_refused(tmp_path: Path) -> None:
+    routes: list[object] = []
+    routes.append(routes)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        load_value({"routes": routes})
+    assert "nested too deeply" in str(faults_of(write(tmp_path, "a.yaml", "routes: &a [*a]")))
+
+
+def test_a_config_that_was_changed_since_it_was_made_is_looked_at_again() -> None:
+    document = {**DOCUMENT, "addons": {"a": {"module": json}}}
+    config = Config.model_validate(document)
+    again = load_value(config).config
+    assert again == config
+    assert again.addons["a"].module is json
+    config.listeners["more"] = {"bind": ":1"}  # type: ignore[assignment]
+    assert load_value(config).config.listeners["more"].bind == (":1",)
+    config.listeners["more"] = {"bnd": ":1"}  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"listeners\.more\.bnd: unknown key"):
+        load_value(config)
+
+
 # The fault is in the second route's upstream in each form; its line is that of the key.
 PLACED = {
     "a.toml": (
