@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from penstock.config.policy import policies_of
 from penstock.errors import ConfigError, message_of
@@ -38,6 +39,9 @@ THREADS = 8
 TASKS = 256
 
 Hook = Callable[..., Any]
+
+_RUN: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
+"""The digest of what was run, of every module that was run for an add-on."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,11 @@ class Loader:
             source = Path(spec.origin or "").read_bytes()
         except OSError as error:
             raise _FaultError(f'"{spec.origin}" cannot be read: {error.strerror}') from None
-        digest = hashlib.sha256(os.fsencode(spec.origin or "") + b"\0" + source).hexdigest()
+        digest = _digest(spec, source)
         known = self._modules.get(key)
         if known is None and imported is not None:
-            known = (digest, imported)
+            # One that was run here for an add-on of another name may be of another text.
+            known = (_RUN.get(imported, digest), imported)
         if known is None or known[0] != digest:
             known = (digest, _run(spec, source))
         self._modules[key] = known
@@ -196,9 +201,14 @@ def _module_spec(place: str) -> importlib.machinery.ModuleSpec:
     return spec
 
 
+def _digest(spec: importlib.machinery.ModuleSpec, source: bytes) -> str:
+    return hashlib.sha256(os.fsencode(spec.origin or "") + b"\0" + source).hexdigest()
+
+
 def _run(spec: importlib.machinery.ModuleSpec, source: bytes) -> ModuleType:
     """Run what was read, not what a cache has: two versions of a file may have one size and one time."""
     module = importlib.util.module_from_spec(spec)
+    _RUN[module] = _digest(spec, source)
     before = sys.modules.get(spec.name)
     sys.modules[spec.name] = module
     try:

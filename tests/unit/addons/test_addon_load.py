@@ -114,6 +114,23 @@ def test_a_module_that_was_not_put_to_use_leaves_the_old_one_in_place(loading: C
     assert again.code is refused.code
 
 
+def test_the_text_that_is_there_runs_under_another_name_too(tmp_path: Path, loader: Loader) -> None:
+    file, module = tmp_path / "penstock.toml", tmp_path / "addon_that_is_renamed.py"
+
+    def load_as(name: str, text: str) -> Any:
+        module.write_text(f"text = {text!r}\n" + HOOK, "utf-8")
+        named = CONFIG.format("addon_that_is_renamed").replace('"a"', f'"{name}"').replace("addons.a", f"addons.{name}")
+        file.write_text(named if name else CONFIG.partition("addons")[0].format(), "utf-8")
+        loader.keep(found := loader.load(load(file)))
+        return found[name].code if name else None
+
+    first = load_as("a", "one")
+    assert load_as("b", "one") is first
+    assert load_as("c", "two").text == "two"
+    load_as("", "two")
+    assert load_as("c", "three").text == "three"
+
+
 @pytest.mark.parametrize(
     ("code", "module", "reason"),
     [
