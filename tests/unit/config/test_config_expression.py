@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 from penstock import engine
 from penstock.config import Memory, compile_expression, compile_text, load_value
+from penstock.config.expression import compile_key, compile_template
 from penstock.errors import ExpressionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def compare(left: Any, operator: str, right: Any, *at: int) -> Any:
@@ -175,6 +179,24 @@ def test_a_mistake_is_marked_and_explained(text: str, marked: str | None, messag
     if marked is not None:
         start, end = error.span
         assert text[start:end] == marked
+
+
+@pytest.mark.parametrize("compiled", [compile_key, lambda text: compile_template("{" + text + "}")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path" + ".lower()" * 1000, "nested too deeply"),
+        ("path" + ".lower()" * 1100, "at most 8192 characters"),
+        (" + ".join(["path"] * 1000), None),
+        ('header["\ud800"]', "surrogate"),
+    ],
+    ids=["deep", "long", "joined", "surrogate"],
+)
+def test_what_tests_cannot_be_keys_and_values_of_templates_cannot(
+    compiled: Callable[[str], object], text: str, message: str | None
+) -> None:
+    with pytest.raises(ExpressionError, match=message):
+        compiled(text)
 
 
 def test_the_mark_stands_under_the_mistake() -> None:

@@ -3,13 +3,12 @@
 Nothing here evaluates an expression, knows of routes or reads a file. `docs/expressions.md` is the language's
 reference; `crates/plan/src/predicate.rs` is the shape that comes out."""
 
-from penstock.config.expression.compiler import LONGEST_TEXT, compile_expression
+from penstock.config.expression.compiler import compile_expression
 from penstock.config.expression.key import compile_key
 from penstock.config.expression.template import Piece, compile_template, literal_template
 from penstock.config.expression.values import Predicate
 
 __all__ = [
-    "LONGEST_TEXT",
     "Piece",
     "Predicate",
     "compile_expression",

@@ -23,9 +23,6 @@ from penstock.config.expression.values import (
 )
 from penstock.errors import ExpressionError
 
-LONGEST_TEXT = 8192
-"""Characters of an expression."""
-
 # With two levels of JSON for each and a few for a leaf, a plan stays below the 128 that its reader allows.
 _DEEPEST = 50
 _OPERATORS: dict[type[ast.cmpop], str] = {
@@ -51,17 +48,8 @@ _NO_TESTS: tuple[tuple[Any, str, str], ...] = (
 def compile_expression(text: str) -> Predicate:
     """Compile one expression. Raises `ExpressionError`. The result is shared between callers and must not be
     changed."""
-    if len(text) > LONGEST_TEXT:
-        raise ExpressionError(text, (LONGEST_TEXT, len(text)), f"an expression has at most {LONGEST_TEXT} characters")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ExpressionError(text, (error.start, error.end), "half of a surrogate pair is no character") from None
     source = Source(text)
-    try:
-        return _Compiler(source).test(source.tree, 1)
-    except RecursionError:
-        raise source.error(source.tree, "the expression is nested too deeply") from None
+    return source.walk(lambda tree: _Compiler(source).test(tree, 1))
 
 
 class _Compiler:

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from penstock.config.expression.source import Source
 from penstock.config.expression.values import Operand, Type, read_value
-from penstock.errors import ExpressionError
 
 MOST_PARTS = 32
 """Values that a key may join."""
@@ -18,13 +17,8 @@ def compile_key(text: str) -> tuple[Operand, ...]:
     """Compile a key: `path`, `client.ip`, `header["X"] + "|" + path`. Raises `ExpressionError`.
 
     The result is shared between callers and must not be changed."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ExpressionError(text, (error.start, error.end), "half of a surrogate pair is no character") from None
     source = Source(text)
-    parts = _parts(source, source.tree)
-    values = [(part, read_value(source, part)) for part in parts]
+    values = source.walk(lambda tree: [(part, read_value(source, part)) for part in _parts(source, tree)])
     for part, value in values:
         if value.base == "json":
             raise source.error(part, "a key is made of the head, not of the body", "a header or a path")

@@ -5,9 +5,17 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from typing import TYPE_CHECKING, TypeVar
 
 from penstock.errors import ExpressionError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONGEST_TEXT = 8192
+"""Characters of an expression."""
+
+T = TypeVar("T")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # Texts for which Python's tokenizer warns: an unknown escape, or a number that runs into a word.
@@ -28,6 +36,13 @@ class Source:
 
     def __init__(self, text: str) -> None:
         """Parse. Raises `ExpressionError` for everything that is not one Python expression."""
+        if len(text) > LONGEST_TEXT:
+            what = f"an expression has at most {LONGEST_TEXT} characters"
+            raise ExpressionError(text, (LONGEST_TEXT, len(text)), what)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ExpressionError(text, (error.start, error.end), "half of a surrogate pair is no character") from None
         self.text = text
         self._simple = text.isascii() and "\n" not in text and "\r" not in text
         self._lines: list[tuple[int, str]] | None = None
@@ -36,6 +51,13 @@ class Source:
         if not text.strip():
             raise ExpressionError(text, (0, len(text)), "the expression is empty", 'a test such as path == "/"')
         self.tree = self._parse()
+
+    def walk(self, read: Callable[[ast.expr], T]) -> T:
+        """What `read` makes of the tree. Raises `ExpressionError` for one that is too deep to be walked."""
+        try:
+            return read(self.tree)
+        except RecursionError:
+            raise self.error(self.tree, "the expression is nested too deeply") from None
 
     def span(self, node: ast.expr) -> tuple[int, int]:
         """First and one-past-last character of a node."""

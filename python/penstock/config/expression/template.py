@@ -68,7 +68,7 @@ def _piece(text: str, found: re.Match[str]) -> Piece:
         return own
     try:
         source = Source(inside)
-        value = read_value(source, source.tree)
+        value = source.walk(lambda tree: read_value(source, tree))
     except ExpressionError as error:
         begin, end = error.span
         name = inside.strip()
