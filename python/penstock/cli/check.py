@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.options import config_option, control_option, json_option
+from penstock.cli.options import config_option, control_option, json_option, refuse_unused_control
 from penstock.cli.output import print_json, print_warnings
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def check(config: Path, as_json: bool) -> None:
 @click.option("--running", is_flag=True, help="The plan of the running process, not of the file.")
 def plan(config: Path, control: Path | None, running: bool) -> None:
     """Print the compiled plan, as the data plane gets it."""
+    refuse_unused_control(running)
     if running:
         from penstock.cli.control import command  # noqa: PLC0415
         from penstock.control.channel import default_path  # noqa: PLC0415

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.options import config_option, control_option, json_option
+from penstock.cli.options import config_option, control_option, json_option, refuse_unused_control
 from penstock.cli.output import columns, print_json, shown
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter for each option
     running: bool,
 ) -> None:
     """Say which way a request METHOD URL would take, and why not another. Nothing is sent."""
+    refuse_unused_control(running)
     more = {"body": body, "client": client, "listener": listener}
     if running:
         found = _ask(control, config, {"method": method, "url": url, "headers": _fields(headers), **more})

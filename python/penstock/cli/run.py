@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from penstock.cli.options import config_option, control_option, log_option
+from penstock.cli.options import CONTROL, config_option, control_option, log_option
 from penstock.cli.output import print_banner
 
 if TYPE_CHECKING:
-    from penstock.engine import Applied
+    from penstock.engine import Applied, Stats
     from penstock.program import Program
 
 Form = Literal["text", "json"]
@@ -36,7 +36,13 @@ def run(config: Path, control: Path | None, form: Form, watch: bool) -> None:
 @click.command(short_help="Serve without a file: penstock proxy :8080 127.0.0.1:9000.")
 @click.argument("listen")
 @click.argument("endpoints", nargs=-1, required=True, metavar="ENDPOINT…")
-@click.option("--control", type=click.Path(path_type=Path), metavar="PATH", help="Take commands at this socket.")
+@click.option(
+    "--control",
+    type=click.Path(path_type=Path),
+    envvar=CONTROL,
+    metavar="PATH",
+    help="Take commands at this socket. Default: none.",
+)
 @log_option
 def proxy(listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
     """Serve LISTEN in front of one or more endpoints, without a file: penstock proxy :8080 127.0.0.1:9000."""
@@ -71,19 +77,29 @@ def serve(program: Program, form: Form) -> None:
     program.run(started)
 
 
+def places(applied: Applied, stats: Stats) -> list[tuple[str, str]]:
+    """Each listener with what can be opened of it."""
+    over_tls = {row.name for row in stats.listeners if row.certificates}
+    return [
+        (name, "  ".join(_place(address, "https" if name in over_tls else "http") for address in found))
+        for name, found in applied.addresses.items()
+    ]
+
+
 def _welcome(program: Program, applied: Applied) -> None:
-    rows = [(name, "  ".join(_place(address) for address in found)) for name, found in applied.addresses.items()]
+    rows = places(applied, program.service.controller.stats())
     if program.service.admin.address:
-        rows.append(("admin", _place(program.service.admin.address)))
+        rows.append(("admin", _place(program.service.admin.address, "http")))
     rows.append(("end it", "Ctrl-C, which lets requests finish; twice ends at once"))
     from penstock.version import __version__  # noqa: PLC0415
 
     print_banner(f"penstock {__version__} runs {program.service.controller.source}", rows)
 
 
-def _place(address: str) -> str:
+def _place(address: str, scheme: str) -> str:
     """What can be opened: every address of this machine is none."""
     if address.startswith("unix:"):
         return address
     host, _, port = address.rpartition(":")
-    return f"http://localhost:{port} (every address)" if host in ("[::]", "0.0.0.0") else f"http://{address}"  # noqa: S104
+    everywhere = host in ("[::]", "0.0.0.0")  # noqa: S104 - read, not bound
+    return f"{scheme}://localhost:{port} (every address)" if everywhere else f"{scheme}://{address}"

@@ -10,9 +10,12 @@ from penstock.cli import COMMANDS, main
 from penstock.cli.control import status_lines
 from penstock.cli.explain import explanation_lines
 from penstock.cli.output import columns, shown
+from penstock.cli.run import places
 from penstock.control.status import status
 from penstock.engine.types import (
+    Applied,
     Candidate,
+    CertificateStats,
     Explanation,
     FilterEffect,
     Forwarded,
@@ -24,6 +27,8 @@ from penstock.engine.types import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from penstock.control.controller import Controller
     from penstock.engine.fake import FakeEngine
@@ -130,3 +135,33 @@ def test_a_process_that_does_not_run_is_exit_code_1(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, [*command, "--control", str(tmp_path / "none.sock")])
         assert result.exit_code == 1
         assert "no penstock listens" in result.output
+
+
+def test_the_banner_says_how_a_listener_is_opened(controller: Controller) -> None:
+    controller.reload()
+    stats = controller.stats()
+    web = stats.listeners[0]
+    over_tls = replace(web, name="secure", certificates=(CertificateStats("a.pem", ("a.example",), "ECDSA", 1, 2),))
+    applied = Applied(1, (), (), {"web": ("127.0.0.1:80", "unix:/a"), "secure": ("127.0.0.1:443", "[::]:443")})
+    assert places(applied, replace(stats, listeners=(web, over_tls))) == [
+        ("web", "http://127.0.0.1:80  unix:/a"),
+        ("secure", "https://127.0.0.1:443  https://localhost:443 (every address)"),
+    ]
+
+
+def test_every_command_that_takes_commands_knows_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Path | None] = []
+    monkeypatch.setattr("penstock.cli.run.serve", lambda program, form: taken.append(program.control))
+    place = tmp_path / "c.sock"
+    for words in (["run"], ["proxy", "127.0.0.1:0", "127.0.0.1:9"]):
+        CliRunner().invoke(main, words, env={"PENSTOCK_CONTROL": str(place)}, catch_exceptions=False)
+    assert taken == [place, place]
+
+
+def test_a_control_socket_that_nobody_would_ask_is_wrong_use(config: Path) -> None:
+    for words in (["plan"], ["explain", "GET", "http://x/"]):
+        words += ["-c", str(config)]
+        refused = CliRunner().invoke(main, [*words, "--control", "c.sock"])
+        assert refused.exit_code == 2
+        assert "give --running, too" in refused.output
+        assert CliRunner().invoke(main, words, env={"PENSTOCK_CONTROL": "c.sock"}).exit_code == 0
