@@ -37,6 +37,7 @@ class Proxy:
         """`config` is a `Config`, a mapping of the same shape, or the path of a configuration file."""
         self._config = config
         self._service: Service | None = None
+        self._serving = False
 
     def __enter__(self) -> Self:
         """Start. Raises `ConfigError`, with nothing left open, for a configuration that cannot run."""
@@ -44,13 +45,16 @@ class Proxy:
             raise UsageError("this Proxy runs or has run: make another")
         self._service = Service(source_of(self._config))
         self._service.start()
+        self._serving = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every connection and end every thread, at once. Call `drain` before to let requests finish."""
-        self._running.stop()
+        service = self._running
+        self._serving = False
+        service.stop()
 
     def address(self, listener: str | None = None) -> tuple[str, int]:
         """Host and port of a listener (the first by default) as it really is: port 0 became a number.
@@ -126,7 +130,7 @@ class Proxy:
 
     @property
     def _running(self) -> Service:
-        if self._service is None:
+        if self._service is None or not self._serving:
             raise ControlError("this Proxy does not run: use it in a with block")
         return self._service
 

@@ -204,3 +204,21 @@ def test_many_one_after_another(origin: Origin, eventually: Callable[[Callable[[
 def test_two_side_by_side(origin: Origin) -> None:
     with penstock.Proxy(config_for(origin, "a")) as first, penstock.Proxy(config_for(origin, "b")) as second:
         assert (get(first, "/hello"), get(second, "/hello")) == (b"a", b"b")
+
+
+def test_behind_its_block_a_proxy_answers_nothing(origin: Origin) -> None:
+    with penstock.Proxy(config_for(origin)) as proxy:
+        proxy.stats()
+    for ask in (
+        proxy.stats,
+        proxy.url,
+        proxy.apply,
+        lambda: proxy.admin,
+        lambda: proxy.drain(0),
+        lambda: proxy.endpoint("app", origin.address, "drain"),
+        lambda: proxy.explain("GET", "http://x.example/"),
+    ):
+        with pytest.raises(penstock.ControlError, match="does not run"):
+            ask()
+    with pytest.raises(penstock.UsageError, match="make another"), proxy:
+        raise AssertionError("it must not start again")
