@@ -65,18 +65,23 @@ def _plan(controller: Controller, _lifecycle: Lifecycle, _request: Mapping[str, 
 
 
 def _explain(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        wanted = explain_request(
-            str(request.get("method", "GET")),
-            str(request["url"]),
-            [(str(name), str(value)) for name, value in request.get("headers", [])],
-            body=request.get("body"),
-            client=request.get("client"),
-            listener=request.get("listener"),
+    url: Any = request.get("url")
+    method = request.get("method", "GET")
+    more = {name: request.get(name) for name in ("body", "client", "listener")}
+    headers = _pairs(request.get("headers", []))
+    given = [method, url, *(value for value in more.values() if value is not None)]
+    if headers is None or not all(isinstance(value, str) for value in given):
+        raise ControlError(
+            "explain takes url (needed), method, body, client and listener, each a text, and headers, pairs of texts"
         )
-    except (KeyError, TypeError, ValueError):
-        raise ControlError("explain needs a url, and headers as a list of pairs") from None
-    return dataclasses.asdict(controller.explain(wanted))
+    return dataclasses.asdict(controller.explain(explain_request(method, url, headers, **more)))
+
+
+def _pairs(value: object) -> list[tuple[str, str]] | None:
+    """A list of pairs of texts, or nothing."""
+    pairs = [pair for pair in value if isinstance(pair, list) and len(pair) == 2] if isinstance(value, list) else []
+    texts = all(isinstance(text, str) for pair in pairs for text in pair)
+    return [(name, text) for name, text in pairs] if texts and pairs == value else None
 
 
 ADMIN = {"drain": "draining", "ready": "ready", "disable": "disabled"}

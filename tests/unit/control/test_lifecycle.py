@@ -126,7 +126,29 @@ def test_commands(lifecycle: Lifecycle, controller: Controller, config: Path) ->
     assert commands({"command": "status"})["last_refusal"]["outcome"] == "refused"
 
 
-@pytest.mark.parametrize("request_", [{}, {"command": "dance"}, {"command": 3}, {"command": "explain"}])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"command": "dance"},
+        {"command": 3},
+        *(
+            {"command": "explain", **more}
+            for more in (
+                {},
+                {"url": 5},
+                {"url": "http://x.example/", "method": None},
+                {"url": "http://x.example/", "body": 5},
+                {"url": "http://x.example/", "client": 5},
+                {"url": "http://x.example/", "listener": ["web"]},
+                {"url": "http://x.example/", "headers": {"a": "b"}},
+                {"url": "http://x.example/", "headers": [["a"]]},
+                {"url": "http://x.example/", "headers": ["ab"]},
+                {"url": "http://x.example/", "headers": [["a", 1]]},
+            )
+        ),
+    ],
+)
 def test_what_is_no_command_is_refused(
     lifecycle: Lifecycle, controller: Controller, request_: dict[str, object]
 ) -> None:
