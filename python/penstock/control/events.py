@@ -44,10 +44,14 @@ class EventPump:
 
     def _take(self, wait: float) -> None:
         try:
-            for event in self._engine.events(wait):
-                self._give(event)
+            events = self._engine.events(wait)
         except Exception:
-            # One event that cannot be read must not silence all that follow; the pause keeps a lasting fault from
-            # spinning.
-            log.exception("an event of the data plane was lost")
+            log.exception("events of the data plane were lost")
+            # Keeps a lasting fault from spinning.
             self._stopping.wait(1.0)
+            return
+        for event in events:
+            try:
+                self._give(event)
+            except Exception:
+                log.exception("an event of the data plane was lost")

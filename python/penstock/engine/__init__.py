@@ -8,6 +8,7 @@ configuration model.
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.engine.types import (
@@ -126,7 +127,7 @@ class Engine:
 
     def events(self, wait: float) -> list[Event]:
         """What happened since the last call, waiting up to `wait` seconds for the first."""
-        return [Event.read(text) for text in self._engine.events(wait)]
+        return [_event(text) for text in self._engine.events(wait)]
 
     def addon_calls(self, addon: int) -> Calls | None:
         """The calls of the add-on that was loaded under this id, if the running plan has it."""
@@ -178,6 +179,18 @@ def _native() -> ModuleType:
     return native
 
 
+def _event(text: str) -> Event:
+    try:
+        return Event.read(text)
+    except EngineError as error:
+        # One that cannot be read must not take the rest of its batch with it.
+        return Event(time.time(), "unread", "error", "an event of the data plane was lost", {"reason": str(error)})
+
+
 def _config_error(refused: Exception) -> ConfigError:
+    """What was refused. Raises `EngineError` if it was the plan as a whole: whoever wrote the configuration can do
+    nothing about that."""
     rows: list[dict[str, str]] = json.loads(str(refused.args[0]))
+    if unread := next((row["message"] for row in rows if not row["path"]), None):
+        raise EngineError(f"the data plane (penstock._native) is of another version: make build ({unread})")
     return ConfigError([Fault(PLAN, None, None, row["path"], row["message"]) for row in rows])

@@ -66,7 +66,7 @@ class FakeEngine:
         self.drains = True
         """What `drain` answers."""
         self.stopped = False
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
 
     def apply(self, plan: str) -> Applied:
         """Keep the plan, or refuse it for `faults`."""
@@ -91,18 +91,18 @@ class FakeEngine:
         return read(Stats, {**rows, **self.stats_rows})
 
     def events(self, wait: float) -> list[Event]:
-        """Give one event that a test has put in with `happen`."""
+        """Give the events that a test has put in with `happen`."""
         try:
-            return [self._events.get(timeout=wait)]
+            return self._events.get(timeout=wait)
         except queue.Empty:
             return []
 
     def addon_calls(self, addon: int) -> None:
         """No request comes here, so no add-on is called."""
 
-    def happen(self, event: Event) -> None:
-        """Let something happen."""
-        self._events.put(event)
+    def happen(self, *events: Event) -> None:
+        """Let something happen, all at once."""
+        self._events.put(list(events))
 
     def drain(self, wait: float) -> bool:
         """Answer `drains` at once."""

@@ -79,3 +79,20 @@ def test_events_are_given_on_until_the_end(
     pump.stop()
     pump.stop()
     assert [event.message for event in seen] == ["up"]
+
+
+def test_an_event_that_cannot_be_given_on_takes_no_other_with_it(
+    engine: FakeEngine, eventually: Callable[[Callable[[], object]], None]
+) -> None:
+    seen: list[str] = []
+
+    def give(event: Event) -> None:
+        if event.message == "bad":
+            raise ValueError
+        seen.append(event.message)
+
+    pump = EventPump(engine, give)
+    pump.start()
+    engine.happen(*(Event(1.0, "health", "info", message) for message in ("a", "bad", "b")))
+    eventually(lambda: seen == ["a", "b"])
+    pump.stop()

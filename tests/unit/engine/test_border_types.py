@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from penstock.engine import Engine, check
 from penstock.engine.fake import FakeEngine
 from penstock.engine.types import Applied, Event, Explanation, Stats, read
 from penstock.errors import ConfigError, EngineError
@@ -100,3 +101,24 @@ def test_the_fake_refuses_once_when_told() -> None:
     with pytest.raises(ConfigError, match="in use"):
         engine.apply(json.dumps(PLAN))
     assert engine.apply(json.dumps(PLAN)).version == 3
+
+
+def test_an_event_that_cannot_be_read_says_so_and_takes_no_other_with_it() -> None:
+    class Native:
+        def events(self, wait: float) -> list[str]:
+            good = {"at": wait, "kind": "health", "level": "info", "message": "up"}
+            return [json.dumps(good), "{", json.dumps({**good, "level": "shout"}), json.dumps(good)]
+
+    engine = Engine()
+    engine._engine = Native()
+    first, *unread, last = engine.events(0.5)
+    assert first == last == Event(0.5, "health", "info", "up")
+    assert [(event.level, event.message) for event in unread] == [("error", "an event of the data plane was lost")] * 2
+    assert "level" in unread[1].fields["reason"]
+
+
+def test_a_plan_of_another_version_is_no_fault_of_the_configuration() -> None:
+    with pytest.raises(EngineError, match=r"another version: make build \(this is no plan: missing field"):
+        check("{}")
+    with pytest.raises(EngineError, match=r"make build"):
+        Engine().apply("{}")
