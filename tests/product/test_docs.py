@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 import shutil
 import subprocess
@@ -9,12 +11,17 @@ import sys
 import urllib.request
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from terminal import ROOT, blocks, compare, play
 from tests.certificates import EC, RSA, write
 from waiting import wait_for
 
 import penstock
+from penstock.cli import COMMANDS, main
+from penstock.config import explain_request
+from penstock.control import commands as control_commands
+from penstock.engine import Applied
 from product import run
 
 if TYPE_CHECKING:
@@ -141,6 +148,27 @@ def test_faults_are_told_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     shown = next(text for text in blocks(ROOT / "docs" / "configuration.md", "text") if "bdy" in text)
     compare("penstock check", shown + "refused: 5 faults\n", run("check").stderr)
+
+
+def test_every_command_is_documented_with_its_options() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    assert set(re.findall(r"^\| \[?`(\w+)`", page, re.MULTILINE)) == set(COMMANDS)
+    for name in set(COMMANDS) - {"version"}:
+        usage = re.search(rf"^## {name}\n\n`penstock {name}\b(.*)`$", page, re.MULTILINE)
+        assert usage, name
+        words = re.split(r"[\s\[\]|]+", usage[1])
+        command = main.get_command(click.Context(main), name)
+        for option in [one for one in command.params if isinstance(one, click.Option)]:
+            assert any(spelling in words for spelling in option.opts), f"{name} {option.opts[0]}"
+
+
+def test_every_command_of_the_control_socket_is_documented() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("## The control socket")[2]
+    rows = dict(re.findall(r"^\| `(\w+)` (\|.*)", page.partition("\n## ")[0], re.M))
+    assert set(rows) == set(control_commands.COMMANDS)
+    request = set(inspect.signature(explain_request).parameters)
+    for command, names in (("reload", {one.name for one in dataclasses.fields(Applied)}), ("explain", request)):
+        assert names <= set(re.findall(r"`(\w+)`", rows[command]))
 
 
 EVERYTHING = """\
