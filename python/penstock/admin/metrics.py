@@ -138,7 +138,7 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     sent = [({"route": row.name}, row.bytes_out) for row in stats.routes]
     yield Family("response_bytes_total", "counter", "Bytes of responses, by route.").text(sent)
     duration = Family(
-        "request_duration_seconds", "histogram", "From the first byte of a request to the last of its response."
+        "request_duration_seconds", "histogram", "From the whole head of a request to the last byte of its response."
     )
     yield duration.histogram(stats.latency)
     rejected = [({"reason": reason}, count) for reason, count in stats.rejected.items()]
