@@ -104,7 +104,7 @@ class Proxy:
         """
         self._running.controller.maintain(route, on)
 
-    def explain(
+    def explain(  # noqa: PLR0913 - one parameter for each part of a request
         self,
         method: str,
         url: str,

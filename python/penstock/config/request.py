@@ -57,7 +57,7 @@ def test_requests(config: Config) -> Iterator[TestRequest]:
 test_requests.__test__ = False  # type: ignore[attr-defined]
 
 
-def explain_request(
+def explain_request(  # noqa: PLR0913 - one parameter for each part of a request
     method: str,
     url: str,
     headers: Iterable[tuple[str, str]] = (),

@@ -9,7 +9,20 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from penstock.config import Config, Endpoint, Filter, Listener, Route, Upstream, check, compile_plan, load, load_value
+from penstock.config import (
+    Config,
+    Endpoint,
+    Filter,
+    Listener,
+    Route,
+    Upstream,
+    check,
+    check_routes,
+    compile_plan,
+    load,
+    load_value,
+)
+from penstock.config import compile as compile_
 from penstock.config.document import read_key, write_key
 from penstock.config.load import LARGEST_FILE
 from penstock.config.model import Affinity
@@ -329,3 +342,7 @@ def test_an_unknown_key_of_a_part_is_told_the_keys_of_that_part(tmp_path: Path, 
     file = write(tmp_path, "a.py", f"from penstock.config import *\nconfig = {built}")
     (fault,) = faults_of(file)
     assert hint in str(fault)
+
+
+def test_every_filter_is_checked_and_compiled() -> None:
+    assert set(Filter.model_fields) == set(check_routes._FILTERS) == set(compile_._FILTERS)
