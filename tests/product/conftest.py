@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.certificates import authority, write
 
 from product import DEADLINE, Origin, Running, command, read_log
 
@@ -116,3 +117,17 @@ def busy() -> Iterator[Origin]:
     origin.release.set()
     origin.shutdown()
     origin.server_close()
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> str:
+    """File of the authority that tests trust."""
+    path = tmp_path / "ca.pem"
+    authority().cert_pem.write_to_path(path)
+    return str(path)
+
+
+@pytest.fixture
+def leaf(tmp_path: Path) -> dict[str, Any]:
+    """A certificate for an origin: by its address and by a name."""
+    return write(tmp_path, "origin", "127.0.0.1", "app.internal")

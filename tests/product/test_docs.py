@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 from terminal import ROOT, blocks, compare, play
-from tests.certificates import EC, RSA, write
+from tests.certificates import EC, RSA, authority, write
 from waiting import wait_for
 
 import penstock
@@ -67,6 +67,8 @@ def test_configurations_load(page: str, text: str, tmp_path: Path) -> None:
     path.write_text(text if "[listeners." in text else LEAST + text, "utf-8")
     for stem in re.findall(r'cert = "([\w-]+)\.pem"', text):
         write(tmp_path, stem, f"{stem.removesuffix('-rsa')}.example", kind=RSA if stem.endswith("-rsa") else EC)
+    for stem in re.findall(r'ca = "([\w-]+)\.pem"', text):
+        authority().cert_pem.write_to_path(tmp_path / f"{stem}.pem")
     for code in blocks(next(one for one in PAGES if one.name == page), "python"):
         if named := _NAMED.match(code):
             (tmp_path / named[1]).write_text(code, "utf-8")

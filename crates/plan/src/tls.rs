@@ -27,6 +27,22 @@ pub struct Certificate {
     pub readable_key: bool,
 }
 
+/// How endpoints are spoken to with TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// File of the authorities that are trusted. `null`: those that this machine trusts.
+    pub ca: Option<String>,
+    /// The name that is asked for (SNI) and that the certificate must be for. `null`: the endpoint's host.
+    pub name: Option<String>,
+    /// What we prove ourselves with, where an endpoint asks for that.
+    pub certificate: Option<Certificate>,
+    /// Whether any certificate is taken.
+    pub insecure: bool,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
 /// What is done where no certificate is good for the name that a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

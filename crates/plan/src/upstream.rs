@@ -1,6 +1,6 @@
 //! Named groups of endpoints.
 
-use crate::{Affinity, Balance, HealthCheck, Outlier, Retry, millis};
+use crate::{Affinity, Balance, HealthCheck, Outlier, Retry, UpstreamTls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub struct Upstream {
     pub affinity: Option<Affinity>,
     /// Which `Host` the endpoint is sent.
     pub host: HostHeader,
+    /// TLS to the endpoints. `null`: they are spoken to in clear.
+    pub tls: Option<UpstreamTls>,
     /// How long we wait for an endpoint.
     pub timeouts: UpstreamTimeouts,
     /// How much an endpoint may ask of us.

@@ -1,8 +1,9 @@
 //! The control thread: names and probes, whatever is not part of a request.
 
+use crate::buffers::Buffers;
 use crate::guard;
 use crate::snapshot::Snapshot;
-use crate::tls;
+use crate::tls::{self, Secure};
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::upstream::probe::Probing;
 use crate::upstream::resolve::{self, Asked};
@@ -34,9 +35,9 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// What is followed, by endpoint: who is asked and the health check, to see whether they changed, and the tasks.
+/// What is followed, by endpoint: who is asked, the health check and the TLS, to see whether they changed, and the tasks.
 type Followed = HashMap<u64, (Wanted, Vec<AbortHandle>)>;
-type Wanted = (Dns, Option<HealthCheck>);
+type Wanted = (Dns, Option<HealthCheck>, Option<u64>);
 
 /// Whoever answers for names. Made with the first name: a configuration of addresses needs none.
 #[derive(Default)]
@@ -133,7 +134,8 @@ fn follow(
 ) -> Followed {
     let mut now = Followed::new();
     for upstream in &snapshot.upstreams {
-        let wanted = (snapshot.plan.dns.clone(), upstream.plan.health_check.clone());
+        let tls = upstream.tls.as_ref();
+        let wanted = (snapshot.plan.dns.clone(), upstream.plan.health_check.clone(), tls.map(|tls| tls.id));
         for endpoint in &upstream.endpoints {
             if upstream.plan.outlier.is_none() {
                 endpoint.standing.forget();
@@ -157,6 +159,8 @@ fn follow(
                     let probing = Probing {
                         upstream: upstream.plan.name.clone(),
                         endpoint: Arc::clone(endpoint),
+                        secure: tls.and_then(|tls| Secure::new(tls, &endpoint.address)),
+                        buffers: Buffers::new(),
                         check: check.clone(),
                         question: Arc::clone(question),
                         shared: Arc::clone(shared),

@@ -1,10 +1,12 @@
 //! The running configuration: one immutable value, built whole before it is swapped in.
 
+mod secure;
+
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
 use crate::maintenance::Maintenance;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
-use crate::tls::{self, Certificates, Tls};
+use crate::tls::{Certificates, Credentials, SystemRoots, Tls, UpstreamTls};
 use crate::upstream::affinity::{self, Affinity, OwnSecret};
 use crate::upstream::circuit::{Circuit, Counts};
 use crate::upstream::endpoint::Endpoint;
@@ -95,6 +97,10 @@ pub(crate) struct UpstreamSettings {
     /// Limits over all workers; most upstreams have none.
     pub(crate) circuit: Option<Circuit>,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    /// How they are spoken to, where that is with TLS.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
+    /// What `tls` is to speak with once this snapshot runs, where it runs already.
+    renewed: Option<Arc<Credentials>>,
     /// What probes ask.
     pub(crate) question: Option<Arc<Question>>,
     /// What its policy hashes; `None` for policies that hash nothing.
@@ -143,6 +149,8 @@ pub(crate) struct Registry {
     /// By name of the listener.
     tls: HashMap<String, Arc<Tls>>,
     upstreams: HashMap<String, Arc<SharedUpstream>>,
+    /// By name of the upstream.
+    upstream_tls: HashMap<String, Arc<UpstreamTls>>,
     endpoints: HashMap<(String, String), Arc<Endpoint>>,
     /// By name of the upstream.
     tables: HashMap<String, Arc<Vec<Arc<HashTable>>>>,
@@ -163,6 +171,7 @@ impl Registry {
             listeners: HashMap::new(),
             tls: HashMap::new(),
             upstreams: HashMap::new(),
+            upstream_tls: HashMap::new(),
             endpoints: HashMap::new(),
             tables: HashMap::new(),
             secret: OwnSecret::default(),
@@ -182,8 +191,9 @@ impl Registry {
         let table = Table::build(&plan).map_err(|found| faults.extend(found)).ok();
         let listeners: Vec<_> =
             plan.listeners.iter().enumerate().map(|(at, plan)| self.listener(at, plan, &mut faults)).collect();
+        let roots = SystemRoots::default();
         let upstreams: Vec<_> =
-            plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &mut faults)).collect();
+            plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &roots, &mut faults)).collect();
         let addons: Vec<_> = plan.addons.iter().map(|plan| Arc::new(self.addon(plan))).collect();
         let routes: Vec<_> =
             plan.routes.iter().enumerate().map(|route| self.route(route, &plan, &addons, &mut faults)).collect();
@@ -203,13 +213,7 @@ impl Registry {
             .iter()
             .map(|listener| (listener.shared.name.clone(), Arc::clone(&listener.shared)))
             .collect();
-        for listener in &snapshot.listeners {
-            if let (Some(tls), Some(renewed)) = (&listener.tls, &listener.renewed) {
-                tls.renew(Arc::clone(renewed));
-            }
-        }
-        let tls = snapshot.listeners.iter().filter_map(|one| Some((one.shared.name.clone(), one.tls.clone()?)));
-        self.tls = tls.collect();
+        self.keep_tls(snapshot);
         self.upstreams = snapshot
             .upstreams
             .iter()
@@ -271,15 +275,11 @@ impl Registry {
         let pages = error_pages(&plan.error_pages, &format!("listeners[{at}].error_pages"), faults);
         let to_https = plan.https_redirect.as_ref().map(|redirect| ToHttps::build(redirect, at));
         let to_https = to_https.transpose().map_err(|fault| faults.push(fault)).ok().flatten();
-        let known = self.tls.get(&plan.name);
-        let tls = plan.tls.as_ref().and_then(|plan| {
-            tls::build(plan, known, &format!("listeners[{at}].tls")).map_err(|found| faults.extend(found)).ok()
-        });
-        let (tls, renewed) = tls.map_or((None, None), |(tls, renewed)| (Some(tls), renewed));
+        let (tls, renewed) = self.listener_tls(at, plan, faults);
         Listener { trusted, tls, renewed, to_https, shared, limits, pages, plan: plan.clone() }
     }
 
-    fn upstream(&self, at: usize, plan: &Upstream, faults: &mut Vec<Fault>) -> UpstreamSettings {
+    fn upstream(&self, at: usize, plan: &Upstream, roots: &SystemRoots, faults: &mut Vec<Fault>) -> UpstreamSettings {
         let shared = self.upstreams.get(&plan.name).cloned().unwrap_or_else(|| {
             Arc::new(SharedUpstream {
                 id: self.id(),
@@ -327,7 +327,9 @@ impl Registry {
         let affinity = affinity::build(plan, &self.secret, &format!("upstreams[{at}].affinity"));
         let affinity = affinity.map_err(|found| faults.extend(found)).ok().flatten();
         let circuit = Circuit::new(&plan.limits, &shared.counts);
-        UpstreamSettings { shared, circuit, endpoints, question, limits, key, tables, affinity, plan: plan.clone() }
+        let (tls, renewed) = self.upstream_tls(at, plan, roots, faults);
+        let plan = plan.clone();
+        UpstreamSettings { shared, circuit, endpoints, tls, renewed, question, limits, key, tables, affinity, plan }
     }
 
     fn addon(&self, plan: &penstock_plan::Addon) -> Addon {
@@ -400,21 +402,6 @@ impl Listener {
 }
 
 impl Snapshot {
-    /// What is doubtful, but stops nothing: where in the plan, and why.
-    pub(crate) fn doubts(&self) -> Vec<Fault> {
-        let now = tls::now();
-        let served = self.listeners.iter().enumerate().filter_map(|(at, listener)| {
-            let certificates = listener.renewed.clone().or_else(|| Some(listener.tls.as_ref()?.certificates()))?;
-            Some((at, certificates))
-        });
-        served
-            .flat_map(|(at, certificates)| {
-                let doubts = certificates.doubts(now).into_iter();
-                doubts.map(move |(key, message)| Fault::new(format!("listeners[{at}].tls.{key}"), message))
-            })
-            .collect()
-    }
-
     /// The listener of this id and its index, if the plan still has it.
     pub(crate) fn listener(&self, id: u64) -> Option<(usize, &Listener)> {
         let at = *self.by_id.get(&id)?;

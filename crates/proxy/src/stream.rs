@@ -136,6 +136,14 @@ impl Stream {
         self.socket().peer()
     }
 
+    /// Why TLS broke, if it did.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        match self {
+            Stream::Clear(_) => None,
+            Stream::Tls(stream) => stream.failure(),
+        }
+    }
+
     /// Let the end be a reset: what was sent cannot be taken for the whole.
     pub(crate) fn break_off(&mut self) {
         match self {

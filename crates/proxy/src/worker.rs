@@ -83,6 +83,9 @@ pub(crate) struct Local {
     pub(crate) upstreams: Vec<LocalUpstream>,
 }
 
+/// What an endpoint is and how it is spoken to: its id, and that of its TLS.
+type Manner = (u64, Option<u64>);
+
 /// The state of one worker.
 pub(crate) struct Worker {
     pub(crate) index: usize,
@@ -96,7 +99,8 @@ pub(crate) struct Worker {
     /// What `local` was before: a listener that is gone answers what it had been asked.
     previous: RefCell<Option<Rc<Local>>>,
     sweep_at: Cell<Tick>,
-    endpoints: RefCell<AHashMap<u64, Rc<LocalEndpoint>>>,
+    /// Nobody gets a connection that was made in another manner (safety.md 72).
+    endpoints: RefCell<AHashMap<Manner, Rc<LocalEndpoint>>>,
     /// What may be tried again at each upstream.
     budgets: RefCell<AHashMap<u64, Rc<RetryBudget>>>,
     dice: Cell<u64>,
@@ -200,14 +204,16 @@ impl Worker {
         let endpoints = snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
         let pooled = limit::pooled_each(self.shared.connections_each.load(Ordering::Relaxed), endpoints);
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
+            let tls = upstream.tls.as_ref();
             let endpoints = upstream.endpoints.iter().map(|endpoint| {
+                let key = (endpoint.id, tls.map(|tls| tls.id));
                 let local = known
-                    .get(&endpoint.id)
+                    .get(&key)
                     .cloned()
-                    .unwrap_or_else(|| LocalEndpoint::new(Arc::clone(endpoint), self.index));
+                    .unwrap_or_else(|| LocalEndpoint::new(Arc::clone(endpoint), tls, self.index));
                 local.most_pooled.set(pooled);
                 local.most_idle.set(usize::from(upstream.plan.limits.idle_connections));
-                kept.insert(endpoint.id, Rc::clone(&local));
+                kept.insert(key, Rc::clone(&local));
                 local
             });
             let id = upstream.shared.id;
@@ -217,8 +223,8 @@ impl Worker {
             LocalUpstream::new(&upstream.plan, endpoints.collect(), &upstream.tables(), budget)
         });
         let upstreams = upstreams.collect();
-        for (id, endpoint) in known.iter() {
-            if !kept.contains_key(id) {
+        for (key, endpoint) in known.iter() {
+            if !kept.contains_key(key) {
                 endpoint.clear();
             }
         }

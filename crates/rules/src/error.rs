@@ -151,6 +151,12 @@ kinds! {
     ConnectTimeout "connect_timeout" 504 Upstream,
     /// The connection could not be made for another reason.
     ConnectFailed "connect_failed" 502 Upstream,
+    /// The endpoint's certificate is not valid: another name, an unknown authority, out of its time.
+    UpstreamCertificate "upstream_certificate" 502 Upstream,
+    /// The TLS handshake with the endpoint failed, or TLS broke.
+    UpstreamTlsFailed "upstream_tls_failed" 502 Upstream,
+    /// The TLS handshake with the endpoint did not come to its end in time.
+    UpstreamTlsTimeout "upstream_tls_timeout" 504 Upstream,
     /// The endpoint's name has no address.
     Unresolved "unresolved" 503 Upstream,
     /// The endpoint closed before it answered.

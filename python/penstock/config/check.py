@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_health import check_health
 from penstock.config.check_pages import check_pages
+from penstock.config.check_tls import check_tls
 from penstock.config.collector import uncollected
 from penstock.config.compile import resolve_address
 from penstock.config.document import unknown
@@ -117,6 +118,7 @@ class _Check:
         if upstream.host not in ("keep", "upstream") and (wrong := texts.wrong_authority(upstream.host)):
             self.fault((*key, "host"), f'{wrong}; allowed: "keep", "upstream" or a host name')
         check_health(key, upstream, self.fault)
+        check_tls(key, upstream, self.fault, self.warn)
 
     def addon(self, key: KeyPath, name: str, addon: Addon) -> None:
         self.fault(key, texts.wrong_name(name))

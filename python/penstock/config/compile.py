@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.check_pages import page_type
 from penstock.config.collector import uncollected
+from penstock.config.compile_tls import listener_tls, upstream_tls
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
 from penstock.config.model import Route, Split
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
         Outlier,
         Respond,
         Retry,
-        Tls,
         Upstream,
         Words,
     )
@@ -97,27 +98,12 @@ def _listener(name: str, listener: Listener, folder: Path) -> Plan:
         "name": name,
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
-        "tls": listener.tls and _tls(listener.tls, folder),
+        "tls": listener.tls and listener_tls(listener.tls, partial(_absolute, folder=folder)),
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
         "https_redirect": listener.https_redirect and dict(listener.https_redirect),
         "timeouts": _timeouts(listener.timeouts),
         "limits": dict(listener.limits),
         "error_pages": _error_pages(listener.error_pages, folder),
-    }
-
-
-def _tls(tls: Tls, folder: Path) -> Plan:
-    return {
-        "certificates": [
-            {
-                "cert": _absolute(certificate.cert, folder),
-                "key": _absolute(certificate.key, folder),
-                "readable_key": certificate.readable_key,
-            }
-            for certificate in tls.certificates
-        ],
-        "unknown_name": tls.unknown_name,
-        "min_version": tls.min_version,
     }
 
 
@@ -128,6 +114,7 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "balance": _balance(upstream.balance),
         "affinity": upstream.affinity and _affinity(upstream.affinity, folder),
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
+        "tls": upstream.tls and upstream_tls(upstream.tls, partial(_absolute, folder=folder)),
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),
         "queue": upstream.queue and {"size": upstream.queue.size, "timeout": _milliseconds(upstream.queue.timeout)},

@@ -7,9 +7,10 @@ use crate::codec::Downstream;
 use crate::codec::h1::Waits;
 use crate::snapshot::UpstreamSettings;
 use crate::stream::Stream;
+use crate::tls::Failure;
 use crate::upstream::circuit::Limit;
 use crate::upstream::connect::connect;
-use penstock_rules::error::{Error, Kind, Retry};
+use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::pace::LeastRate;
 use std::time::Instant;
 
@@ -35,27 +36,40 @@ impl Story<'_> {
         let Exchange { worker, .. } = self.exchange;
         let Some(in_flight) = &self.endpoint else { return Err(Kind::Internal.into()) };
         let endpoint = &in_flight.endpoint;
+        self.reason = None;
         self.taken = course.take_connection(worker.index)?;
         let _pending = course.enter(Limit::Pending, worker.index)?;
         let began = Instant::now();
         let wait = course.settings.plan.timeouts.connect;
         let (wait, clock) = (course.patience().map_or(wait, |patience| patience.min(wait)), &worker.clock);
-        let opened = connect(endpoint, wait.min(clock.until(self.total_by))).await;
+        let opened = connect(endpoint, &worker.buffers, wait.min(clock.until(self.total_by))).await;
         self.connect += began.elapsed();
         // The client was not asked for its body meanwhile.
         down.excuse(Clock::ticks(began.elapsed()));
         if opened.is_err() && clock.now() >= self.total_by {
             return Err(Kind::TotalTimeout.into());
         }
-        opened.map_err(|kind| {
+        opened.map_err(|Failure { kind, reason }| {
             // That we have no descriptor left says nothing of the endpoint.
             if kind == Kind::Exhausted {
                 worker.shed_pools();
             } else {
                 endpoint.unreachable(Instant::now());
             }
+            self.reason = reason;
             Error { kind, retry: Retry::Always }
         })
+    }
+
+    /// The attempt failed: where TLS says why, that is the failure.
+    pub(super) fn blame(&mut self, error: Error, stream: &Stream) -> Error {
+        match stream.failure() {
+            Some(reason) if error.side() == Side::Upstream => {
+                self.reason = Some(reason.into());
+                Error { kind: Kind::UpstreamTlsFailed, ..error }
+            }
+            _ => error,
+        }
     }
 
     /// How long the endpoint may take.

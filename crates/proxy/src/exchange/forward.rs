@@ -100,7 +100,8 @@ impl Story<'_> {
         let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(settings));
         self.send(&mut up, request, settings);
         let mut upload = Pump::default();
-        self.converse(down, &mut up, &mut upload, (request, response), course.patience()).await?;
+        let conversed = self.converse(down, &mut up, &mut upload, (request, response), course.patience()).await;
+        conversed.map_err(|error| self.blame(error, up.wire.stream()))?;
         if self.asks_another(course, response.status) {
             return Err(Error { kind: Kind::UpstreamStatus, retry: Retry::Idempotent });
         }

@@ -52,6 +52,8 @@ pub(crate) struct Story<'a> {
     pub(crate) answered: Option<Duration>,
     pub(crate) status: u16,
     pub(crate) error: Option<Kind>,
+    /// What the last attempt failed for, where there is more to say than its kind.
+    pub(crate) reason: Option<Box<str>>,
     pub(crate) upgraded: bool,
     /// The connection that this client has authenticated, until it is used.
     pub(super) pinned: Option<Opened>,
@@ -116,6 +118,7 @@ impl<'a> Story<'a> {
             answered: None,
             status: 0,
             error: None,
+            reason: None,
             upgraded: false,
             pinned: None,
             taken: None,

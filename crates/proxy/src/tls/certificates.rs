@@ -48,7 +48,7 @@ pub(crate) enum KeyKind {
 }
 
 /// What is wrong, at which key of the plan.
-type Wrong = (String, String);
+pub(super) type Wrong = (String, String);
 
 impl Certificates {
     /// Read all files.
@@ -133,7 +133,11 @@ pub(crate) fn now() -> UnixSeconds {
 }
 
 impl Served {
-    fn read(paths: &Paths) -> Result<Served, Vec<Wrong>> {
+    /// Read a certificate and its key.
+    ///
+    /// # Errors
+    /// Everything wrong with either.
+    pub(super) fn read(paths: &Paths) -> Result<Served, Vec<Wrong>> {
         let (chain, key) = (chain(&paths.cert), private_key(paths));
         let (chain, key) = match (chain, key) {
             (Ok(chain), Ok(key)) => (chain, key),
@@ -182,7 +186,8 @@ impl KeyKind {
     }
 }
 
-fn chain(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The certificates in a file, at least one.
+pub(super) fn chain(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let (pem, _) = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {

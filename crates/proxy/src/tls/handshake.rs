@@ -1,5 +1,6 @@
 //! The handshake of a client's connection: from the first byte to a stream with keys, or to a named failure.
 
+use super::session::Session;
 use super::stream::TlsStream;
 use super::{HANDSHAKE, Tls, asked};
 use crate::clear::ClearStream;
@@ -8,7 +9,7 @@ use crate::stream::Stream;
 use crate::worker::Worker;
 use penstock_rules::error::Kind;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{AlertDescription, Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+use rustls::{AlertDescription, CommonState, Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -52,8 +53,11 @@ pub(crate) async fn accept(
         Err(_) => return Err(Refused { kind: Kind::Internal, socket }),
     };
     let began = Instant::now();
-    let mut shaking =
-        Shaking { stream: TlsStream::new(socket, session, Rc::clone(&worker.buffers)), sni: None, heard: false };
+    let mut shaking = Shaking {
+        stream: TlsStream::new(socket, Session::Server(Box::new(session)), Rc::clone(&worker.buffers)),
+        sni: None,
+        heard: false,
+    };
     let outcome = poll_fn(|cx| match shaking.poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
         Poll::Pending if alarm.clock().now() >= until => {
@@ -69,7 +73,7 @@ pub(crate) async fn accept(
     .await;
     match outcome {
         Ok(true) => {
-            let secured = secured(shaking.stream.session(), shaking.sni, began.elapsed());
+            let secured = secured(shaking.stream.agreed(), shaking.sni, began.elapsed());
             Ok(Some((Stream::Tls(Box::new(shaking.stream)), secured)))
         }
         Ok(false) => Ok(None),
@@ -137,7 +141,7 @@ fn kind(error: &Error) -> Kind {
     }
 }
 
-fn secured(session: &UnbufferedServerConnection, sni: Option<Box<str>>, took: Duration) -> Secured {
+fn secured(session: &CommonState, sni: Option<Box<str>>, took: Duration) -> Secured {
     let alpn = session.alpn_protocol();
     Secured {
         sni,

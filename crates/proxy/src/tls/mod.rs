@@ -1,16 +1,21 @@
-//! TLS: what a listener proves itself with, the handshake, and the stream behind it. What is decided about names and validity is in
-//! `rules::tls`; keys are read here and go nowhere else.
+//! TLS: what a listener proves itself with, whom we believe of endpoints, the handshakes, and the stream behind them. What is decided
+//! about names and validity is in `rules::tls`; keys are read here and go nowhere else.
 
 mod asked;
 mod certificates;
+mod greet;
 mod handshake;
+mod session;
 mod stream;
 mod tickets;
+mod upstream;
 mod watch;
 
 pub(crate) use certificates::{Certificates, Served, now};
+pub(crate) use greet::{Failure, Greeting};
 pub(crate) use handshake::{Refused, Secured, accept};
 pub(crate) use stream::TlsStream;
+pub(crate) use upstream::{Credentials, Secure, SystemRoots, UpstreamTls, build_upstream};
 pub(crate) use watch::follow;
 
 use arc_swap::ArcSwap;

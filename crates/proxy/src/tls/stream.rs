@@ -3,21 +3,21 @@
 //! Records are opened in the buffer that they were read into and sealed into the one that they are written from. Both are given back
 //! when they are empty: an idle connection keeps its keys and nothing else.
 
+use super::session::{Output, Session, Step, Task};
 use crate::buffers::{Buffers, LARGE, Loan, SMALL, has_room};
 use crate::clear::ClearStream;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::CommonState;
+use rustls::client::ClientConfig;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// Type, version and length (RFC 8446 §5.1).
 const RECORD_HEAD: usize = 5;
 /// Bytes of content that a record can have.
 const RECORD: usize = 16 * 1024;
-/// What a record has beyond its content, in every version and suite, and a record of the session's own before it (a new key).
-const RECORD_OVERHEAD: usize = 256;
 /// With so much sealed and not yet written, nothing further is sealed.
 const SEALED: usize = 64 * 1024;
 /// A larger buffer is given back to the system once it was written.
@@ -26,7 +26,7 @@ const SEALED_KEPT: usize = 20 * 1024;
 /// A socket and the keys for it.
 pub(crate) struct TlsStream {
     io: ClearStream,
-    session: Box<UnbufferedServerConnection>,
+    session: Session,
     /// As it came from the socket; `[start..end]` is not yet opened.
     input: Loan,
     start: usize,
@@ -40,6 +40,8 @@ pub(crate) struct TlsStream {
     course: Course,
     /// The peer was told that nothing more comes.
     farewell: bool,
+    /// Why the session is of no use any more.
+    failure: Option<Box<str>>,
 }
 
 /// What the peer has said of its direction.
@@ -52,31 +54,12 @@ enum Course {
     Broken,
 }
 
-/// What one step of the session came to.
-enum Step {
-    /// There may be more to do with what is there.
-    On,
-    /// Some content was opened.
-    Opened,
-    /// Content can be sealed; nothing more can be opened of what is there.
-    Ready,
-    /// The handshake needs more.
-    Blocked,
-}
-
-/// What is asked of a step where content can be sealed.
-enum Task<'b> {
-    Open,
-    Seal(&'b [u8]),
-    Farewell,
-}
-
 // What streams in clear share their callers with is not inlined there: they are to cost no more for it.
 impl TlsStream {
-    pub(super) fn new(io: ClearStream, session: UnbufferedServerConnection, buffers: Rc<Buffers>) -> TlsStream {
+    pub(super) fn new(io: ClearStream, session: Session, buffers: Rc<Buffers>) -> TlsStream {
         TlsStream {
             io,
-            session: Box::new(session),
+            session,
             input: Loan::new(buffers),
             start: 0,
             end: 0,
@@ -86,11 +69,17 @@ impl TlsStream {
             written: 0,
             course: Course::Open,
             farewell: false,
+            failure: None,
         }
     }
 
-    pub(super) fn session(&self) -> &UnbufferedServerConnection {
-        &self.session
+    pub(super) fn agreed(&self) -> &CommonState {
+        self.session.agreed()
+    }
+
+    /// Whether this is what an endpoint was asked for.
+    pub(crate) fn is_of(&self, config: &Arc<ClientConfig>) -> bool {
+        matches!(&self.session, Session::Client(_, asked) if Arc::ptr_eq(asked, config))
     }
 
     pub(super) fn into_socket(mut self) -> ClearStream {
@@ -114,9 +103,9 @@ impl TlsStream {
     /// Go on with the handshake as far as what came allows; whether it is over. On an error the alert for it is to be flushed.
     pub(super) fn shake_hands(&mut self) -> Result<bool, rustls::Error> {
         loop {
-            match self.step(Task::Open)? {
-                Step::On | Step::Opened => {}
-                Step::Ready | Step::Blocked => return Ok(!self.session.is_handshaking()),
+            match self.step(&Task::Open)? {
+                Step::On | Step::Opened | Step::Ended => {}
+                Step::Ready | Step::Blocked => return Ok(!self.session.agreed().is_handshaking()),
             }
         }
     }
@@ -170,40 +159,18 @@ impl TlsStream {
     }
 
     /// One step of the session. It is always shown all that came: it remembers where in it a message goes on.
-    fn step(&mut self, task: Task<'_>) -> Result<Step, rustls::Error> {
+    fn step(&mut self, task: &Task<'_>) -> Result<Step, rustls::Error> {
         let input = self.input.buffer.as_deref_mut().and_then(|input| input.get_mut(self.start..self.end));
-        let UnbufferedStatus { mut discard, state } = self.session.process_tls_records(input.unwrap_or_default());
-        let step = match state {
-            Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                while let Some(record) = traffic.next_record() {
-                    let record = record?;
-                    discard += record.discard;
-                    self.opened.extend_from_slice(record.payload);
-                }
-                Ok(Step::Opened)
-            }
-            Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                encode(&mut self.out, |room| data.encode(room)).map(|()| Step::On)
-            }
-            Ok(ConnectionState::TransmitTlsData(data)) => {
-                // It stands in line behind what is to be written already.
-                data.done();
-                Ok(Step::On)
-            }
-            Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+        let output = Output { opened: &mut self.opened, sealed: &mut self.out };
+        let (used, step) = self.session.step(input.unwrap_or_default(), task, output);
+        self.consume(used);
+        match step {
+            Ok(Step::Ended) => {
                 let before = mem::replace(&mut self.course, Course::Ended);
                 Ok(if before == Course::Ended { Step::Ready } else { Step::On })
             }
-            Ok(ConnectionState::WriteTraffic(mut traffic)) => match task {
-                Task::Open => Ok(Step::Ready),
-                Task::Seal(bytes) => seal(&mut self.out, bytes.len(), |room| traffic.encrypt(bytes, room)),
-                Task::Farewell => seal(&mut self.out, 0, |room| traffic.queue_close_notify(room)),
-            },
-            Ok(_) => Ok(Step::Blocked),
-            Err(error) => Err(error),
-        };
-        self.consume(discard);
-        step
+            step => step,
+        }
     }
 
     /// Open what is there until `to` is full, or nothing more can be opened; how much of it was filled.
@@ -230,13 +197,13 @@ impl TlsStream {
             if filled == to.len() || !self.may_open() {
                 return Ok(filled);
             }
-            match self.step(Task::Open) {
-                Ok(Step::On | Step::Opened) => {}
+            match self.step(&Task::Open) {
+                Ok(Step::On | Step::Opened | Step::Ended) => {}
                 Ok(Step::Ready | Step::Blocked) => return Ok(filled),
                 Err(error) => {
-                    self.fail();
+                    let error = self.fail(error);
                     // What was opened before it is good.
-                    return if filled > 0 { Ok(filled) } else { Err(io::Error::new(ErrorKind::InvalidData, error)) };
+                    return if filled > 0 { Ok(filled) } else { Err(error) };
                 }
             }
         }
@@ -262,16 +229,23 @@ impl TlsStream {
     }
 
     /// The session failed: its alert goes, if it can at once, and nothing else.
-    fn fail(&mut self) {
+    fn fail(&mut self, error: rustls::Error) -> io::Error {
         self.stage_alert();
         self.io.send_at_once(self.out.get(self.written..).unwrap_or_default());
         self.course = Course::Broken;
+        self.failure = Some(error.to_string().into());
+        io::Error::new(ErrorKind::InvalidData, error)
+    }
+
+    /// Why the session is of no use any more, where that was told by TLS.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     /// Let what the session still has to say stand in line.
     pub(super) fn stage_alert(&mut self) {
         // What came stays where it is: the session may remember a message in it.
-        while let Ok(Step::On) = self.step(Task::Open) {}
+        while let Ok(Step::On) = self.step(&Task::Open) {}
     }
 
     /// Read some of the content; 0 is the end that the peer said. A connection that ends without a word was cut: an error.
@@ -337,14 +311,11 @@ impl TlsStream {
             return Err(ErrorKind::BrokenPipe.into());
         }
         loop {
-            match self.step(task()) {
-                Ok(Step::On | Step::Opened) => {}
+            match self.step(&task()) {
+                Ok(Step::On | Step::Opened | Step::Ended) => {}
                 Ok(Step::Ready) => return Ok(()),
                 Ok(Step::Blocked) => return Err(ErrorKind::NotConnected.into()),
-                Err(error) => {
-                    self.fail();
-                    return Err(io::Error::new(ErrorKind::InvalidData, error));
-                }
+                Err(error) => return Err(self.fail(error)),
             }
         }
     }
@@ -435,42 +406,9 @@ impl TlsStream {
 impl Drop for TlsStream {
     /// Whoever lets go of a stream has said what there was to say: the peer is told that nothing was cut (RFC 8446 §6.1).
     fn drop(&mut self) {
-        let silent = self.course == Course::Broken || self.farewell || self.session.is_handshaking();
+        let silent = self.course == Course::Broken || self.farewell || self.session.agreed().is_handshaking();
         if !silent && self.staged() == 0 && self.say_farewell().is_ok() {
             self.io.send_at_once(&self.out);
         }
     }
-}
-
-/// Let a record of the session's own stand in line.
-fn encode(
-    out: &mut Vec<u8>,
-    mut record: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
-) -> Result<(), rustls::Error> {
-    let at = out.len();
-    for _ in 0..2 {
-        match record(out.get_mut(at..).unwrap_or_default()) {
-            Ok(count) => {
-                out.truncate(at + count);
-                return Ok(());
-            }
-            Err(EncodeError::InsufficientSize(wanted)) => out.resize(at + wanted.required_size, 0),
-            Err(EncodeError::AlreadyEncoded) => break,
-        }
-    }
-    out.truncate(at);
-    Err(rustls::Error::EncryptError)
-}
-
-/// Let `length` bytes of content stand in line, sealed.
-fn seal(
-    out: &mut Vec<u8>,
-    length: usize,
-    record: impl FnOnce(&mut [u8]) -> Result<usize, EncryptError>,
-) -> Result<Step, rustls::Error> {
-    let at = out.len();
-    out.resize(at + length + RECORD_OVERHEAD, 0);
-    let sealed = record(out.get_mut(at..).unwrap_or_default());
-    out.truncate(at + sealed.as_ref().copied().unwrap_or_default());
-    sealed.map(|_| Step::Ready).map_err(|_| rustls::Error::EncryptError)
 }

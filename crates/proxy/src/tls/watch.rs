@@ -1,8 +1,10 @@
-//! Certificates that are replaced on disk are served soon after, without a reload. A new file that cannot be used is warned of, and
-//! the old certificate goes on.
+//! Certificates and keys that are replaced on disk are used soon after, without a reload. A new file that cannot be used is warned of,
+//! and what the old one held goes on.
 
-use super::{Certificates, Tls};
+use super::certificates::Wrong;
+use super::{Certificates, Credentials, SystemRoots, Tls, UpstreamTls};
 use crate::observe::events::{Events, Level};
+use crate::snapshot::Snapshot;
 use crate::worker::Shared;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,25 +25,31 @@ pub(super) fn stamp(path: &str) -> Stamp {
     Some([file.dev(), file.ino(), file.size(), file.mtime().cast_unsigned(), file.mtime_nsec().cast_unsigned()])
 }
 
-/// Files of a listener that were found changed and could not be used, and how often.
+/// What files are looked after for.
+enum Owner {
+    Listener(Arc<Tls>),
+    Upstream(Arc<UpstreamTls>),
+}
+
+/// Files that were found changed and could not be used, and how often.
 struct Watched {
-    tls: Arc<Tls>,
+    owner: Owner,
     failing: Option<(Vec<Stamp>, u32)>,
 }
 
-/// Look after the certificates of the running snapshot.
+/// Look after the files of the running snapshot.
 pub(crate) async fn follow(shared: Arc<Shared>) {
     let mut watched: Vec<Watched> = Vec::new();
     loop {
         tokio::time::sleep(LOOK).await;
         let snapshot = shared.snapshot.load_full();
-        let running =
-            snapshot.iter().flat_map(|snapshot| &snapshot.listeners).filter_map(|listener| listener.tls.clone());
         let mut before = std::mem::take(&mut watched);
-        watched = running
-            .map(|tls| {
-                let at = before.iter().position(|known| Arc::ptr_eq(&known.tls, &tls));
-                at.map_or_else(|| Watched { tls, failing: None }, |at| before.swap_remove(at))
+        watched = snapshot
+            .iter()
+            .flat_map(|snapshot| owners(snapshot))
+            .map(|owner| {
+                let at = before.iter().position(|known| known.owner.is(&owner));
+                at.map_or_else(|| Watched { owner, failing: None }, |at| before.swap_remove(at))
             })
             .collect();
         drop(snapshot);
@@ -58,37 +66,73 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     }
 }
 
+fn owners(snapshot: &Snapshot) -> impl Iterator<Item = Owner> {
+    let listeners = snapshot.listeners.iter().filter_map(|one| one.tls.clone()).map(Owner::Listener);
+    let upstreams = snapshot.upstreams.iter().filter_map(|one| one.tls.clone()).map(Owner::Upstream);
+    listeners.chain(upstreams)
+}
+
+impl Owner {
+    fn is(&self, other: &Owner) -> bool {
+        match (self, other) {
+            (Owner::Listener(one), Owner::Listener(other)) => Arc::ptr_eq(one, other),
+            (Owner::Upstream(one), Owner::Upstream(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    /// Of its files, as they are now; `None`: as they were when they were read.
+    fn changed(&self) -> Option<Vec<Stamp>> {
+        let (now, read) = match self {
+            Owner::Listener(tls) => (tls.certificates().current_stamps(), tls.certificates().stamps.clone()),
+            Owner::Upstream(tls) => (tls.current_stamps(), tls.credentials().stamps.clone()),
+        };
+        (now != read).then_some(now)
+    }
+
+    /// Read all files anew; their names, and what is doubtful about what they hold.
+    fn renew(&self) -> Result<(String, Vec<Wrong>), Vec<Wrong>> {
+        match self {
+            Owner::Listener(tls) => {
+                let certificates = Certificates::read(&tls.plan)?;
+                let (paths, doubts) = (certificates.paths(), certificates.doubts(super::now()));
+                tls.renew(Arc::new(certificates));
+                Ok((paths, doubts))
+            }
+            Owner::Upstream(tls) => {
+                tls.renew(&Arc::new(Credentials::read(&tls.plan, &SystemRoots::default())?));
+                Ok((tls.paths(), Vec::new()))
+            }
+        }
+    }
+}
+
 impl Watched {
     fn look(&mut self, events: &Events) {
-        let served = self.tls.certificates();
-        let now = served.current_stamps();
-        if now == served.stamps {
+        let Some(now) = self.owner.changed() else {
             self.failing = None;
             return;
-        }
+        };
         let seen = self.failing.take().filter(|(stamps, _)| *stamps == now).map_or(0, |(_, count)| count);
         if seen >= LOOKS {
             self.failing = Some((now, seen));
             return;
         }
-        match Certificates::read(&self.tls.plan) {
-            Ok(certificates) => {
-                events.add(
-                    Level::Info,
-                    "certificates",
-                    format!("certificates read anew: {}", certificates.paths()),
-                    &[],
-                );
-                for (_, doubt) in certificates.doubts(super::now()) {
+        match self.owner.renew() {
+            Ok((paths, doubts)) => {
+                events.add(Level::Info, "certificates", format!("certificates read anew: {paths}"), &[]);
+                for (_, doubt) in doubts {
                     events.add(Level::Warning, "certificates", doubt, &[]);
                 }
-                self.tls.renew(Arc::new(certificates));
             }
             Err(wrong) => {
                 if seen + 1 == LOOKS {
+                    let goes_on = match self.owner {
+                        Owner::Listener(_) => "the certificate before it is still served",
+                        Owner::Upstream(_) => "endpoints are still spoken to with what it held before",
+                    };
                     for (_, message) in wrong {
-                        let message = format!("{message}; the certificate before it is still served");
-                        events.add(Level::Warning, "certificates", message, &[]);
+                        events.add(Level::Warning, "certificates", format!("{message}; {goes_on}"), &[]);
                     }
                 }
                 self.failing = Some((now, seen + 1));

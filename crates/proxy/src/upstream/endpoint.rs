@@ -8,6 +8,7 @@ use super::queue::Gate;
 use crate::clock::{Clock, Tick};
 use crate::observe::metrics::{EndpointCounters, Sharded};
 use crate::stream::Stream;
+use crate::tls::{Secure, UpstreamTls};
 use arc_swap::ArcSwap;
 use penstock_plan::Start;
 use penstock_rules::balance::Latency;
@@ -176,6 +177,8 @@ const LEFT_OVER: Duration = Duration::from_secs(1);
 /// An endpoint as one worker uses it: its pool and what the worker has seen of it.
 pub(crate) struct LocalEndpoint {
     pub(crate) shared: Arc<Endpoint>,
+    /// How it is spoken to, where that is with TLS.
+    pub(crate) secure: Option<Secure>,
     worker: usize,
     pool: RefCell<Vec<Idle>>,
     pub(super) in_flight: Cell<u32>,
@@ -192,8 +195,10 @@ pub(crate) struct LocalEndpoint {
 }
 
 impl LocalEndpoint {
-    pub(crate) fn new(shared: Arc<Endpoint>, worker: usize) -> Rc<LocalEndpoint> {
+    pub(crate) fn new(shared: Arc<Endpoint>, tls: Option<&Arc<UpstreamTls>>, worker: usize) -> Rc<LocalEndpoint> {
         Rc::new(LocalEndpoint {
+            // A snapshot whose endpoints have no name for TLS is refused.
+            secure: tls.and_then(|tls| Secure::new(tls, &shared.address)),
             shared,
             worker,
             pool: RefCell::default(),
@@ -251,8 +256,14 @@ impl LocalEndpoint {
         }
     }
 
-    /// Whether the name still has the address that this connection goes to (safety.md 179).
+    /// Whether the name still has the address that this connection goes to (safety.md 179), and the one who was believed there would
+    /// still be.
     fn is_current(&self, stream: &Stream) -> bool {
+        if let (Some(secure), Stream::Tls(stream)) = (&self.secure, stream)
+            && !secure.is_current(stream)
+        {
+            return false;
+        }
         match &self.shared.place {
             Place::Tcp { name: Some(_), addresses } => {
                 stream.peer().is_none_or(|peer| addresses.load().contains(&peer))

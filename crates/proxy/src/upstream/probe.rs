@@ -2,11 +2,12 @@
 
 mod grpc;
 
-use super::connect::connect_any;
+use super::connect::{connect_any, connect_unix};
 use super::endpoint::{Endpoint, Place};
-use crate::clear::ClearStream;
+use crate::buffers::Buffers;
 use crate::observe::events::Level;
 use crate::stream::Stream;
+use crate::tls::Secure;
 use crate::worker::Shared;
 use penstock_plan::HealthCheck;
 use penstock_rules::error::Kind;
@@ -16,10 +17,10 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Instant;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// Bytes that are read at once.
@@ -29,6 +30,9 @@ const PIECE: usize = 8 * 1024;
 pub(crate) struct Probing {
     pub(crate) upstream: String,
     pub(crate) endpoint: Arc<Endpoint>,
+    /// How it is spoken to, where that is with TLS.
+    pub(crate) secure: Option<Secure>,
+    pub(crate) buffers: Rc<Buffers>,
     pub(crate) check: HealthCheck,
     pub(crate) question: Arc<Question>,
     pub(crate) shared: Arc<Shared>,
@@ -66,10 +70,7 @@ impl Probing {
     async fn probe(&self, turn: usize) -> Outcome {
         let stream = match self.connect(turn).await {
             Ok(stream) => stream,
-            Err(Kind::Unresolved) => return Outcome::Unresolved,
-            Err(Kind::ConnectRefused) => return Outcome::Refused,
-            Err(Kind::ConnectTimeout) => return Outcome::Timeout,
-            Err(_) => return Outcome::Unreachable,
+            Err(kind) => return outcome(kind),
         };
         let authority = self.authority();
         match &*self.question {
@@ -85,26 +86,25 @@ impl Probing {
                 }
                 None => Outcome::Connected,
             },
-            Question::Grpc(question) => match stream {
-                Stream::Clear(ClearStream::Tcp(stream)) => grpc::ask(stream, question, &authority).await,
-                Stream::Clear(ClearStream::Unix(stream)) => grpc::ask(stream, question, &authority).await,
-                // Only clients' sockets come so.
-                Stream::Clear(ClearStream::Fresh(_)) | Stream::Tls(_) => Outcome::Refused,
-            },
+            Question::Grpc(question) => grpc::ask(stream, question, &authority).await,
         }
     }
 
     async fn connect(&self, turn: usize) -> Result<Stream, Kind> {
         let wait = self.check.timeout;
-        match (self.check.address.as_deref(), &self.endpoint.place) {
+        let greeting = self.secure.as_ref().map(|secure| match &*self.question {
+            Question::Grpc(_) => secure.greeting_http2(&self.buffers),
+            Question::Http(_) | Question::Tcp(_) => secure.greeting(&self.buffers),
+        });
+        let opened = match (self.check.address.as_deref(), &self.endpoint.place) {
             (Some(address), _) => match address.strip_prefix("unix:") {
-                Some(path) => connect_unix(Path::new(path)).await,
+                Some(path) => connect_unix(Path::new(path), greeting, wait).await,
                 None => {
                     let address: SocketAddr = address.parse().map_err(|_| Kind::Unresolved)?;
-                    connect_any(&[address], wait).await
+                    connect_any(&[address], greeting, wait).await
                 }
             },
-            (None, Place::Unix(path)) => connect_unix(path).await,
+            (None, Place::Unix(path)) => connect_unix(path, greeting, wait).await,
             (None, Place::Tcp { addresses, .. }) => {
                 let mut addresses = addresses.load().to_vec();
                 if let Some(first) = turn.checked_rem(addresses.len()) {
@@ -113,9 +113,10 @@ impl Probing {
                 if let Some(port) = self.check.port {
                     addresses.iter_mut().for_each(|address| address.set_port(port));
                 }
-                connect_any(&addresses, wait).await
+                connect_any(&addresses, greeting, wait).await
             }
-        }
+        };
+        opened.map_err(|failure| failure.kind)
     }
 
     /// What is asked, as a host with a port.
@@ -129,8 +130,16 @@ impl Probing {
     }
 }
 
-async fn connect_unix(path: &Path) -> Result<Stream, Kind> {
-    UnixStream::connect(path).await.map(ClearStream::Unix).map(Stream::Clear).map_err(|_| Kind::ConnectRefused)
+/// What it says of an endpoint that there is no connection.
+fn outcome(kind: Kind) -> Outcome {
+    match kind {
+        Kind::Unresolved => Outcome::Unresolved,
+        Kind::ConnectRefused => Outcome::Refused,
+        Kind::ConnectTimeout | Kind::UpstreamTlsTimeout => Outcome::Timeout,
+        Kind::UpstreamCertificate => Outcome::Untrusted,
+        Kind::UpstreamTlsFailed => Outcome::Insecure,
+        _ => Outcome::Unreachable,
+    }
 }
 
 /// Send `request`, and give what comes back to `take` until it says how the probe ended; `None` if the endpoint closed before, or

@@ -29,6 +29,10 @@ pub enum Outcome {
     Refused,
     /// No connection for another reason.
     Unreachable,
+    /// A connection, but a certificate that is not valid.
+    Untrusted,
+    /// A connection, but no TLS.
+    Insecure,
     /// Not within the timeout.
     Timeout,
     /// The endpoint closed, or sent what is no response.
@@ -61,6 +65,8 @@ impl fmt::Display for Outcome {
             Outcome::Unresolved => to.write_str("name has no address"),
             Outcome::Refused => to.write_str("connection refused"),
             Outcome::Unreachable => to.write_str("no connection"),
+            Outcome::Untrusted => to.write_str("certificate not valid"),
+            Outcome::Insecure => to.write_str("TLS handshake failed"),
             Outcome::Timeout => to.write_str("no answer in time"),
             Outcome::BadResponse => to.write_str("no valid response"),
             Outcome::TooLong => to.write_str("the answer is too long"),

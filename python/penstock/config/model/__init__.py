@@ -33,7 +33,7 @@ from penstock.config.model.route import (
     Share,
     Split,
 )
-from penstock.config.model.tls import Certificate, Tls
+from penstock.config.model.tls import Certificate, Tls, UpstreamTls
 from penstock.config.model.upstream import Endpoint, Queue, Upstream, UpstreamLimits, UpstreamTimeouts
 
 __all__ = [
@@ -83,5 +83,6 @@ __all__ = [
     "Upstream",
     "UpstreamLimits",
     "UpstreamTimeouts",
+    "UpstreamTls",
     "Words",
 ]

@@ -1,4 +1,4 @@
-"""TLS: certificates, and who gets which."""
+"""TLS: certificates, who gets which, and who is believed."""
 
 from typing import Annotated, Literal
 
@@ -27,5 +27,26 @@ class Tls(Model):
     unknown_name: Literal["default", "refuse"] = "default"
     """What a client gets that names a host for which there is no certificate, or none: "default" (the first
     certificate) or "refuse" (an alert). Default "default"."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    """The oldest version of TLS that is spoken. Default "1.2"."""
+
+
+class UpstreamTls(Model):
+    """TLS to the endpoints of an upstream. `true` stands for it with every default."""
+
+    ca: Annotated[str, Field(min_length=1)] | None = None
+    """File of the authorities whose certificates are believed, and no others. Default: those that this machine
+    trusts."""
+    name: Annotated[str, Field(min_length=1)] | None = None
+    """The name that endpoints are asked for (SNI) and must have in their certificate. Default: the host of their
+    address."""
+    cert: Annotated[str, Field(min_length=1)] | None = None
+    """File of a certificate, and behind it its chain, for endpoints that ask who we are. Default: none."""
+    key: Annotated[str, Field(min_length=1)] | None = None
+    """File of its private key, as a listener's."""
+    readable_key: Flag = False
+    """Take a key that every user of the machine can read. Default false."""
+    insecure: Flag = False
+    """Believe any certificate: whoever is between can read and change everything. Default false."""
     min_version: Literal["1.2", "1.3"] = "1.2"
     """The oldest version of TLS that is spoken. Default "1.2"."""

@@ -10,6 +10,7 @@ from penstock.config.model.balance import Balance
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
 from penstock.config.model.health import HealthCheck, Outlier
 from penstock.config.model.retry import Retry
+from penstock.config.model.tls import UpstreamTls
 
 
 class Endpoint(Model):
@@ -80,6 +81,12 @@ def _from_switch(value: object) -> Any:
     return value
 
 
+def _tls_from_switch(value: object) -> Any:
+    if isinstance(value, bool):
+        return UpstreamTls() if value else None
+    return value
+
+
 class Queue(Model):
     """Where requests wait while every endpoint has as many as its max_connections."""
 
@@ -111,6 +118,10 @@ class Upstream(Model):
     host: str = "keep"
     """Which Host the endpoint is sent: "keep" (the client's), "upstream" (the endpoint's address) or a name such as
     "shop.internal". Default "keep"."""
+    tls: Annotated[UpstreamTls | None, BeforeValidator(_tls_from_switch, json_schema_input_type=bool | UpstreamTls)] = (
+        None
+    )
+    """How its endpoints are spoken to with TLS: true, or a table; false, or without it: in clear. Default: in clear."""
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     """How long an endpoint is waited for."""
     limits: UpstreamLimits = UpstreamLimits()

@@ -9,6 +9,9 @@ use penstock_rules::http::{Known, RequestHead};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Bytes of a reason: an endpoint's certificate can have many names.
+const LONGEST_REASON: usize = 300;
+
 /// One exchange, whole.
 pub(crate) struct Record<'a> {
     pub(crate) story: &'a Story<'a>,
@@ -110,6 +113,10 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     text(to, b"\",\"referer\":\"", request.fields.known(Known::Referer).unwrap_or_default());
     text(to, b"\",\"outcome\":\"", outcome(story).as_bytes());
     text(to, b"\",\"cause\":\"", story.error.map_or("", Kind::word).as_bytes());
+    if let (Some(reason), Some(_)) = (&story.reason, story.error) {
+        let reason = reason.as_bytes();
+        text(to, b"\",\"reason\":\"", reason.get(..LONGEST_REASON).unwrap_or(reason));
+    }
     put(to, b"\"}\n");
 }
 
@@ -239,15 +246,19 @@ fn flags(story: &Story<'_>) -> [u8; 2] {
         Kind::BodyTimeout | Kind::BodyTooSlow | Kind::ClientWriteTimeout | Kind::ClientTooSlow | Kind::HeadTimeout => {
             b'c'
         }
-        Kind::ConnectTimeout | Kind::UpstreamHeadTimeout | Kind::UpstreamBodyTimeout | Kind::UpstreamWriteTimeout => {
-            b's'
-        }
+        Kind::ConnectTimeout
+        | Kind::UpstreamTlsTimeout
+        | Kind::UpstreamHeadTimeout
+        | Kind::UpstreamBodyTimeout
+        | Kind::UpstreamWriteTimeout => b's',
         Kind::ClientClosed => b'C',
         kind if kind.side() == Side::Upstream => b'S',
         _ => b'P',
     };
     let when = match kind {
         Kind::ConnectRefused | Kind::ConnectTimeout | Kind::ConnectFailed | Kind::Unresolved | Kind::NoEndpoint => b'C',
+        Kind::UpstreamCertificate | Kind::UpstreamTlsTimeout => b'C',
+        Kind::UpstreamTlsFailed if story.answered.is_none() => b'C',
         _ if story.answered.is_some() => b'D',
         _ if story.attempts > 0 => b'H',
         _ => b'R',

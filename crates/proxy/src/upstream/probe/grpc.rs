@@ -1,23 +1,21 @@
-//! A gRPC probe over HTTP/2 without TLS, on a connection of its own.
+//! A gRPC probe over HTTP/2, on a connection of its own.
 
+use crate::stream::Stream;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use penstock_rules::health::{GrpcQuestion, MOST, Outcome};
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of a list of fields.
 const FIELDS: u32 = 16 * 1024;
 
 /// Ask over `stream`.
-pub(super) async fn ask(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    question: &GrpcQuestion,
-    authority: &str,
-) -> Outcome {
-    let opened = Builder::new().enable_push(false).max_header_list_size(FIELDS).handshake(stream).await;
+pub(super) async fn ask(stream: Stream, question: &GrpcQuestion, authority: &str) -> Outcome {
+    let opened = Builder::new().enable_push(false).max_header_list_size(FIELDS).handshake(Octets(stream)).await;
     let Ok((sender, connection)) = opened else { return Outcome::BadResponse };
     let mut connection = pin!(connection);
     let mut call = pin!(call(sender, question, authority));
@@ -62,4 +60,29 @@ async fn call(sender: SendRequest<Bytes>, question: &GrpcQuestion, authority: &s
     let trailers = body.trailers().await.ok()?.unwrap_or_default();
     let status = trailers.get("grpc-status").or_else(|| head.headers.get("grpc-status"));
     Some(question.judge(head.status.as_u16(), &content, status.map(|status| status.as_bytes())))
+}
+
+/// A stream as the HTTP/2 library wants it.
+struct Octets(Stream);
+
+impl AsyncRead for Octets {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = ready!(self.0.poll_read(cx, to.initialize_unfilled()))?;
+        to.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Octets {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
+    }
 }

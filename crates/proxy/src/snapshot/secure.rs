@@ -1,0 +1,89 @@
+//! The TLS of a snapshot's listeners and upstreams.
+
+use super::{Registry, Snapshot};
+use crate::tls::{self, Certificates, Credentials, Secure, SystemRoots, Tls, UpstreamTls, build_upstream};
+use penstock_plan::{Listener, Upstream};
+use penstock_rules::fault::Fault;
+use std::sync::Arc;
+
+impl Registry {
+    /// What a plan makes of a listener's TLS, if it has any, and what that is to serve with once the plan runs.
+    pub(super) fn listener_tls(
+        &self,
+        at: usize,
+        plan: &Listener,
+        faults: &mut Vec<Fault>,
+    ) -> (Option<Arc<Tls>>, Option<Arc<Certificates>>) {
+        let Some(tls) = &plan.tls else { return (None, None) };
+        match tls::build(tls, self.tls.get(&plan.name), &format!("listeners[{at}].tls")) {
+            Ok((tls, renewed)) => (Some(tls), renewed),
+            Err(found) => {
+                faults.extend(found);
+                (None, None)
+            }
+        }
+    }
+
+    /// What a plan makes of an upstream's TLS, if it has any, and what that is to speak with once the plan runs.
+    pub(super) fn upstream_tls(
+        &self,
+        at: usize,
+        plan: &Upstream,
+        roots: &SystemRoots,
+        faults: &mut Vec<Fault>,
+    ) -> (Option<Arc<UpstreamTls>>, Option<Arc<Credentials>>) {
+        let Some(tls) = &plan.tls else { return (None, None) };
+        let known = self.upstream_tls.get(&plan.name);
+        match build_upstream(tls, known, roots, (|| self.id(), &format!("upstreams[{at}].tls"))) {
+            Ok((tls, renewed)) => {
+                let nameless =
+                    plan.endpoints.iter().enumerate().filter(|(_, one)| Secure::new(&tls, &one.address).is_none());
+                faults.extend(nameless.map(|(entry, one)| {
+                    let message =
+                        format!("{:?} has no name that a certificate could be for: give tls.name", one.address);
+                    Fault::new(format!("upstreams[{at}].endpoints[{entry}]"), message)
+                }));
+                (Some(tls), renewed)
+            }
+            Err(found) => {
+                faults.extend(found);
+                (None, None)
+            }
+        }
+    }
+
+    /// The TLS of this snapshot runs now.
+    pub(super) fn keep_tls(&mut self, snapshot: &Snapshot) {
+        for listener in &snapshot.listeners {
+            if let (Some(tls), Some(renewed)) = (&listener.tls, &listener.renewed) {
+                tls.renew(Arc::clone(renewed));
+            }
+        }
+        for upstream in &snapshot.upstreams {
+            if let (Some(tls), Some(renewed)) = (&upstream.tls, &upstream.renewed) {
+                tls.renew(renewed);
+            }
+        }
+        let listeners = snapshot.listeners.iter().filter_map(|one| Some((one.shared.name.clone(), one.tls.clone()?)));
+        self.tls = listeners.collect();
+        let upstreams = snapshot.upstreams.iter().filter_map(|one| Some((one.plan.name.clone(), one.tls.clone()?)));
+        self.upstream_tls = upstreams.collect();
+    }
+}
+
+impl Snapshot {
+    /// What is doubtful, but stops nothing: where in the plan, and why.
+    pub(crate) fn doubts(&self) -> Vec<Fault> {
+        let now = tls::now();
+        let served = self.listeners.iter().enumerate().filter_map(|(at, listener)| {
+            let certificates = listener.renewed.clone().or_else(|| Some(listener.tls.as_ref()?.certificates()))?;
+            Some((at, certificates))
+        });
+        served
+            .flat_map(|(at, certificates)| {
+                let doubts = certificates.doubts(now).into_iter();
+                doubts.map(move |(key, message)| Fault::new(format!("listeners[{at}].tls.{key}"), message))
+            })
+            .collect()
+    }
+}

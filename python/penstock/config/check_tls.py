@@ -1,0 +1,37 @@
+"""The rules of TLS to endpoints: which keys belong together, and what a certificate could be for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.config import texts
+
+if TYPE_CHECKING:
+    from penstock.config.check_routes import Report
+    from penstock.config.document import KeyPath
+    from penstock.config.model import Upstream
+
+
+def check_tls(key: KeyPath, upstream: Upstream, fault: Report, warn: Report) -> None:
+    """Find every fault of how the upstream's endpoints are spoken to with TLS, and warn of what protects nobody."""
+    tls = upstream.tls
+    if tls is None:
+        return
+    place: KeyPath = (*key, "tls")
+    for given, other in (("cert", "key"), ("key", "cert")):
+        if getattr(tls, given) is not None and getattr(tls, other) is None:
+            fault((*place, given), f"needs {other} beside it")
+    if tls.insecure and tls.ca is not None:
+        fault((*place, "insecure"), "believes any certificate, so ca would say nothing; give one of them")
+    elif tls.insecure:
+        warn(
+            (*place, "insecure"),
+            "no certificate is verified: whoever is between can read and change everything; give ca instead",
+        )
+    if tls.name is not None:
+        fault((*place, "name"), texts.wrong_host(tls.name))
+        return
+    for index, endpoint in enumerate(upstream.endpoints):
+        if endpoint.address.startswith("unix:"):
+            message = f'"{endpoint.address}" has no name that a certificate could be for; give tls.name'
+            fault((*key, "endpoints", index), message)

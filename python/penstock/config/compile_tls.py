@@ -1,0 +1,38 @@
+"""The parts of a plan that say how TLS is spoken, on either side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.config.model import Tls, UpstreamTls
+
+Plan = dict[str, Any]
+
+
+def listener_tls(tls: Tls, place: Callable[[str], str]) -> Plan:
+    """A listener's; `place` makes a path absolute."""
+    return {
+        "certificates": [
+            {"cert": place(one.cert), "key": place(one.key), "readable_key": one.readable_key}
+            for one in tls.certificates
+        ],
+        "unknown_name": tls.unknown_name,
+        "min_version": tls.min_version,
+    }
+
+
+def upstream_tls(tls: UpstreamTls, place: Callable[[str], str]) -> Plan:
+    """An upstream's."""
+    certificate = None
+    if tls.cert is not None and tls.key is not None:
+        certificate = {"cert": place(tls.cert), "key": place(tls.key), "readable_key": tls.readable_key}
+    return {
+        "ca": None if tls.ca is None else place(tls.ca),
+        "name": tls.name,
+        "certificate": certificate,
+        "insecure": tls.insecure,
+        "min_version": tls.min_version,
+    }
