@@ -59,6 +59,15 @@ def context(**options: Any) -> ssl.SSLContext:
     return made
 
 
+def origin_context(*names: str, **options: Any) -> ssl.SSLContext:
+    """An origin's, with a certificate for these names. `options` are its attributes."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority().issue_cert(*names, key_type=EC).configure_cert(made)
+    for name, value in options.items():
+        setattr(made, name, value)
+    return made
+
+
 def secure(
     address: tuple[str, int], name: str | None = "shop.example", trust: ssl.SSLContext | None = None, **more: Any
 ) -> ssl.SSLSocket:

@@ -124,8 +124,12 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """End both ways."""
+        """End both ways. With TLS, what was said was the whole."""
         self.finish_sending()
+        if isinstance(self.sock, ssl.SSLSocket) and self.sock.server_side:
+            with contextlib.suppress(OSError, ValueError):
+                self.sock.settimeout(0)
+                self.sock.unwrap()
         self._writer.close()
         self.sock.close()
         self.ended = True
@@ -154,7 +158,8 @@ class Origin:
     place: ClassVar[tuple[str, int]] = ("127.0.0.1", 0)
     """Where origins listen; the system gives the port unless a proxy that is already there wants another."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, shows: ssl.SSLContext | None = None) -> None:
+        self._shows = shows
         self.path = folder / "origin.sock" if folder else None
         self.connections: list[Connection] = []
         if self.path:
@@ -182,6 +187,9 @@ class Origin:
             if latest is not None and done(bytes(latest.received)):
                 return latest
             waiting = [self._listener] + ([latest.sock] if latest and not latest.ended else [])
+            if latest is not None and isinstance(latest.sock, ssl.SSLSocket) and latest.sock.pending():
+                latest.read_some()  # opened already: the system has no more of it
+                continue
             ready, _, _ = select.select(waiting, [], [], max(0.0, end - time.monotonic()))
             if not ready:
                 seen = f"so far {_shown(latest.received)}" if latest else "no connection either"
@@ -207,6 +215,12 @@ class Origin:
 
     def _accept(self) -> None:
         sock, _ = self._listener.accept()
+        if self._shows:
+            sock.settimeout(DEADLINE)
+            try:
+                sock = self._shows.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False)
+            except (ssl.SSLEOFError, ConnectionResetError):
+                return  # given up before it was one
         self.connections.append(Connection(sock))
 
     def hang_up(self) -> None:

@@ -25,6 +25,8 @@ class Subject(Protocol):
     has_sentinel: bool
     trust: ssl.SSLContext | None
     """What clients speak TLS with, if they do."""
+    shows: ssl.SSLContext | None
+    """What origins speak TLS with, if they do."""
 
     def address(self, listener: str) -> Address:
         """Where a listener accepts."""
@@ -38,6 +40,7 @@ class Penstock:
 
     has_sentinel = True
     trust: ssl.SSLContext | None = None
+    shows: ssl.SSLContext | None = None
 
     def __init__(self, config: Config) -> None:
         self._proxy = penstock.Proxy(config)
@@ -67,6 +70,7 @@ class Stage:
         self._folder = ShortFolder()
         self.origins: dict[str, Origin] = {}
         self._refusals: dict[str, Refusal] = {}
+        self._shows = subject.shows
         config = complete(tomllib.loads(text))
         self._unix = {name: bind for name, bind in _binds(config) if bind == "{socket}"}
         self.config = self._fill(config)
@@ -135,7 +139,7 @@ class Stage:
         if name in ("dead", "gone"):
             return self._refusals.setdefault(name, Refusal()).address
         if name not in self.origins:
-            self.origins[name] = Origin(self._folder.path if name == "app" else None)
+            self.origins[name] = Origin(self._folder.path if name == "app" else None, self._shows)
         return self.origins[name].address
 
 

@@ -45,6 +45,7 @@ class Direct:
 
     has_sentinel = False
     trust = None
+    shows = None
 
     def __init__(self, config: Config) -> None:
         self._endpoint = config["upstreams"]["origin"]["endpoints"][0]

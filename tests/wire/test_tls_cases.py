@@ -1,4 +1,4 @@
-"""The dialogues of `cases/` once more over TLS: it must change nothing but who can read them."""
+"""The dialogues of `cases/` once more over TLS on both sides: it must change nothing but who can read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.certificates import context, write
+from tests.certificates import authority, context, origin_context, write
 from tests.wire.cut import ANSWERS, BYTES, HALVES, WHOLE, Cut
 from tests.wire.expect import Head, Part, compile_lines
 from tests.wire.harness import run_case
@@ -20,20 +20,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHAPTERS = ("bodies", "endings", "failures", "interim", "messages", "paths", "pool", "upgrade")
-_HERE = ("half-closes", "resets", "connects to")
-"""What a client does to its socket without asking TLS."""
+_HERE = ("half-closes", "resets", "connects to", "got no whole request")
+"""What is done to a socket without asking TLS; and an origin that is never looked at shakes no hands."""
 
 
 class SecuredPenstock(Penstock):
-    """The product with a certificate on every listener."""
+    """The product with a certificate on every listener, in front of endpoints that it verifies."""
 
     trust = context()
+    shows = origin_context("origin.internal")
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._folder = TemporaryDirectory()
-        certificate = write(Path(self._folder.name), "shop", "shop.example")
+        folder = Path(self._folder.name)
+        certificate = write(folder, "shop", "shop.example")
+        authority().cert_pem.write_to_path(folder / "ca.pem")
         for listener in config["listeners"].values():
             listener["tls"] = {"certificates": [certificate]}
+        for upstream in config["upstreams"].values():
+            upstream["tls"] = {"ca": str(folder / "ca.pem"), "name": "origin.internal"}
         super().__init__(config)
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ class Started:
 
     has_sentinel = True
     trust = None
+    shows = None
     program: str
 
     def __init__(self, config: Config) -> None:
@@ -174,6 +175,7 @@ class Given:
 
     has_sentinel = False
     trust = None
+    shows = None
     at: tuple[str, int]
 
     def __init__(self, config: Config) -> None:
