@@ -72,6 +72,8 @@ class AdminListener:
 class AdminChange:
     """A socket that is open and not served yet."""
 
+    name = "admin listener"
+
     def __init__(self, listener: AdminListener, bind: str | None, opened: socket.socket | None) -> None:
         """Keep it for `listener`."""
         self._listener = listener

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock import engine as native
@@ -25,7 +25,7 @@ from penstock.control.weights import WeightPolicies
 from penstock.errors import ConfigError, ControlError, Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from penstock.config import Loaded
     from penstock.control.source import Source
@@ -68,8 +68,11 @@ class Attempt:
 class Change(Protocol):
     """Something opened beside the old."""
 
+    name: str
+    """What people call it."""
+
     def commit(self) -> None:
-        """Put it in place of the old. Must not fail."""
+        """Put it in place of the old. Whatever can fail was done before."""
 
     def abort(self) -> None:
         """Close it again; the old goes on."""
@@ -117,8 +120,8 @@ class Controller:
     def reload(self, source: Source | None = None) -> Applied:
         """Load the configuration (from a new source, if one is given) and run it.
 
-        Raises `ConfigError`, and the old configuration goes on, if anything of it cannot be; `ControlError` while
-        draining.
+        The answer has every warning, with its file and line where there is one. Raises `ConfigError`, and the old
+        configuration goes on, if anything of it cannot be; `ControlError` while draining.
         """
         with self._changing:
             self._refuse_at_the_end()
@@ -251,20 +254,29 @@ class Controller:
                 except ConfigError as error:
                     raise prepared.in_place(error) from None
                 opened.pop_all()
-                self._follow(source, prepared, applied, changes)
+                self._source, self._running, self.state = source, prepared, State.SERVING
+                trouble = self._follow(prepared, changes)
+                warnings = (*prepared.warnings, *prepared.doubts(applied.doubts), *applied.warnings, *trouble)
+                self._applied = applied = replace(applied, warnings=tuple(map(str, warnings)))
+                self._record(Attempt(time.time(), source.name, applied.version, (), applied.warnings))
         return applied
 
-    def _follow(self, source: Source, prepared: Prepared, applied: Applied, changes: Sequence[Change]) -> None:
-        """Bring everything else behind the data plane, which runs the new plan already."""
-        self._source, self._running, self._applied = source, prepared, applied
-        for change in changes:
-            change.commit()
-        self.weights.run(prepared.policies, prepared.loaded)
+    def _follow(self, prepared: Prepared, changes: Sequence[Change]) -> list[str]:
+        """Bring everything else behind the data plane, which runs the new plan already. What cannot follow is told of,
+        and keeps nothing else from it."""
         self._loader.keep(prepared.addons)
+        steps: list[tuple[str, Callable[[], None]]] = [(change.name, change.commit) for change in changes]
+        steps.append(("weights", lambda: self.weights.run(prepared.policies, prepared.loaded)))
         # The data plane may make calls already: they wait for this.
-        self._runners.run(list(prepared.addons.values()))
-        self.state = State.SERVING
-        self._record(Attempt(time.time(), source.name, applied.version, (), self._warnings(prepared, applied)))
+        steps.append(("add-ons", lambda: self._runners.run(list(prepared.addons.values()))))
+        trouble = []
+        for name, step in steps:
+            try:
+                step()
+            except Exception as error:
+                log.exception("%s could not follow the configuration, which runs", name)
+                trouble.append(f"{name} could not follow the configuration, which runs: {error!r}")
+        return trouble
 
     def _refuse_at_the_end(self) -> None:
         if self.state in (State.DRAINING, State.STOPPED):
@@ -290,8 +302,3 @@ class Controller:
             log.info("configuration applied", extra={"version": attempt.version, "source": attempt.source})
         for warning in attempt.warnings:
             log.warning("%s", warning)
-
-    @staticmethod
-    def _warnings(prepared: Prepared, applied: Applied) -> tuple[str, ...]:
-        placed = (*prepared.warnings, *prepared.doubts(applied.doubts))
-        return tuple(map(str, placed)) + applied.warnings

@@ -59,6 +59,7 @@ class FakeEngine:
         self.faults: dict[str, str] = {}
         """Plan path → message, raised by the next apply."""
         self.warnings: tuple[str, ...] = ()
+        self.doubts: tuple[Doubt, ...] = ()
         self.takes: dict[str, str] = {}
         self.stats_rows: dict[str, Any] = {}
         """Put in place of the keys of `stats`."""
@@ -76,7 +77,7 @@ class FakeEngine:
             raise ConfigError([Fault("<plan>", None, None, path, message) for path, message in faults.items()])
         document = json.loads(plan)
         self.plans.append(document)
-        return Applied(document["version"], self.warnings, (), self._addresses(document))
+        return Applied(document["version"], self.warnings, self.doubts, self._addresses(document))
 
     def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Explain with the last plan."""

@@ -37,6 +37,7 @@ class Applied:
 
     version: int
     warnings: tuple[str, ...]
+    """Of the data plane; from the controller all of them, the doubts at their place in the configuration included."""
     doubts: tuple[Doubt, ...]
     addresses: dict[str, tuple[str, ...]]
     """Per listener, the addresses it really has: port 0 became a number."""

@@ -7,6 +7,7 @@ import pytest
 
 from penstock.control.controller import HISTORY, Controller, State
 from penstock.control.source import FileSource, ValueSource
+from penstock.engine import Doubt
 from penstock.errors import ConfigError, ControlError
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 class Recorder:
     """A companion that remembers what became of its changes."""
 
+    name = "recorder"
+
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.fault: str | None = None
+        self.breaks = False
 
     def prepare(self, loaded: Loaded) -> Recorder:
         if self.fault:
@@ -31,6 +35,8 @@ class Recorder:
         return self
 
     def commit(self) -> None:
+        if self.breaks:
+            raise RuntimeError("can't start new thread")
         self.seen.append("commit")
 
     def abort(self) -> None:
@@ -140,6 +146,34 @@ def test_no_change_while_draining(controller: Controller) -> None:
     assert controller.state is State.DRAINING
     with pytest.raises(ControlError, match="draining"):
         controller.reload()
+
+
+def test_what_cannot_follow_is_told_of_and_keeps_nothing_else_from_it(
+    controller: Controller, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = Recorder(), Recorder()
+    first.breaks = True
+    controller.add(first)
+    controller.add(second)
+    applied = controller.reload()
+    (told,) = applied.warnings
+    assert told == """recorder could not follow the configuration, which runs: RuntimeError("can't start new thread")"""
+    assert second.seen == ["prepare", "commit"]
+    assert controller.applied is applied
+    assert (controller.state, controller.history[-1].warnings) == (State.SERVING, applied.warnings)
+    assert "recorder could not follow" in caplog.text
+
+
+def test_the_answer_has_all_warnings_at_their_places(controller: Controller, engine: FakeEngine, config: Path) -> None:
+    config.write_text(config.read_text("utf-8") + '[upstreams.spare]\nendpoints = ["a:1"]\n', "utf-8")
+    engine.warnings = ("1 names are not resolved yet",)
+    engine.doubts = (Doubt("routes[0].match", "hardly meant"),)
+    expected = (
+        f"{config}:15: upstreams.spare: no route uses it",
+        f"{config}:9: routes[0].match: hardly meant",
+        "1 names are not resolved yet",
+    )
+    assert controller.reload().warnings == controller.history[-1].warnings == expected
 
 
 class SlowSource(FileSource):

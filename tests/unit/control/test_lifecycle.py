@@ -11,6 +11,7 @@ from penstock.control.commands import Commands
 from penstock.control.controller import Controller, State
 from penstock.control.lifecycle import Lifecycle, Order
 from penstock.control.signals import ORDERS, deliver
+from penstock.engine import Doubt
 from penstock.errors import ControlError
 
 if TYPE_CHECKING:
@@ -115,10 +116,13 @@ def test_signals_become_orders_and_then_are_what_they_were() -> None:
     assert [signal.getsignal(number) for number in ORDERS] == before
 
 
-def test_commands(lifecycle: Lifecycle, controller: Controller, config: Path) -> None:
+def test_commands(lifecycle: Lifecycle, controller: Controller, engine: FakeEngine, config: Path) -> None:
     commands = Commands(controller, lifecycle)
     assert commands({"command": "status"})["state"] == "serving"
-    assert commands({"command": "reload"})["version"] == 2
+    engine.doubts = (Doubt("routes[0].match", "hardly meant"),)
+    answer = commands({"command": "reload"})
+    assert answer["version"] == 2
+    assert list(answer["warnings"]) == [f"{config}:9: routes[0].match: hardly meant"]
     assert commands({"command": "plan"})["version"] == 2
     assert commands({"command": "explain", "url": "http://x.example/"})["route"]["name"] == "images"
     config.write_text("nonsense", "utf-8")
