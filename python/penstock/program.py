@@ -54,7 +54,7 @@ class Program:
                         watch = FileWatch(self._watched, lambda: controller.tried, self._reload)
                         watch.start()
                     started(applied)
-                    self.lifecycle.run()
+                    self.lifecycle.run(self.service.stop)
         finally:
             if watch:
                 watch.stop()

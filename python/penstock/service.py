@@ -42,6 +42,7 @@ class Service:
 
     def stop(self) -> None:
         """Close everything at once. Safe to call twice."""
-        self.admin.close()
+        # What is served first: the admin listener may wait for its last answers.
         self.controller.stop()
+        self.admin.close()
         self._events.stop()

@@ -10,6 +10,8 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from product import run
 
 if TYPE_CHECKING:
@@ -177,7 +179,10 @@ def test_drain_now(start: Start, origin: Origin) -> None:
     client = http.client.HTTPConnection(running.address(), timeout=20)
     client.request("GET", "/slow")
     assert origin.entered.wait(20)
+    address = running.address().rpartition(":")
     assert running.command("drain", "--now").returncode == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address[0], int(address[2])), timeout=20)
     assert running.ends() == 0
     client.close()
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from penstock.admin import guard, metrics
 from penstock.control.controller import State
 from penstock.control.status import status
+from penstock.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def build_app(controller: Controller, version: str) -> ASGIApp:
         return Response(text, media_type="application/json")
 
     paths = {"/healthz": healthz, "/readyz": readyz, "/metrics": show_metrics, "/status": show_status}
-    return Guarded(Starlette(routes=[Route(path, _endpoint(answer)) for path, answer in paths.items()]))
+    return Guarded(Starlette(routes=[Route(path, _endpoint(controller, answer)) for path, answer in paths.items()]))
 
 
 class Guarded:
@@ -68,10 +69,16 @@ class Guarded:
         await PlainTextResponse(f"{reason}\n", code, headers)(scope, receive, send)
 
 
-def _endpoint(answer: Callable[[], Response]) -> Callable[[Request], Response]:
+def _endpoint(controller: Controller, answer: Callable[[], Response]) -> Callable[[Request], Response]:
     # Not a coroutine: starlette runs it in a thread, so that a slow snapshot does not hold up /healthz.
     def endpoint(_request: Request) -> Response:
-        response = answer()
+        try:
+            response = answer()
+        except EngineError:
+            # The data plane ends before the admin listener.
+            if controller.state is not State.STOPPED:
+                raise
+            response = PlainTextResponse("stopped\n", 503)
         response.headers["cache-control"] = "no-store"
         response.headers["x-content-type-options"] = "nosniff"
         return response

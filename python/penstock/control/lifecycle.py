@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from penstock.errors import ConfigError, ControlError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.control.controller import Controller
 
 log = logging.getLogger("penstock")
@@ -59,8 +61,8 @@ class Lifecycle:
         """Tell the process to do this. Returns at once."""
         self._orders.put(order)
 
-    def run(self) -> None:
-        """Take orders until the process is to end."""
+    def run(self, stop: Callable[[], None] = lambda: None) -> None:
+        """Take orders until the process is to end, and end it with `stop`."""
         threading.Thread(target=self._reload_when_told, name="penstock-reload", daemon=True).start()
         try:
             while True:
@@ -69,8 +71,11 @@ class Lifecycle:
                     if not self._take(self._orders.get(timeout=SIGNALS_HEARD)):
                         break
         finally:
-            self.ended.set()
-            self._reload.set()  # its thread looks up, and ends
+            try:
+                stop()
+            finally:
+                self.ended.set()
+                self._reload.set()  # its thread looks up, and ends
 
     def drain(self) -> bool:
         """Order a drain and wait for its end. True if everything under way finished."""
@@ -83,7 +88,8 @@ class Lifecycle:
         if order is Order.RELOAD:
             if self._draining:
                 log.warning("reload ignored: draining")
-            self._reload.set()
+            else:
+                self._reload.set()
         elif order is Order.REOPEN_LOGS:
             self._controller.reopen_logs()
             log.info("logs reopened")

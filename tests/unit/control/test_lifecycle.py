@@ -44,6 +44,23 @@ def test_terminate_drains_and_ends(lifecycle: Lifecycle, engine: FakeEngine) -> 
     assert "drain 30" in engine.calls
 
 
+def test_it_has_ended_when_nothing_is_served_any_more(lifecycle: Lifecycle) -> None:
+    seen: list[bool] = []
+    lifecycle.order(Order.STOP)
+    lifecycle.run(lambda: seen.append(lifecycle.ended.is_set()))
+    assert (seen, lifecycle.ended.is_set()) == ([False], True)
+
+
+def test_a_reload_while_draining_is_ignored(
+    lifecycle: Lifecycle, slow_drain: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    lifecycle._take(Order.DRAIN)
+    lifecycle._take(Order.RELOAD)
+    assert "reload ignored: draining" in caplog.text
+    assert not lifecycle._reload.is_set()
+    slow_drain.set()
+
+
 def test_a_drain_that_does_not_finish_ends_too(lifecycle: Lifecycle, engine: FakeEngine) -> None:
     engine.drains = False
     lifecycle.order(Order.TERMINATE)
