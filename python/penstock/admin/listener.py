@@ -19,6 +19,8 @@ from penstock.control.channel import bind_private
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from penstock.config import Loaded
     from penstock.control.controller import Controller
 
@@ -34,7 +36,7 @@ class AdminListener:
         """Listen nowhere yet."""
         self._controller = controller
         self._version = version
-        self._bind: str | None = None
+        self._place: str | None = None
         self._serving: _Serving | None = None
 
     @property
@@ -45,22 +47,26 @@ class AdminListener:
     def prepare(self, loaded: Loaded) -> AdminChange:
         """Open what `admin.bind` names, unless it is open. Raises `ConfigError`."""
         bind = loaded.config.admin.bind if loaded.config.admin else None
-        if bind is None or bind == self._bind:
-            return AdminChange(self, bind, None)
+        if bind is None:
+            return AdminChange(self, None, None)
         try:
-            return AdminChange(self, bind, _open(bind, loaded.folder))
+            place = _place(bind, loaded.folder)
+            if place == self._place:
+                return AdminChange(self, place, None)
+            return AdminChange(self, place, _Serving(self._controller, self._version, _open(place)))
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise ConfigError([loaded.fault("admin.bind", f"cannot listen on {bind}: {reason}")]) from None
         except ValueError as error:
             raise ConfigError([loaded.fault("admin.bind", str(error))]) from None
 
-    def take(self, bind: str | None, opened: socket.socket | None) -> None:
-        """Serve on the socket that was opened for `bind`, and no longer on another."""
-        if bind == self._bind:
+    def take(self, place: str | None, opened: _Serving | None) -> None:
+        """Serve what was opened at `place`, and no longer at another."""
+        if place == self._place:
             return
-        old, self._serving = self._serving, _Serving(self._controller, self._version, opened) if opened else None
-        self._bind = bind
+        if opened:
+            opened.start()
+        old, self._serving, self._place = self._serving, opened, place
         if old:
             old.close()
 
@@ -70,86 +76,115 @@ class AdminListener:
 
 
 class AdminChange:
-    """A socket that is open and not served yet."""
+    """A server that is ready and does not answer yet."""
 
     name = "admin listener"
 
-    def __init__(self, listener: AdminListener, bind: str | None, opened: socket.socket | None) -> None:
+    def __init__(self, listener: AdminListener, place: str | None, opened: _Serving | None) -> None:
         """Keep it for `listener`."""
         self._listener = listener
-        self._bind = bind
+        self._place = place
         self._opened = opened
 
     def commit(self) -> None:
         """Serve there."""
-        self._listener.take(self._bind, self._opened)
+        self._listener.take(self._place, self._opened)
 
     def abort(self) -> None:
         """Close it again."""
         if self._opened:
-            name = self._opened.getsockname()
             self._opened.close()
-            if isinstance(name, str):
-                Path(name).unlink(missing_ok=True)
 
 
 class _Serving:
     """uvicorn on one socket, in a thread of its own."""
 
     def __init__(self, controller: Controller, version: str, opened: socket.socket) -> None:
-        # A fifth of all that the process imports. Where there is an admin listener, requests are served already.
-        import uvicorn  # noqa: PLC0415
-
-        from penstock.admin.app import build_app  # noqa: PLC0415
-
+        """Take the socket, which is closed if that fails."""
         name = opened.getsockname()
         self._path = Path(name) if isinstance(name, str) else None
-        self.address = f"unix:{name}" if self._path else _text(name)
+        self._inode = self._path.stat().st_ino if self._path else None
         self._opened = opened
-        settings = uvicorn.Config(
-            build_app(controller, version),
-            http="h11",
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=CONNECTIONS,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=1,
-        )
-        self._server = uvicorn.Server(settings)
+        self.address = f"unix:{name}" if self._path else _text(name)
+        try:
+            self._server = _server(controller, version)
+        except BaseException:
+            self._close_socket()
+            raise
         self._thread = threading.Thread(target=self._server.run, args=([opened],), name="penstock-admin", daemon=True)
-        self._thread.start()
+
+    def start(self) -> None:
+        """Begin to answer."""
+        try:
+            self._thread.start()
+        except BaseException:
+            self._close_socket()
+            raise
 
     def close(self) -> None:
+        """Let the last answers go out, and close the socket."""
         self._server.should_exit = True
-        self._thread.join(PATIENCE)
+        if self._thread.ident is not None:
+            self._thread.join(PATIENCE)
+        self._close_socket()
+
+    def _close_socket(self) -> None:
         self._opened.close()
-        if self._path:
-            self._path.unlink(missing_ok=True)
+        # A file of another process that took the place must stay.
+        with contextlib.suppress(OSError):
+            if self._path and self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
 
-def _open(bind: str, folder: Path) -> socket.socket:
-    """Raises `OSError`, or `ValueError` for what must not be opened."""
+def _server(controller: Controller, version: str) -> uvicorn.Server:
+    # A fifth of all that the process imports.
+    import uvicorn  # noqa: PLC0415
+
+    from penstock.admin.app import build_app  # noqa: PLC0415
+
+    settings = uvicorn.Config(
+        build_app(controller, version),
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(settings)
+
+
+def _place(bind: str, folder: Path) -> str:
+    """The one text for a place, however it is written. Raises `ValueError` for what is none."""
     if bind.startswith("unix:"):
-        return _open_unix(folder / bind.removeprefix("unix:"))
-    return _open_tcp(bind)
-
-
-def _open_tcp(bind: str) -> socket.socket:
+        path = folder / bind.removeprefix("unix:")
+        return f"unix:{path.parent.resolve() / path.name}"
     host, _, port = bind.rpartition(":")
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
-        number = int(port)
+        return _text((str(ipaddress.ip_address(host.strip("[]"))), int(port)))
     except ValueError:
         raise ValueError(f'{bind!r} is not an address such as "127.0.0.1:9901"') from None
+
+
+def _open(place: str) -> socket.socket:
+    """Raises `OSError`, or `ValueError` for what must not be opened."""
+    if place.startswith("unix:"):
+        return _open_unix(Path(place.removeprefix("unix:")))
+    return _open_tcp(place)
+
+
+def _open_tcp(place: str) -> socket.socket:
+    host, _, port = place.rpartition(":")
+    address, number = ipaddress.ip_address(host.strip("[]")), int(port)
     if not address.is_loopback:
         raise ValueError(
-            f"{bind} is open to other computers: the admin listener takes a loopback address or a unix socket"
+            f"{place} is open to other computers: the admin listener takes a loopback address or a unix socket"
         )
     opened = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from penstock.admin import AdminListener
+from penstock.control.source import FileSource
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from penstock.control.controller import Controller
+    from penstock.engine.fake import FakeEngine
 
 
 @pytest.fixture
@@ -114,6 +116,61 @@ def test_a_unix_socket_is_private_and_goes(
             assert b"200 OK" in answer.read()
     admin.close()
     assert not path.exists()
+
+
+def test_one_place_under_two_spellings_is_one(
+    admin: AdminListener, controller: Controller, config: Path, tmp_path: Path
+) -> None:
+    bind(config, "unix:admin.sock")
+    controller.reload()
+    inode = (tmp_path / "admin.sock").stat().st_ino
+    for same in ("unix:./admin.sock", f"unix:{tmp_path}/admin.sock"):
+        bind(config, same)
+        controller.reload()
+        assert (tmp_path / "admin.sock").stat().st_ino == inode
+    other = tmp_path / "other"
+    other.mkdir()
+    moved = other / "penstock.toml"
+    moved.write_text(config.read_text("utf-8").replace(same, "unix:admin.sock"), "utf-8")
+    controller.reload(FileSource(moved))
+    assert admin.address == f"unix:{other / 'admin.sock'}"
+    assert not (tmp_path / "admin.sock").exists()
+
+
+def test_a_socket_that_took_its_place_stays(
+    admin: AdminListener, controller: Controller, config: Path, tmp_path: Path
+) -> None:
+    bind(config, "unix:admin.sock")
+    controller.reload()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "other.sock"))
+        (tmp_path / "other.sock").rename(tmp_path / "admin.sock")
+        admin.close()
+        assert (tmp_path / "admin.sock").exists()
+
+
+def test_a_server_that_cannot_be_built_refuses_the_configuration(
+    admin: AdminListener, controller: Controller, engine: FakeEngine, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ImportError("no such server")
+
+    bind(config, "unix:admin.sock")
+    monkeypatch.setattr("penstock.admin.app.build_app", broken)
+    with pytest.raises(ImportError):
+        controller.reload()
+    assert engine.plans == []
+    assert not config.with_name("admin.sock").exists()
+
+
+def test_while_it_stops_it_says_so(
+    admin: AdminListener, controller: Controller, engine: FakeEngine, config: Path
+) -> None:
+    bind(config, "127.0.0.1:0")
+    controller.reload()
+    engine.stats_rows = {"version": "none"}
+    controller.stop()
+    assert get(admin.address, "/status") == (503, "stopped\n")
 
 
 def test_closing_leaves_nothing(admin: AdminListener, controller: Controller, config: Path) -> None:
