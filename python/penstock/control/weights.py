@@ -83,18 +83,27 @@ class WeightPolicies:
 
     def run(self, policies: Iterable[WeightPolicy], loaded: Loaded) -> None:
         """Call these from now on, and no others: the configuration that brings them runs."""
-        before = self._running
-        for caller in before:
+        before = {caller.policy.upstream: caller for caller in self._running}
+        running = []
+        for policy in policies:
+            caller = before.get(policy.upstream)
+            if caller is not None and caller.has_same(policy, loaded):
+                # A call that hangs keeps its thread: with another one, each reload would cost one more.
+                del before[policy.upstream]
+                caller.follow(policy, loaded)
+            else:
+                # Counters live through reloads.
+                caller = _Caller(policy, self._engine, loaded, caller.counts if caller else None)
+            running.append(caller)
+        for caller in before.values():
             caller.stopping.set()
-        # Counters live through reloads.
-        counts = {caller.policy.upstream: caller.counts for caller in before}
-        self._running = tuple(_Caller(policy, self._engine, loaded, counts.get(policy.upstream)) for policy in policies)
-        kept = {caller.policy.upstream for caller in self._running}
-        for caller in before:
-            if caller.policy.upstream not in kept:
+        self._running = tuple(running)
+        for caller in before.values():
+            if not any(one.policy.upstream == caller.policy.upstream for one in running):
                 caller.restore(loaded)
-        for caller in self._running:
-            caller.start()
+        for caller in running:
+            if caller.ident is None:
+                caller.start()
         if self._running and self._watch is None:
             self._watch = threading.Thread(target=self._look, name="penstock-weights", daemon=True)
             self._watch.start()
@@ -120,10 +129,25 @@ class _Caller(threading.Thread):
         self.trouble: str | None = None
         """What was wrong with the last call; `None` if nothing was."""
         self._engine = engine
-        endpoints = loaded.config.upstreams[policy.upstream].endpoints
-        self._labels = {resolve_address(one.address, loaded.folder): dict(one.labels) for one in endpoints}
         self._began: float | None = None
         self._hangs = False
+        # Held for each order, and for all that take the weights back: none comes behind those.
+        self._ordering = threading.Lock()
+        self.follow(policy, loaded)
+
+    def follow(self, policy: WeightPolicy, loaded: Loaded) -> None:
+        """Call this one from the next call on."""
+        self.policy = policy
+        # A Python file is run anew with each load, also where its text is the same.
+        self._text = loaded.document.text if policy in loaded.document.policies else None
+        endpoints = loaded.config.upstreams[policy.upstream].endpoints
+        self._labels = {resolve_address(one.address, loaded.folder): dict(one.labels) for one in endpoints}
+
+    def has_same(self, policy: WeightPolicy, loaded: Loaded) -> bool:
+        """Whether the code of this policy is what is called already."""
+        if policy in loaded.document.policies:
+            return self._text == loaded.document.text
+        return self.policy.function == policy.function
 
     def run(self) -> None:
         while not self.stopping.wait(self.policy.every):
@@ -145,23 +169,31 @@ class _Caller(threading.Thread):
     def restore(self, loaded: Loaded) -> None:
         """Give the endpoints their configured weights again, where the upstream is still there."""
         upstream = loaded.config.upstreams.get(self.policy.upstream)
-        for endpoint in upstream.endpoints if upstream else ():
-            self._order(resolve_address(endpoint.address, loaded.folder), endpoint.weight)
+        with self._ordering:
+            for endpoint in upstream.endpoints if upstream else ():
+                self._order(resolve_address(endpoint.address, loaded.folder), endpoint.weight)
 
     def _call(self) -> None:
-        rows = self._rows()
-        given = self.policy.function(tuple(map(self._figures, rows)))
+        rows, policy = self._rows(), self.policy
+        given = policy.function(tuple(map(self._figures, rows)))
         wanted = _checked(given, {row.address for row in rows})
-        # Of a call that came back late, or under a configuration that is gone, the figures are old.
-        if self._hangs or self.stopping.is_set():
+        if not self._is_current(policy):
             return
         for row in rows:
-            if wanted.get(row.address, row.weight) != row.weight:
-                self._order(row.address, wanted[row.address])
+            with self._ordering:
+                if not self._is_current(policy):
+                    return
+                if wanted.get(row.address, row.weight) != row.weight:
+                    self._order(row.address, wanted[row.address])
         self._count("applied")
         if self.trouble is not None:
-            log.info("weights of %s: %s answers again", self.policy.upstream, self.policy.name)
+            log.info("weights of %s: %s answers again", policy.upstream, policy.name)
         self.trouble = None
+
+    def _is_current(self, policy: WeightPolicy) -> bool:
+        """Whether an answer counts: of a call that came back late, or under a configuration that is gone, the figures
+        are old."""
+        return self.policy is policy and not self._hangs and not self.stopping.is_set()
 
     def _rows(self) -> tuple[EndpointStats, ...]:
         upstreams = self._engine.stats().upstreams

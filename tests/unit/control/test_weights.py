@@ -91,6 +91,64 @@ def test_a_call_that_hangs_is_counted_and_its_late_answer_ignored(
     assert 'order shop a:1 {"weight": 200}' not in engine.calls
 
 
+def test_a_call_that_hangs_costs_one_thread_however_often_its_configuration_is_loaded(
+    running: Callable[[Any], Controller], tmp_path: Path, eventually: Callable[[Any], None], engine: FakeEngine
+) -> None:
+    release, entered = threading.Event(), threading.Event()
+
+    def answer(_: Any) -> dict[str, int]:
+        if not release.is_set():
+            entered.set()
+            release.wait(10)
+            return {"a:1": 200}
+        return {"a:1": 3}
+
+    def threads() -> int:
+        return sum(thread.name == "penstock-weights-shop" for thread in threading.enumerate())
+
+    controller = running(answer)
+    assert entered.wait(10)
+    for _ in range(5):
+        controller.reload()
+    assert threads() == 1
+    file = tmp_path / "penstock.py"
+    file.write_text(FILE + "# other code\n")
+    controller.reload()
+    assert threads() == 2
+    release.set()
+    eventually(lambda: 'order shop a:1 {"weight": 3}' in engine.calls and threads() == 1)
+    assert 'order shop a:1 {"weight": 200}' not in engine.calls
+
+
+def test_no_weight_of_a_function_comes_after_the_configured_ones(
+    running: Callable[[Any], Controller],
+    engine: FakeEngine,
+    tmp_path: Path,
+    eventually: Callable[[Any], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ordering, go_on, ordered = threading.Event(), threading.Event(), []
+
+    def order(upstream: str, address: str, wanted: dict[str, int]) -> None:
+        if wanted == {"weight": 7}:
+            ordering.set()
+            go_on.wait(10)
+        ordered.append((address, wanted["weight"]))
+
+    monkeypatch.setattr(engine, "order", order)
+    controller = running(lambda endpoints: {"a:1": 7, "b:1": 7})
+    assert ordering.wait(10)
+    file = tmp_path / "penstock.py"
+    file.write_text(FILE.partition("@")[0])
+    reloading = threading.Thread(target=controller.reload)
+    reloading.start()
+    eventually(lambda: not controller.weights.counts())
+    go_on.set()
+    reloading.join()
+    eventually(lambda: not any(thread.name == "penstock-weights-shop" for thread in threading.enumerate()))
+    assert ordered == [("a:1", 7), ("a:1", 1), ("b:1", 1)]
+
+
 def test_an_error_without_a_message_ends_one_call(
     running: Callable[[Any], Controller], engine: FakeEngine, eventually: Callable[[Any], None]
 ) -> None:
