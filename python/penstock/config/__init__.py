@@ -9,6 +9,7 @@ from penstock.config.check import check
 from penstock.config.compile import Plan, compile_plan, compile_text, resolve_address
 from penstock.config.document import Loaded
 from penstock.config.expression import compile_expression
+from penstock.config.file import read_file
 from penstock.config.load import load, load_value
 from penstock.config.memory import Memory
 from penstock.config.model import (
@@ -84,6 +85,7 @@ __all__ = [
     "load",
     "load_value",
     "policy_faults",
+    "read_file",
     "resolve_address",
     "test_requests",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import runpy
-import stat
 import sys
 import traceback
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 from penstock.config.check import CONSEQUENCES, find_faults
 from penstock.config.collector import uncollected
 from penstock.config.document import Document, KeyPath, Loaded, write_key
+from penstock.config.file import LARGEST_FILE, NotRegularError, read_file
 from penstock.config.memory import Memory
 from penstock.config.model import Config
 from penstock.config.policy import policies_of
@@ -27,9 +27,6 @@ from penstock.errors import ConfigError, Fault, message_of
 
 if TYPE_CHECKING:
     import os
-
-LARGEST_FILE = 16 << 20
-"""Bytes of a configuration file."""
 
 FORMATS = {".toml": "toml", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python"}
 """Which form a file's name announces."""
@@ -105,10 +102,9 @@ def _format(document: Document, file: Path) -> str:
 
 def _read(document: Document, file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            if not stat.S_ISREG(opened.fileno() and file.stat().st_mode):
-                raise ConfigError([_whole(document, "is not a regular file; give the path of a configuration file")])
-            content = opened.read(LARGEST_FILE + 1)
+        content = read_file(file)
+    except NotRegularError:
+        raise ConfigError([_whole(document, "is not a regular file; give the path of a configuration file")]) from None
     except FileNotFoundError:
         raise ConfigError([_whole(document, "there is no such file; give its path with -c FILE")]) from None
     except IsADirectoryError:

@@ -12,6 +12,8 @@ import hashlib
 import threading
 from typing import TYPE_CHECKING
 
+from penstock.config import read_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -35,8 +37,8 @@ def look_at(path: Path) -> Look | None:
 def digest_of(path: Path) -> str | None:
     """A digest of the file's content; `None` where it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read_file(path)).hexdigest()
+    except (OSError, ValueError):
         return None
 
 

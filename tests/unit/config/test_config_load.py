@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from penstock.config import (
 )
 from penstock.config import compile as compile_
 from penstock.config.document import read_key, write_key
-from penstock.config.load import LARGEST_FILE
+from penstock.config.file import LARGEST_FILE
 from penstock.config.model import Affinity
 from penstock.errors import ConfigError, Fault
 
@@ -251,11 +252,13 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "binary.toml").write_bytes(b"a = 1\nb = '\xff'\n")
     (tmp_path / "large.toml").write_bytes(b"#" * (LARGEST_FILE + 1))
+    os.mkfifo(tmp_path / "pipe.toml")
     for name, message in {
         "missing.toml": "there is no such file",
         "folder.toml": "is a folder",
         "binary.toml": "is not UTF-8",
         "large.toml": "is larger than 16 MB",
+        "pipe.toml": "is not a regular file",
         "penstock.conf": "must end with one of .toml",
     }.items():
         (fault,) = faults_of(tmp_path / name)

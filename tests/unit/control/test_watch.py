@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
+from penstock.config.file import LARGEST_FILE
 from penstock.control import watch
 from penstock.control.watch import FileWatch, Watch, digest_of
 
@@ -47,6 +49,19 @@ def test_the_content_is_read_only_when_a_change_rests() -> None:
     for look in (OLD, NEW, NEWER, NEWER, NEWER):
         deciding.see(look, lambda: asked.append(1) or "new", "old")  # type: ignore[func-returns-value]
     assert len(asked) == 1
+
+
+def test_a_digest_is_of_what_a_load_would_read_and_is_not_waited_for(tmp_path: Path) -> None:
+    large = tmp_path / "large.toml"
+    with large.open("wb") as opened:
+        opened.truncate(LARGEST_FILE + 1)
+        before = digest_of(large)
+        opened.seek(0, os.SEEK_END)
+        opened.write(b"beyond the limit")
+    assert before == digest_of(large) is not None
+    os.mkfifo(tmp_path / "pipe.toml")
+    assert digest_of(tmp_path / "pipe.toml") is None
+    assert digest_of(tmp_path) is None
 
 
 def test_the_thread_calls_for_a_changed_file(
