@@ -16,8 +16,10 @@ import os
 import socket
 import stat
 import struct
+import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,18 +56,19 @@ def ask(path: Path, request: Mapping[str, Any], patience: float = 30.0) -> dict[
 
     Raises `ControlError` if no process listens there, if it does not answer, or with what it answers as an error.
     """
+    deadline = time.monotonic() + patience
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(patience)
         try:
             connection.connect(str(path))
+            connection.settimeout(_left(deadline))
             connection.sendall(json.dumps(request).encode() + b"\n")
-            with connection.makefile("rb") as lines:
-                line = lines.readline()
+            line = _line(connection, deadline, sys.maxsize)
         except (FileNotFoundError, ConnectionRefusedError):
             raise ControlError(f"no penstock listens on {path}: is it running with this configuration?") from None
         except OSError as error:
             raise ControlError(f"the control socket {path} does not answer: {error}") from None
-    if not line.endswith(b"\n"):
+    if line is None:
         raise ControlError(f"the process behind {path} closed the connection without an answer")
     answer: dict[str, Any] = json.loads(line)
     return answer
@@ -136,15 +139,15 @@ class ControlSocket:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
-                connection.settimeout(PATIENCE)
                 if not _is_ours(connection):
                     return
-                line = _line(connection)
+                line = _line(connection, time.monotonic() + PATIENCE, LINE)
                 if line is None:
                     return
-                text = json.dumps(self._answer_to(line), default=str)
-                connection.settimeout(PATIENCE)
-                connection.sendall(text.encode() + b"\n")
+                long = {"error": f"a command may have {LINE} bytes"}
+                answer = long if len(line) > LINE else self._answer_to(line)
+                connection.settimeout(PATIENCE)  # of all that is sent
+                connection.sendall(json.dumps(answer, default=str).encode() + b"\n")
         except OSError as error:
             log.debug("control socket: a client went away: %s", error)
         finally:
@@ -167,17 +170,25 @@ class ControlSocket:
             return {"error": "the command failed: see the process log"}
 
 
-def _line(connection: socket.socket) -> bytes | None:
+def _line(connection: socket.socket, deadline: float, most: int) -> bytes | None:
+    """A line, or the beginning of one that has more than `most` bytes; `None` for one that ends too early. Raises
+    `TimeoutError` at the deadline, however much has come by then."""
     found = bytearray()
-    while not found.endswith(b"\n"):
+    while not found.endswith(b"\n") and len(found) <= most:
+        connection.settimeout(_left(deadline))
         piece = connection.recv(65536)
         if not piece:
             return None
         found += piece
-        if len(found) > LINE:
-            connection.sendall(json.dumps({"error": f"a command may have {LINE} bytes"}).encode() + b"\n")
-            return None
     return bytes(found)
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then. Raises `TimeoutError` if there are none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 def _is_ours(connection: socket.socket) -> bool:
@@ -191,11 +202,15 @@ def _is_ours(connection: socket.socket) -> bool:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.lstat()
+        link = folder.lstat()
+        found = folder.stat()
     except OSError as error:
         raise ControlError(f"cannot make the folder of the control socket: {error}") from None
     # In a folder that others own or can write to, anyone could put a socket in our place (sticky folders apart).
     loose = stat.S_IMODE(found.st_mode) & 0o022 and not found.st_mode & stat.S_ISVTX
+    # Whoever owns a link can let it point elsewhere.
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.getuid()):
+        raise ControlError(f"the folder of the control socket, {folder}, is a link of another user")
     if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.getuid()) or loose:
         raise ControlError(
             f"the folder of the control socket, {folder}, is not private: "

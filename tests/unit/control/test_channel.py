@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +97,51 @@ def test_a_client_that_says_nothing_is_dropped(place: Path, monkeypatch: pytest.
     opened.close()
 
 
+def trickle(connection: socket.socket) -> None:
+    """Send one byte after the other until the other side has closed."""
+    connection.settimeout(0.02)
+    deadline = time.monotonic() + 5
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while time.monotonic() < deadline:
+            connection.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                if connection.recv(1000) == b"":
+                    return
+        raise AssertionError("after 5 s it still listened")
+
+
+def test_a_client_that_trickles_has_no_more_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "PATIENCE", 0.2)
+    opened = ControlSocket(place, answer)
+    opened.start()
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.connect(str(place))
+        trickle(slow)
+    opened.close()
+
+
+def test_a_process_that_trickles_has_no_more_time(tmp_path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            try:
+                trickle(connection)
+            except AssertionError as error:
+                failed.append(error)
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "slow.sock"))
+        listening.listen()
+        serving = threading.Thread(target=serve)
+        serving.start()
+        with pytest.raises(ControlError, match="does not answer: timed out"):
+            ask(tmp_path / "slow.sock", {"command": "x"}, 0.2)
+        serving.join()
+    assert failed == []
+
+
 @pytest.mark.usefixtures("listening")
 def test_a_second_process_is_told(place: Path) -> None:
     with pytest.raises(ControlError, match="another penstock runs this configuration"):
@@ -125,6 +172,27 @@ def test_a_folder_open_to_others_is_refused(place: Path) -> None:
     place.parent.chmod(0o777)
     with pytest.raises(ControlError, match="not private"):
         ControlSocket(place, answer)
+
+
+def test_a_folder_that_is_a_link_is_the_folder_it_leads_to(place: Path, tmp_path: Path) -> None:
+    place.parent.mkdir(0o700)
+    (tmp_path / "link").symlink_to(place.parent)
+    opened = ControlSocket(tmp_path / "link" / "control.sock", answer)
+    opened.start()
+    assert ask(place, {"command": "x"}) == {"heard": "x"}
+    opened.close()
+    place.parent.chmod(0o777)
+    with pytest.raises(ControlError, match="not private"):
+        ControlSocket(tmp_path / "link" / "control.sock", answer)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a link of another user")
+def test_a_link_of_another_user_is_refused(place: Path, tmp_path: Path) -> None:
+    place.parent.mkdir(0o700)
+    (tmp_path / "link").symlink_to(place.parent)
+    os.chown(tmp_path / "link", 65534, 65534, follow_symlinks=False)
+    with pytest.raises(ControlError, match="is a link of another user"):
+        ControlSocket(tmp_path / "link" / "control.sock", answer)
 
 
 def test_closing_leaves_nothing(place: Path) -> None:
