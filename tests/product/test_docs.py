@@ -186,7 +186,7 @@ config = {
         "app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}, "limits": {"requests": 1}},
     },
     "addons": {"none": {"module": addon}},
-    "routes": [{"upstream": "app", "addons": ["none"]}],
+    "routes": [{"upstream": "app", "addons": ["none"], "mirror": {"upstream": "app"}}],
     "admin": {"bind": "127.0.0.1:0"},
 }
 @penstock.weights("app")

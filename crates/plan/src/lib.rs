@@ -14,6 +14,7 @@ mod health;
 mod listener;
 mod maintenance;
 mod millis;
+mod mirror;
 mod page;
 mod predicate;
 mod retry;
@@ -30,6 +31,7 @@ pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, Probe, Start, TcpProbe};
 pub use listener::{HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Protocol};
 pub use maintenance::Maintenance;
+pub use mirror::Mirror;
 pub use page::{ErrorPages, Page, PageBody};
 pub use predicate::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
 pub use retry::Retry;

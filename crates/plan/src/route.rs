@@ -1,6 +1,6 @@
 //! Routes: a match and where to go.
 
-use crate::{ErrorPages, Filter, Maintenance, Predicate, Split, Template, millis};
+use crate::{ErrorPages, Filter, Maintenance, Mirror, Predicate, Split, Template, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub struct Route {
     pub error_pages: Vec<ErrorPages>,
     /// Whether all are sent away for a while, and who is not.
     pub maintenance: Maintenance,
+    /// Copies of its requests.
+    pub mirror: Option<Mirror>,
 }
 
 /// A compiled match with the text it came from.

@@ -39,6 +39,7 @@ const UNWANTED: usize = 64 * 1024;
 const UNWANTED_WAIT: Duration = Duration::from_secs(1);
 
 /// What does not change while a connection lives.
+#[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) port: Option<u16>,

@@ -6,12 +6,14 @@ mod converse;
 mod course;
 mod forward;
 mod line;
+mod mirror;
 mod relay;
 mod replay;
 mod route;
 mod stand_in;
 mod story;
 
+pub(crate) use mirror::CopyOutcome;
 pub(crate) use story::Story;
 
 use crate::codec::Downstream;
@@ -102,6 +104,9 @@ impl Story<'_> {
             _ => return Err(Kind::Internal.into()),
         };
         self.bind(request, at as usize);
+        if let Some(mirror) = &route.mirror {
+            self.begin_copy(mirror, down, request);
+        }
         self.forward(down, request, response, at as usize).await
     }
 

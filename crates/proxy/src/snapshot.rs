@@ -5,6 +5,7 @@ mod secure;
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
 use crate::maintenance::Maintenance;
+use crate::observe::events::Told;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
 use crate::tls::{Certificates, Credentials, SystemRoots, Tls, UpstreamTls};
 use crate::upstream::affinity::{self, Affinity, OwnSecret};
@@ -25,6 +26,7 @@ use penstock_rules::maintenance::Exception;
 use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
 use penstock_rules::page::{self, Pages};
+use penstock_rules::route::mirror::Mirror;
 use penstock_rules::route::{Key, Split, Table};
 use std::collections::HashMap;
 use std::fs::File;
@@ -87,6 +89,8 @@ pub(crate) struct SharedUpstream {
     pub(crate) gate: Arc<Gate>,
     /// What is counted for its limits.
     pub(crate) counts: Arc<Counts>,
+    /// What was told of copies that failed.
+    pub(crate) told: Told,
 }
 
 /// An upstream under one plan.
@@ -125,6 +129,8 @@ pub(crate) struct Route {
     pub(crate) split: Option<Split>,
     /// Who passes while the route is in maintenance.
     pub(crate) exception: Exception,
+    /// Which requests are copied elsewhere.
+    pub(crate) mirror: Option<Mirror>,
 }
 
 /// What outlives a reload of a route.
@@ -287,6 +293,7 @@ impl Registry {
                 ejecting: Mutex::default(),
                 gate: Arc::default(),
                 counts: Arc::default(),
+                told: Told::default(),
             })
         });
         let start = plan.health_check.as_ref().map_or(Start::Up, |check| check.start);
@@ -365,10 +372,23 @@ impl Registry {
             .unwrap_or_else(|| Arc::new(SharedRoute::new(&plan.name, self.workers)));
         let named: Vec<_> = plan.addons.iter().filter_map(|at| addons.get(*at as usize).cloned()).collect();
         let pages = error_pages(&plan.error_pages, &format!("routes[{at}].error_pages"), faults);
+        let mirror = plan.mirror.as_ref().and_then(|mirror| {
+            Mirror::build(mirror, &format!("routes[{at}].mirror")).map_err(|found| faults.extend(found)).ok()
+        });
         let exception = Exception::build(&plan.maintenance, &format!("routes[{at}].maintenance"))
             .map_err(|found| faults.extend(found))
             .unwrap_or_default();
-        Route { shared, filters, addons: RouteAddons::of(&named), answer, pages, split, exception, plan: plan.clone() }
+        Route {
+            shared,
+            filters,
+            addons: RouteAddons::of(&named),
+            answer,
+            pages,
+            split,
+            exception,
+            mirror,
+            plan: plan.clone(),
+        }
     }
 }
 

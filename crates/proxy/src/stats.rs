@@ -2,8 +2,9 @@
 
 use crate::addon::{Addon, OUTCOMES};
 use crate::engine::Binding;
+use crate::exchange::CopyOutcome;
 use crate::observe::metrics::{BOUNDS, Counter, RouteCounters, Sharded};
-use crate::snapshot::{SharedRoute, Snapshot, UpstreamSettings};
+use crate::snapshot::{SharedRoute, SharedUpstream, Snapshot, UpstreamSettings};
 use crate::tls::{Certificates, Served};
 use crate::upstream::circuit::Limit;
 use crate::upstream::endpoint::{Endpoint, Place};
@@ -12,7 +13,7 @@ use penstock_plan::Hook;
 use penstock_rules::error::{Kind, Side};
 use penstock_rules::health::State;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -40,7 +41,7 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
         "connections": open_connections(shared),
         "listeners": listeners(&snapshot, binds, draining),
         "routes": routes(&snapshot),
-        "upstreams": snapshot.upstreams.iter().map(upstream).collect::<Vec<_>>(),
+        "upstreams": upstreams(&snapshot),
         "addons": snapshot.addons.iter().map(|addon| self::addon(addon)).collect::<Vec<_>>(),
         "latency": {
             "bounds_us": BOUNDS,
@@ -150,7 +151,14 @@ fn addon(addon: &Addon) -> Value {
     })
 }
 
-fn upstream(settings: &UpstreamSettings) -> Value {
+fn upstreams(snapshot: &Snapshot) -> Vec<Value> {
+    let copied: HashSet<u32> =
+        snapshot.plan.routes.iter().filter_map(|route| Some(route.mirror.as_ref()?.upstream)).collect();
+    let rows = (0..).zip(&snapshot.upstreams);
+    rows.map(|(at, settings)| upstream(settings, copied.contains(&at))).collect()
+}
+
+fn upstream(settings: &UpstreamSettings, copied: bool) -> Value {
     let endpoints = settings.endpoints.iter().zip(&settings.plan.endpoints);
     let probed = settings.plan.health_check.is_some();
     let endpoints: Vec<Value> = endpoints.map(|(endpoint, plan)| self::endpoint(endpoint, plan, probed)).collect();
@@ -164,6 +172,7 @@ fn upstream(settings: &UpstreamSettings) -> Value {
         "retries": counters.sum(|counters| counters.retries.get()),
         "retries_refused": counters.sum(|counters| counters.retries_refused.get()),
         "limits": limits(settings),
+        "mirror": copied.then(|| copies(&settings.shared)),
         "endpoints": endpoints,
     })
 }
@@ -177,6 +186,14 @@ fn limits(settings: &UpstreamSettings) -> Map<String, Value> {
         Some((limit.word().to_owned(), row))
     };
     Limit::ALL.into_iter().filter_map(row).collect()
+}
+
+/// Copies of requests to an upstream that routes mirror to.
+fn copies(shared: &SharedUpstream) -> Map<String, Value> {
+    let count = |outcome: CopyOutcome| shared.counters.sum(|counters| counters.copies[outcome as usize].get());
+    let ended = CopyOutcome::ALL.into_iter().map(|outcome| (outcome.word().to_owned(), json!(count(outcome))));
+    let in_flight = shared.counters.sum(|counters| counters.copies_in_flight.get());
+    ended.chain([("in_flight".to_owned(), json!(in_flight))]).collect()
 }
 
 fn endpoint(endpoint: &Endpoint, plan: &penstock_plan::Endpoint, probed: bool) -> Value {

@@ -95,6 +95,8 @@ pub(crate) struct Worker {
     pub(crate) records: RefCell<RecordBatch>,
     /// Connections that keep their burst while they wait for a next request.
     pub(crate) lingering: Cell<usize>,
+    /// Copies of requests that are under way.
+    pub(crate) copies: Cell<u64>,
     local: RefCell<Option<Rc<Local>>>,
     /// What `local` was before: a listener that is gone answers what it had been asked.
     previous: RefCell<Option<Rc<Local>>>,
@@ -115,6 +117,7 @@ impl Worker {
             buffers: Buffers::new(),
             records: RefCell::default(),
             lingering: Cell::new(0),
+            copies: Cell::new(0),
             local: RefCell::default(),
             previous: RefCell::default(),
             sweep_at: Cell::default(),

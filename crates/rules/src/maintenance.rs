@@ -78,7 +78,7 @@ mod tests {
         serde_json::from_value(json!({
             "name": name, "listeners": null, "match": matches, "strict": false, "action": {"upstream": 0}, "filters": [],
             "addons": [], "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}, "error_pages": [],
-            "maintenance": {"on": on, "except": Value::Null, "retry_after": 1},
+            "mirror": null, "maintenance": {"on": on, "except": Value::Null, "retry_after": 1},
         }))
         .unwrap()
     }

@@ -196,6 +196,15 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
             for what, limit in one.limits.items()
         ]
         yield Family(f"upstream_{name}", kind, meaning).text(rows)
+    mirrors = [(one.name, one.mirror) for one in stats.upstreams if one.mirror]
+    copies = [
+        ({"upstream": name, "outcome": outcome}, getattr(row, outcome))
+        for name, row in mirrors
+        for outcome in ("answered", "failed", "dropped", "unfit")
+    ]
+    yield Family("mirror_copies_total", "counter", "Copies of requests to an upstream, by how they ended.").text(copies)
+    under_way = [({"upstream": name}, row.in_flight) for name, row in mirrors]
+    yield Family("mirror_in_flight", "gauge", "Copies of requests under way.").text(under_way)
     failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
     yield Family("upstream_failures_total", "counter", "Attempts at an endpoint that failed, by cause.").text(failures)
 

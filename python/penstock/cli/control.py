@@ -160,6 +160,8 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
         lines.append(f"upstream {upstream['name']} ({upstream['balance']})")
         if upstream["all_down"]:
             lines.append(click.style("  every endpoint is down or ejected: requests go to all of them", fg="red"))
+        if upstream["mirror"]:
+            lines += columns([("copies", *(f"{count} {what}" for what, count in _copies(upstream["mirror"])))])
         lines += columns([_limit(name, row) for name, row in upstream["limits"].items()])
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
     lines += [_policy(row) for row in answer["weights"]]
@@ -188,6 +190,10 @@ def _endpoint(row: dict[str, Any]) -> tuple[object, ...]:
         row["address"], state, _why(row), row["in_flight"], "in flight", row["requests"], "requests",
         row["failures"], "failed", latency, _probe(row["probe"]),
     )  # fmt: skip
+
+
+def _copies(row: dict[str, int]) -> list[tuple[str, int]]:
+    return [(what.replace("_", " "), count) for what, count in row.items()]
 
 
 def _limit(name: str, row: dict[str, int]) -> tuple[object, ...]:

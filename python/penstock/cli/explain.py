@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.engine import Explanation
-    from penstock.engine.types import PassedOver, ShareTaken, UpstreamChoice
+    from penstock.engine.types import MirrorTaken, PassedOver, ShareTaken, UpstreamChoice
 
 
 @click.command(short_help="Say which way a request would take, and why not another.")
@@ -117,13 +117,18 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
         lines += columns(
             [(f"{name}:", value) for name, value in (("host", found.forwarded.host), *found.forwarded.headers)]
         )
-    if found.share:
-        lines.append(f"share      {_share(found.share)}")
+    lines += _where_to(found)
     for upstream in found.upstreams:
         lines += _upstream(upstream, split=found.action == "split")
     if found.status is not None:
         lines.append(f"answer     {found.status}{f' ({found.action})' if found.action else ''}")
     return lines
+
+
+def _where_to(found: Explanation) -> list[str]:
+    """What a split and a mirror say."""
+    share = [f"share      {_share(found.share)}"] if found.share else []
+    return [*share, f"mirror     {_mirror(found.mirror)}"] if found.mirror else share
 
 
 _SHARES = {"header": "its header names it", "cookie": "its cookie names it", "key": "of its key"}
@@ -133,6 +138,12 @@ def _share(share: ShareTaken) -> str:
     if share.name is None:
         return "drawn by weight, for each request anew"
     return f"{click.style(share.name, fg='green')} ({_SHARES[share.why]})"
+
+
+def _mirror(mirror: MirrorTaken) -> str:
+    return (
+        f"{mirror.percent:g} % to {mirror.upstream}" if mirror.eligible else f"{mirror.upstream}, but not this request"
+    )
 
 
 def _passed_over(one: PassedOver) -> list[str]:

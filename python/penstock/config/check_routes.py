@@ -9,6 +9,7 @@ from penstock.config import texts
 from penstock.config.check_answers import check_respond, check_type_stays, wrong_target
 from penstock.config.check_condition import check_condition
 from penstock.config.check_mapping import check_edit_cookies, check_hsts, check_map_location
+from penstock.config.check_mirror import check_copies, check_mirror
 from penstock.config.check_pages import check_pages
 from penstock.config.check_split import check_shares, check_split
 from penstock.config.document import KeyPath, unknown
@@ -47,6 +48,7 @@ def _references(key: KeyPath, route: Route, config: Config, fault: Report, warn:
     if route.upstream is not None and route.upstream not in config.upstreams:
         fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
     check_split(key, route, config, fault, warn)
+    check_mirror(key, route, config, fault, warn)
     for index, name in enumerate(route.addons):
         if name not in config.addons:
             fault((*key, "addons", index), unknown("add-on", name, config.addons))
@@ -77,6 +79,7 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
         fault(("addons",), f'"{twice}" is named twice')
     check_pages(("error_pages",), route.error_pages, fault)
     check_condition(("maintenance", "except"), route.maintenance.except_, fault)
+    check_copies(route, fault)
     for position, step in enumerate(route.filters):
         _filter(("filters", position), step, fault)
     return tuple(found)
@@ -224,6 +227,7 @@ def _unreached(config: Config, warn: Report) -> None:
 def _unused(config: Config, warn: Report) -> None:
     used = {route.upstream for route in config.routes}
     used |= {share.upstream for route in config.routes for share in route.shares}
+    used |= {route.mirror.upstream for route in config.routes if route.mirror}
     for name in config.upstreams:
         if name not in used:
             warn(("upstreams", name), "no route uses it")

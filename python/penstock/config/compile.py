@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         HealthCheck,
         Listener,
         Maintenance,
+        Mirror,
         Outlier,
         Respond,
         Retry,
@@ -234,9 +235,10 @@ def _routes(config: Config, folder: Path, memory: Memory) -> Iterator[str]:
         asked = _write([addons[name] for name in route.addons]) if route.addons else "[]"
         action = forwards[route.upstream] if route.upstream is not None else _write(_action(route, upstreams))
         pages = _write(_error_pages(route.error_pages, folder)) if route.error_pages else "[]"
+        mirror = _write(_mirror(route.mirror, upstreams)) if route.mirror else "null"
         yield (
             f'{{"name":{name},"listeners":{served},"action":{action},"addons":{asked},"error_pages":{pages},'
-            f"{memory.once(route, _own_text)}}}"
+            f'"mirror":{mirror},{memory.once(route, _own_text)}}}'
         )
 
 
@@ -257,6 +259,14 @@ def _own_text(route: Route) -> str:
 
 def _match(text: str | None) -> Plan | None:
     return None if text is None else {"text": text, "predicate": compile_expression(text)}
+
+
+def _mirror(mirror: Mirror, upstreams: dict[str, int]) -> Plan:
+    return {
+        "upstream": upstreams[mirror.upstream],
+        "of_10000": round(mirror.percent * 100),
+        "when": _match(mirror.when),
+    }
 
 
 def _maintenance(maintenance: Maintenance) -> Plan:

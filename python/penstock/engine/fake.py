@@ -170,6 +170,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "addons": [],
             "forwarded": None,
             "share": None,
+            "mirror": None,
             "upstreams": upstreams,
         },
     )
@@ -211,6 +212,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "retries": 0,
                 "retries_refused": 0,
                 "limits": {},
+                "mirror": None,
                 "endpoints": [{**endpoint, **state, **counters} for endpoint in row["endpoints"]],
             }
             for row in plan["upstreams"]

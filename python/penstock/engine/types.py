@@ -147,6 +147,19 @@ class LimitStats:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorStats:
+    """Copies of requests to an upstream that routes mirror to."""
+
+    in_flight: int
+    answered: int
+    failed: int
+    dropped: int
+    """Not sent, because there was no room for one more."""
+    unfit: int
+    """Not sent, because their body was too long or never became whole."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamStats:
     """The endpoints of one upstream."""
 
@@ -162,6 +175,8 @@ class UpstreamStats:
     """Attempts that the retry budget did not allow."""
     limits: dict[str, LimitStats]
     """`connections`, `pending` and `requests`, as far as they are limited."""
+    mirror: MirrorStats | None
+    """Copies of requests; nothing where no route mirrors to it."""
     endpoints: tuple[EndpointStats, ...]
 
 
@@ -310,6 +325,16 @@ class ShareTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorTaken:
+    """The copy that a route may make of a request."""
+
+    upstream: str
+    percent: float
+    eligible: bool
+    """Whether a request like this one may be copied."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamChoice:
     """An upstream that the route may use, with its candidates."""
 
@@ -338,6 +363,8 @@ class Explanation:
     forwarded: Forwarded | None
     share: ShareTaken | None
     """Which share of a split takes it; nothing without a split."""
+    mirror: MirrorTaken | None
+    """The copy that may be made of it; nothing where the route makes none."""
     upstreams: tuple[UpstreamChoice, ...]
 
 

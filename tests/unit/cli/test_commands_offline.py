@@ -49,6 +49,7 @@ FOUND = Explanation(
     addons=("auth", "stamp"),
     forwarded=Forwarded("GET", "h", "/x", (("x-a", "1"),)),
     share=None,
+    mirror=None,
     upstreams=(UpstreamChoice("shop", 1, "p2c", (Candidate("a:1", 1, "down", False),)),),
 )
 

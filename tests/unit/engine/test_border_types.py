@@ -73,6 +73,7 @@ def test_spans_and_candidates_of_an_explanation() -> None:
             "addons": [],
             "forwarded": {"method": "GET", "host": "h", "target": "/x", "headers": [["a", "b"]]},
             "share": None,
+            "mirror": None,
             "upstreams": [
                 {
                     "name": "shop",

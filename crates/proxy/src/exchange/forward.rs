@@ -101,6 +101,9 @@ impl Story<'_> {
         self.send(&mut up, request, settings);
         let mut upload = Pump::default();
         let conversed = self.converse(down, &mut up, &mut upload, (request, response), course.patience()).await;
+        if self.mirrored.is_some() {
+            self.copy_if_whole(down, request);
+        }
         conversed.map_err(|error| self.blame(error, up.wire.stream()))?;
         if self.asks_another(course, response.status) {
             return Err(Error { kind: Kind::UpstreamStatus, retry: Retry::Idempotent });

@@ -25,7 +25,7 @@ pub(crate) struct Replayed<'a, S> {
 impl Replay {
     /// Keep up to `limit` bytes of what comes from now on, those included that are kept already.
     pub(crate) fn keep_up_to(&mut self, limit: usize) {
-        self.limit = limit;
+        self.limit = self.limit.max(limit);
     }
 
     /// Read a body before it is known where it goes; ready when it is whole (true) or longer than `most`. The first attempt begins

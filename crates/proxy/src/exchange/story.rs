@@ -1,6 +1,7 @@
 //! What is remembered of an exchange from its first step to its record.
 
 use super::Exchange;
+use super::mirror::Mirrored;
 use super::replay::Replay;
 use crate::clock::{NEVER, Tick};
 use crate::codec::Downstream;
@@ -55,6 +56,8 @@ pub(crate) struct Story<'a> {
     /// What the last attempt failed for, where there is more to say than its kind.
     pub(crate) reason: Option<Box<str>>,
     pub(crate) upgraded: bool,
+    /// The copy of the request that goes elsewhere, if there is one.
+    pub(crate) mirrored: Option<Mirrored>,
     /// The connection that this client has authenticated, until it is used.
     pub(super) pinned: Option<Opened>,
     /// The place of the connection in use among those that the upstream may have.
@@ -97,11 +100,31 @@ impl<'a> Story<'a> {
         }
         request.strip_listed();
         let own = exchange.origin.scheme();
-        let mut story = Story {
+        let scheme = if trusted { forwarded::scheme(own, &request.fields) } else { own };
+        let mut story = Story::new(exchange, trusted, scheme, client);
+        story.bytes_out = down.written();
+        story.choose_id(request);
+        if request.dropped > 0 {
+            exchange.worker.counters().dropped_fields.add(u64::from(request.dropped));
+        }
+        let limits = &exchange.listener.plan.limits;
+        down.accept_body(request, limits.body, exchange.listener.least(limits.body_rate));
+        story
+    }
+
+    /// Nothing has happened yet.
+    #[inline]
+    pub(super) fn new(
+        exchange: &'a Exchange<'a>,
+        trusted: bool,
+        scheme: &'static str,
+        client: Option<IpAddr>,
+    ) -> Story<'a> {
+        Story {
             exchange,
             began: Instant::now(),
             trusted,
-            scheme: if trusted { forwarded::scheme(own, &request.fields) } else { own },
+            scheme,
             client,
             request_id: [0; 32],
             route: None,
@@ -120,22 +143,16 @@ impl<'a> Story<'a> {
             error: None,
             reason: None,
             upgraded: false,
+            mirrored: None,
             pinned: None,
             taken: None,
             under_way: None,
             authenticated: false,
             continued: false,
-            bytes_out: down.written(),
+            bytes_out: 0,
             body_out: 0,
             total_by: NEVER,
-        };
-        story.choose_id(request);
-        if request.dropped > 0 {
-            exchange.worker.counters().dropped_fields.add(u64::from(request.dropped));
         }
-        let limits = &exchange.listener.plan.limits;
-        down.accept_body(request, limits.body, exchange.listener.least(limits.body_rate));
-        story
     }
 
     /// The request as expressions and add-ons see it.
@@ -163,6 +180,9 @@ impl<'a> Story<'a> {
 
     /// Step 9, record.
     pub(super) fn record(&mut self, down: &impl Downstream, request: &RequestHead) {
+        if self.mirrored.is_some() {
+            self.give_up_copy(down, request);
+        }
         let Exchange { worker, local, .. } = self.exchange;
         let total = self.began.elapsed();
         self.bytes_out = down.written().saturating_sub(self.bytes_out);

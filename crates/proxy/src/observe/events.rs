@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Events kept until they are fetched; more are dropped and counted.
 const KEPT: usize = 1024;
@@ -14,6 +14,22 @@ pub(crate) enum Level {
     Info,
     Warning,
     Error,
+}
+
+/// When something was told last that happens again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Mutex<Option<Instant>>);
+
+impl Told {
+    /// Whether it may be told once more, `pause` behind the last time; the caller does so then.
+    pub(crate) fn is_due(&self, pause: Duration) -> bool {
+        let (mut last, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(last) >= pause);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
 }
 
 /// The queue of events.

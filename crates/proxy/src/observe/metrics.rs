@@ -1,6 +1,7 @@
 //! Counters. Each worker writes its own, on cache lines of its own; they are summed when somebody asks.
 
 use crate::admit::REASONS;
+use crate::exchange::CopyOutcome;
 use crate::upstream::circuit::Limit;
 use crate::upstream::waits::Waiting;
 use penstock_rules::error::Kind;
@@ -194,6 +195,9 @@ pub(crate) struct UpstreamCounters {
     pub(crate) retries_refused: Counter,
     /// Requests refused at a limit of the upstream, by [`Limit`].
     pub(crate) limited: [Counter; Limit::ALL.len()],
+    /// Copies of requests that go elsewhere, by [`CopyOutcome`], and those under way.
+    pub(crate) copies: [Counter; CopyOutcome::ALL.len()],
+    pub(crate) copies_in_flight: Counter,
 }
 
 /// What is counted of an endpoint.

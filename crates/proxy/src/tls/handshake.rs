@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// What is known of a connection since its handshake.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Secured {
     /// The name that the client asked for, in lower case.
     pub(crate) sni: Option<Box<str>>,

@@ -4,10 +4,12 @@
 mod answer;
 
 pub use answer::{
-    Candidate, Choice, Effect, Explanation, Forwarded, Parts, PassedOver, RouteTaken, ShareTaken, State, Why,
+    Candidate, Choice, Effect, Explanation, Forwarded, MirrorTaken, Parts, PassedOver, RouteTaken, ShareTaken, State,
+    Why,
 };
 
 use super::json::{self, Body};
+use super::mirror::Mirror;
 use super::{Split, Table, View};
 use crate::balance;
 use crate::error::Kind;
@@ -141,6 +143,8 @@ fn take_way(
     let addons = route.addons.iter().filter_map(|at| plan.addons.get(*at as usize));
     answer.addons = addons.map(|addon| addon.name.clone()).collect();
     answer.upstreams = choices(plan, &route.action, states);
+    answer.mirror =
+        route.mirror.as_ref().map(|mirror| copy(plan, mirror, &entry.view(head, &Body::new(json::State::None))));
     let upstream = match &route.action {
         Action::Upstream(upstream) => Some(*upstream),
         Action::Split(split) => {
@@ -167,6 +171,14 @@ fn share(plan: &Plan, split: &penstock_plan::Split, view: &View<'_>) -> (Option<
     };
     let name = plan.upstreams.get(upstream as usize).map(|upstream| upstream.name.clone());
     (Some(upstream), ShareTaken { name, why: reason.word() })
+}
+
+/// The copy that may be made of the request.
+fn copy(plan: &Plan, mirror: &penstock_plan::Mirror, view: &View<'_>) -> MirrorTaken {
+    // It was built with the plan: it cannot be wrong now.
+    let eligible = mirror.of_10000 > 0 && Mirror::build(mirror, "").is_ok_and(|built| built.may_want(view));
+    let upstream = plan.upstream_name(mirror.upstream).to_owned();
+    MirrorTaken { upstream, percent: f64::from(mirror.of_10000) / 100.0, eligible }
 }
 
 /// The body as it would be once it was read.

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod json;
 mod key;
 mod keys;
+pub mod mirror;
 mod predicate;
 pub(crate) mod query;
 mod split;

@@ -176,6 +176,9 @@ fn check_references(plan: &Plan, at: usize, route: &Route, faults: &mut Vec<Faul
             faults.push(Fault::new(path, "names no upstream"));
         }
     };
+    if let Some(mirror) = &route.mirror {
+        upstream(mirror.upstream, format!("routes[{at}].mirror.upstream"));
+    }
     match &route.action {
         Action::Upstream(index) => upstream(*index, format!("routes[{at}].action.upstream")),
         Action::Split(split) => {

@@ -24,6 +24,7 @@ from penstock.config.model.page import ErrorPage
 from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import (
     Maintenance,
+    Mirror,
     Override,
     Redirect,
     Respond,
@@ -64,6 +65,7 @@ __all__ = [
     "Log",
     "Maintenance",
     "MapLocation",
+    "Mirror",
     "Outlier",
     "Override",
     "Queue",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Strict, Tag
 
 from penstock.config.model.base import Flag, Model, Size, Timeout, Whole
 from penstock.config.model.filter import Filter
@@ -113,6 +113,18 @@ class RouteLimits(Model):
     """Bytes of a request body; beyond: 413. Default: the listener's."""
 
 
+class Mirror(Model):
+    """Copies of requests to a further upstream, whose answers nobody sees."""
+
+    upstream: str
+    """Name of the upstream that gets the copies."""
+    percent: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), Strict()] = 100
+    """How many of a hundred requests are copied, 0 to 100, in hundredths. Default 100."""
+    when: str | None = None
+    """Expression that a request must satisfy to be copied, as 'method == "GET"'; it sees what the route's filters have
+    left. Default: every request."""
+
+
 class Maintenance(Model):
     """What maintenance of a route is: `on` or a command sends every request away with 503, but for the excepted."""
 
@@ -167,6 +179,9 @@ class Route(Model):
     maintenance: Maintenance = Maintenance()
     """What becomes of requests while the route is in maintenance, which `penstock maintenance` switches. Default: 503
     for all of them."""
+
+    mirror: Mirror | None = None
+    """Copies of its requests to a further upstream. Default: none."""
 
     @property
     def shares(self) -> tuple[Share, ...]:

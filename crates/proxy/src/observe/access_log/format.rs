@@ -108,6 +108,13 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     millis_of(to, b",\"total_ms\":", record.total);
     number(to, b",\"retries\":", u64::from(story.attempts.saturating_sub(1)));
     put(to, if story.reused { b",\"reused\":true" } else { b",\"reused\":false" });
+    if let Some(mirrored) = story.mirrored {
+        let upstreams = &story.exchange.local.snapshot.upstreams;
+        let name = upstreams.get(mirrored.upstream as usize).map_or("", |upstream| upstream.plan.name.as_str());
+        text(to, b",\"mirror\":\"", name.as_bytes());
+        text(to, b"\",\"mirror_copy\":\"", mirrored.copied.word().as_bytes());
+        put(to, b"\"");
+    }
     text(to, b",\"request_id\":\"", story.id(request));
     text(to, b"\",\"user_agent\":\"", request.fields.known(Known::UserAgent).unwrap_or_default());
     text(to, b"\",\"referer\":\"", request.fields.known(Known::Referer).unwrap_or_default());

@@ -32,6 +32,8 @@ pub struct Explanation {
     pub forwarded: Option<Forwarded>,
     /// Which share of a split takes it; `None` where there is no split.
     pub share: Option<ShareTaken>,
+    /// The copy of the request; `None` where the route makes none.
+    pub mirror: Option<MirrorTaken>,
     /// The upstreams that the route may use.
     pub upstreams: Vec<Choice>,
 }
@@ -118,6 +120,17 @@ pub struct ShareTaken {
     pub why: &'static str,
 }
 
+/// The copy of a request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MirrorTaken {
+    /// Name of the upstream.
+    pub upstream: String,
+    /// How many of a hundred requests are copied.
+    pub percent: f64,
+    /// Whether one like this may be among them.
+    pub eligible: bool,
+}
+
 /// An upstream that the route may use.
 #[derive(Clone, Debug, Serialize)]
 pub struct Choice {
@@ -173,6 +186,7 @@ impl Explanation {
             addons: Vec::new(),
             forwarded: None,
             share: None,
+            mirror: None,
             upstreams: Vec::new(),
         }
     }

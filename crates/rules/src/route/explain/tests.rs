@@ -14,6 +14,7 @@ fn plan() -> Plan {
         let addons: &[u32] = if name == "api" { &[1, 0] } else { &[] };
         json!({"name": name, "listeners": listeners, "match": matches, "strict": false, "action": action, "filters": filters, "addons": addons,
                "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}, "error_pages": [],
+               "mirror": if name == "api" { json!({"upstream": 1, "of_10000": 1050, "when": {"text": "", "predicate": debug}}) } else { Value::Null },
                "maintenance": {"on": false, "except": {"text": "", "predicate": debug}, "retry_after": 1}})
     };
     let addon = |name| {
@@ -119,6 +120,7 @@ fn the_whole_way_is_told() {
                         ["x-forwarded-port", "8080"], ["x-forwarded-host", "a.example:80"], ["via", "1.1 penstock"]],
         },
         "share": {"name": null, "why": "drawn"},
+        "mirror": {"upstream": "next", "percent": 10.5, "eligible": false},
         "upstreams": [choice("next", 1), choice("shop", 9)],
     });
     assert_eq!(answer, expected);
@@ -209,6 +211,13 @@ fn maintenance_refuses_all_but_the_excepted_and_tells_the_rest_of_the_way() {
     assert_eq!(of(Some(5), json!([])), (json!("refused"), json!(503), json!("maintenance"), way.clone()));
     assert_eq!(of(Some(5), json!([["X-Office", "1"]])), (json!("excepted"), Value::Null, Value::Null, way.clone()));
     assert_eq!(of(Some(4), json!([])), (Value::Null, Value::Null, Value::Null, way));
+}
+
+#[test]
+fn a_copy_is_told_of() {
+    let of = |headers: Value| ask(json!({"target": "/api/x", "headers": headers}))["mirror"]["eligible"].clone();
+    assert_eq!((of(json!([])), of(json!([["X-Office", "1"]]))), (json!(false), json!(true)));
+    assert_eq!(ask(json!({"target": "/old/x"}))["mirror"], Value::Null);
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         timeouts: Default::default(),
         limits: Default::default(),
         error_pages: vec![],
+        mirror: None,
         maintenance: Maintenance { on: false, except: None, retry_after: Duration::ZERO },
     };
     Plan {
