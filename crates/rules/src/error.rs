@@ -103,6 +103,10 @@ kinds! {
     MethodNotAllowed "method_not_allowed" 405 Downstream,
     /// The head did not come in time.
     HeadTimeout "head_timeout" 408 Downstream,
+    /// Frames, or a message in them, that break RFC 9113.
+    BadFrame "bad_frame" 400 Downstream,
+    /// Frames that cost more than the requests in them are worth.
+    FrameFlood "frame_flood" 400 Downstream,
     /// TLS where plain HTTP is spoken.
     TlsOnPlain "tls_on_plain" 400 Downstream,
     /// Plain HTTP where TLS is spoken.

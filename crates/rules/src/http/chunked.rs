@@ -177,7 +177,7 @@ fn digit(size: u64, byte: u8) -> Result<State, Kind> {
 }
 
 /// Whether a trailer field may pass: none that frames, routes, authenticates or identifies (RFC 9110 §6.5.1).
-fn is_allowed(name: &str) -> bool {
+pub fn is_allowed(name: &str) -> bool {
     const REFUSED: &[&str] = &[
         "authorization",
         "cache-control",

@@ -30,7 +30,7 @@ impl Options {
     /// # Errors
     /// `BadConnection` where `Connection` names a field that frames or routes the message (safety.md R6), `BadExpect`.
     pub fn of_request(version: Version, fields: &Fields) -> Result<Options, Kind> {
-        let mut options = Options { keep_alive: version == Version::Http11, ..Options::default() };
+        let mut options = Options { keep_alive: version != Version::Http10, ..Options::default() };
         let (mut upgrade, mut protocols, mut h2c, mut expects) = (false, 0, false, 0);
         for field in fields.iter() {
             match field.known {
@@ -60,7 +60,7 @@ impl Options {
         }
         options.upgrade = upgrade && protocols == 1 && !h2c && version == Version::Http11;
         // RFC 9110 §10.1.1: a 1.0 client cannot be told to go on.
-        options.expect_continue &= version == Version::Http11;
+        options.expect_continue &= version != Version::Http10;
         Ok(options)
     }
 

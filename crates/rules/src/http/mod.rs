@@ -6,9 +6,11 @@
 pub mod chunked;
 mod fields;
 pub mod forwarded;
+pub mod frames;
 mod framing;
 mod hop;
 pub mod host;
+mod http2;
 mod readings;
 mod request;
 mod response;
@@ -20,12 +22,13 @@ mod write;
 pub use fields::{Field, Fields, Known};
 pub use framing::Length;
 pub use hop::Options;
+pub use http2::{Pseudo, is_malformed};
 pub use readings::readings;
-pub use request::{LONGEST_METHOD, RequestHead, Target};
+pub use request::{LONGEST_METHOD, PREFACE, RequestHead, Target};
 pub use response::ResponseHead;
 pub use scan::{HeadScan, Scanned};
 pub use write::{
-    BodyFraming, HostLine, Identity, Persistence, RequestLines, ResponseLines, reason_phrase, write_request,
+    BodyFraming, HostLine, Identity, Persistence, RequestLines, ResponseLines, passed_on, reason_phrase, write_request,
     write_response,
 };
 
@@ -36,6 +39,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 impl Version {
@@ -44,6 +49,7 @@ impl Version {
         match self {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2.0",
         }
     }
 
@@ -52,6 +58,7 @@ impl Version {
         match self {
             Version::Http10 => "1.0",
             Version::Http11 => "1.1",
+            Version::Http2 => "2.0",
         }
     }
 }

@@ -33,9 +33,9 @@ pub struct RequestHead {
     /// Fields left out because their names have a `_`.
     pub dropped: u32,
     /// Bytes of the head on the wire.
-    raw_length: usize,
-    method: Range,
-    raw_target: Range,
+    pub(super) raw_length: usize,
+    pub(super) method: Range,
+    pub(super) raw_target: Range,
     path: Range,
     query: Option<Range>,
     host: Range,
@@ -64,7 +64,9 @@ impl Default for RequestHead {
 
 /// Bytes of a method, and of a field's name, beyond which no honest one goes (safety.md 26, 52).
 pub const LONGEST_METHOD: usize = 64;
-const LONGEST_NAME: usize = 256;
+pub(super) const LONGEST_NAME: usize = 256;
+/// The part of HTTP/2's preface that looks like a head.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Heads with more fields than this are parsed on the heap.
 const FIELDS_ON_STACK: usize = 100;
 
@@ -148,6 +150,11 @@ impl RequestHead {
         if std::mem::take(&mut self.options.listed) {
             hop::strip_listed(&mut self.fields);
         }
+    }
+
+    /// Whether it is the beginning of HTTP/2's connection preface (RFC 9113 §3.4), which no parser of HTTP/1 takes for a request.
+    pub fn is_preface(&self) -> bool {
+        self.fields.bytes == PREFACE
     }
 
     /// Bytes of the head as it came.
@@ -248,7 +255,7 @@ impl RequestHead {
         Ok(())
     }
 
-    fn read_host(&mut self) -> Result<(), Kind> {
+    pub(super) fn read_host(&mut self) -> Result<(), Kind> {
         (self.host, self.port) = (Range::default(), None);
         let mut canonical = [0u8; host::LONGEST];
         let mut hosts = self.fields.all_known(Known::Host);
@@ -267,7 +274,7 @@ impl RequestHead {
         Ok(())
     }
 
-    fn read_target(&mut self, method: &str, target: &str) -> Result<(), Kind> {
+    pub(super) fn read_target(&mut self, method: &str, target: &str) -> Result<(), Kind> {
         match method {
             "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" => {}
             "CONNECT" | "TRACE" => return Err(Kind::MethodNotAllowed),

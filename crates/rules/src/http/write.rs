@@ -1,7 +1,7 @@
 //! Heads written anew from their parsed form (safety.md R1): what we add comes after what is for one hop was taken out (R6).
 
 use super::hop::is_hop_by_hop;
-use super::{Known, RequestHead, ResponseHead};
+use super::{Field, Known, RequestHead, ResponseHead};
 use penstock_plan::HostHeader;
 
 /// Ranges that an endpoint is asked for at most (safety.md 118).
@@ -124,6 +124,15 @@ pub struct ResponseLines {
     pub via: bool,
 }
 
+/// The fields of a response that are passed on, its length left out, which each version tells in its own way.
+pub fn passed_on(head: &ResponseHead) -> impl Iterator<Item = Field<'_>> {
+    head.fields.iter().filter(|field| match field.known {
+        Known::Other => true,
+        Known::ContentLength => false,
+        known => !is_hop_by_hop(known),
+    })
+}
+
 /// Append `head` as an HTTP/1.1 response.
 pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u8>) {
     to.reserve(head.fields.bytes.len() + 96);
@@ -133,15 +142,8 @@ pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u
         reason => reason,
     };
     put(to, &[b"HTTP/1.1 ", status.format(head.status).as_bytes(), b" ", reason, b"\r\n"]);
-    for field in head.fields.iter() {
-        let drop = match field.known {
-            Known::Other => false,
-            Known::ContentLength => true,
-            known => is_hop_by_hop(known),
-        };
-        if !drop {
-            put(to, &[field.name, b": ", field.value, b"\r\n"]);
-        }
+    for field in passed_on(head) {
+        put(to, &[field.name, b": ", field.value, b"\r\n"]);
     }
     if lines.via {
         put(to, &[b"via: ", head.version.number().as_bytes(), b" penstock\r\n"]);

@@ -290,6 +290,10 @@ impl Downstream for H1 {
         unsent
     }
 
+    fn take_back(&mut self, before: u64) -> bool {
+        self.wire.unstage(before)
+    }
+
     fn written(&self) -> u64 {
         self.wire.bytes_out + self.wire.staged() as u64
     }
@@ -314,7 +318,7 @@ impl Downstream for H1 {
             (101, ..) => Persistence::Upgrade,
             (_, false, _) => Persistence::Close,
             (_, true, Version::Http10) => Persistence::KeptAloud,
-            (_, true, Version::Http11) => Persistence::Kept,
+            (_, true, Version::Http11 | Version::Http2) => Persistence::Kept,
         };
         // HEAD and 304 name the length that they do not have; 1xx and 204 may not (RFC 9110 §8.6).
         let named = match (framing, head.declared) {

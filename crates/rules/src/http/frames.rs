@@ -1,0 +1,249 @@
+//! What a client's frames cost beyond the requests they carry (RFC 9113 §10.5; safety.md 88-90, 94).
+//!
+//! The codec judges each frame by itself; here they are counted. Nothing of a frame is looked at but its head, and the reason of a
+//! reset.
+
+use crate::error::Kind;
+use std::time::Duration;
+
+/// The connection preface of a client (RFC 9113 §3.4).
+pub const PREFACE_LENGTH: usize = 24;
+/// What is counted is counted anew after so long.
+const WINDOW: Duration = Duration::from_secs(30);
+/// Streams that a client resets, or makes us reset, in that time.
+pub const MOST_RESETS: u32 = 200;
+/// Frames that ask for nothing, beyond one for each request.
+const MOST_IDLE: u32 = 1000;
+/// Frames that go on with one head, and bytes in them, beyond what the head may have.
+const MOST_CONTINUATIONS: u32 = 16;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const FRAME_HEAD: usize = 9;
+
+/// The head of one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    kind: u8,
+    flags: u8,
+    length: u32,
+    /// Of a reset.
+    reason: u32,
+}
+
+impl Frame {
+    /// Whether it resets a stream for a fault of the receiver's: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR,
+    /// REFUSED_STREAM.
+    pub fn is_refusal(self) -> bool {
+        self.kind == RST_STREAM && matches!(self.reason, 1 | 3 | 5 | 6 | 7)
+    }
+}
+
+/// Finds frames in bytes as they come, in one direction.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameScan {
+    head: [u8; FRAME_HEAD + 4],
+    have: usize,
+    /// Bytes that belong to what was seen already.
+    skip: usize,
+}
+
+impl FrameScan {
+    /// Begin behind `skip` bytes that are no frames.
+    pub fn new(skip: usize) -> FrameScan {
+        FrameScan { head: [0; FRAME_HEAD + 4], have: 0, skip }
+    }
+
+    /// The next frame in `bytes`, which are cut down to what is behind its head; `None`: they are used up.
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
+        let skipped = self.skip.min(bytes.len());
+        self.skip -= skipped;
+        *bytes = bytes.get(skipped..).unwrap_or_default();
+        loop {
+            if self.have >= FRAME_HEAD {
+                let [l0, l1, l2, kind, flags, _, _, _, _, reason @ ..] = self.head;
+                let length = u32::from_be_bytes([0, l0, l1, l2]);
+                // A reset without a whole reason is a fault that the codec finds.
+                let wanted = FRAME_HEAD + if kind == RST_STREAM { length.min(4) as usize } else { 0 };
+                if self.have == wanted {
+                    self.skip = length as usize + FRAME_HEAD - wanted;
+                    self.have = 0;
+                    return Some(Frame { kind, flags, length, reason: u32::from_be_bytes(reason) });
+                }
+            }
+            let (&byte, rest) = bytes.split_first()?;
+            if let Some(to) = self.head.get_mut(self.have) {
+                *to = byte;
+            }
+            self.have += 1;
+            *bytes = rest;
+        }
+    }
+}
+
+/// What one client has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Conduct {
+    window: Duration,
+    resets: u32,
+    idle: u32,
+    continuations: u32,
+    in_head: bool,
+}
+
+impl Conduct {
+    /// The client sent this frame. `now` is whatever the caller counts from.
+    ///
+    /// # Errors
+    /// `FrameFlood`.
+    pub fn received(&mut self, frame: Frame, now: Duration) -> Result<(), Kind> {
+        self.turn(now);
+        match frame.kind {
+            HEADERS => {
+                (self.continuations, self.idle) = (0, self.idle.saturating_sub(1));
+                self.in_head = frame.flags & END_HEADERS == 0;
+            }
+            CONTINUATION => {
+                self.continuations += 1;
+                self.in_head = frame.flags & END_HEADERS == 0;
+            }
+            RST_STREAM => self.resets += 1,
+            DATA if frame.length > 0 || frame.flags & END_STREAM != 0 => {}
+            WINDOW_UPDATE => {}
+            _ => self.idle += 1,
+        }
+        self.judge()
+    }
+
+    /// We sent a refusal ([`Frame::is_refusal`]).
+    ///
+    /// # Errors
+    /// `FrameFlood`: the client makes us reset streams (MadeYouReset).
+    pub fn refused(&mut self, now: Duration) -> Result<(), Kind> {
+        self.turn(now);
+        self.resets += 1;
+        self.judge()
+    }
+
+    /// Whether a head has begun and not ended.
+    pub fn is_in_head(&self) -> bool {
+        self.in_head
+    }
+
+    fn turn(&mut self, now: Duration) {
+        if now.saturating_sub(self.window) >= WINDOW {
+            *self =
+                Conduct { window: now, continuations: self.continuations, in_head: self.in_head, ..Conduct::default() };
+        }
+    }
+
+    fn judge(&self) -> Result<(), Kind> {
+        let within = self.resets <= MOST_RESETS && self.idle <= MOST_IDLE && self.continuations <= MOST_CONTINUATIONS;
+        if within { Ok(()) } else { Err(Kind::FrameFlood) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        let mut bytes = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    fn scan(pieces: &[&[u8]], skip: usize) -> Vec<Frame> {
+        let (mut scan, mut found) = (FrameScan::new(skip), Vec::new());
+        for piece in pieces {
+            let mut bytes = *piece;
+            while let Some(frame) = scan.next(&mut bytes) {
+                found.push(frame);
+            }
+            assert!(bytes.is_empty());
+        }
+        found
+    }
+
+    fn seen(kind: u8, flags: u8, reason: u32) -> Frame {
+        Frame { kind, flags, length: 0, reason }
+    }
+
+    proptest! {
+        #[test]
+        fn every_split_gives_the_same_frames(lengths in prop::collection::vec((0u8..10, 0usize..40), 0..8), cut in 0usize..400) {
+            let mut bytes = vec![b'P'; PREFACE_LENGTH];
+            for (kind, length) in &lengths {
+                bytes.extend(frame(*kind, 4, &vec![7; *length]));
+            }
+            let whole = scan(&[&bytes], PREFACE_LENGTH);
+            prop_assert_eq!(whole.len(), lengths.len());
+            let cut = cut.min(bytes.len());
+            prop_assert_eq!(&scan(&[&bytes[..cut], &bytes[cut..]], PREFACE_LENGTH), &whole);
+            prop_assert_eq!(&scan(&bytes.chunks(1).collect::<Vec<_>>(), PREFACE_LENGTH), &whole);
+        }
+    }
+
+    #[test]
+    fn a_reset_tells_its_reason() {
+        let found = scan(&[&frame(RST_STREAM, 0, &8u32.to_be_bytes()), &frame(6, 0, &[0; 8])], 0);
+        assert_eq!((found[0].reason, found[0].kind, found[1].kind), (8, RST_STREAM, 6));
+        // What we end for reasons of our own is not the client's doing.
+        assert!(
+            seen(RST_STREAM, 0, 1).is_refusal() && !seen(RST_STREAM, 0, 0).is_refusal() && !seen(0, 0, 1).is_refusal()
+        );
+    }
+
+    #[test]
+    fn resets_of_either_side_share_a_budget_that_time_renews() {
+        let (mut conduct, now) = (Conduct::default(), Duration::from_secs(100));
+        for _ in 0..MOST_RESETS / 2 {
+            assert_eq!(conduct.received(seen(RST_STREAM, 0, 8), now), Ok(()));
+            assert_eq!(conduct.refused(now), Ok(()));
+        }
+        let mut later = conduct;
+        assert_eq!(conduct.refused(now), Err(Kind::FrameFlood));
+        assert_eq!(later.received(seen(RST_STREAM, 0, 8), now + WINDOW), Ok(()));
+    }
+
+    #[test]
+    fn frames_that_ask_for_nothing_are_counted() {
+        for (kind, flags) in [(DATA, 0), (2, 0), (4, 0), (6, 0), (99, 0)] {
+            let mut conduct = Conduct::default();
+            for _ in 0..MOST_IDLE {
+                assert_eq!(conduct.received(seen(kind, flags, 0), WINDOW), Ok(()));
+            }
+            let mut fair = conduct;
+            assert_eq!(conduct.received(seen(kind, flags, 0), WINDOW), Err(Kind::FrameFlood), "{kind}");
+            // One for each request is what some clients send.
+            assert_eq!(fair.received(seen(HEADERS, END_HEADERS, 0), WINDOW), Ok(()));
+            assert_eq!(fair.received(seen(kind, flags, 0), WINDOW), Ok(()));
+        }
+        let mut conduct = Conduct::default();
+        for _ in 0..2 * MOST_IDLE {
+            assert_eq!(conduct.received(seen(DATA, END_STREAM, 0), WINDOW), Ok(()));
+            assert_eq!(conduct.received(seen(WINDOW_UPDATE, 0, 0), WINDOW), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_head_comes_in_few_pieces() {
+        let mut conduct = Conduct::default();
+        assert_eq!(conduct.received(seen(HEADERS, 0, 0), WINDOW), Ok(()));
+        for _ in 0..MOST_CONTINUATIONS {
+            assert!(conduct.is_in_head());
+            assert_eq!(conduct.received(seen(CONTINUATION, 0, 0), WINDOW), Ok(()));
+        }
+        let mut ended = conduct;
+        assert_eq!(conduct.received(seen(CONTINUATION, 0, 0), WINDOW), Err(Kind::FrameFlood));
+        assert_eq!(ended.received(seen(HEADERS, END_HEADERS, 0), WINDOW), Ok(()));
+        assert!(!ended.is_in_head());
+    }
+}
