@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 V12 = {"maximum_version": ssl.TLSVersion.TLSv1_2}
 V13 = {"minimum_version": ssl.TLSVersion.TLSv1_3}
 WHO = {"match": 'scheme == "https" and sni == "blog.example"', "respond": {"body": "blog"}}
-SAID = {"match": 'scheme == "https" and alpn == "http/1.1"', "respond": {"body": "agreed"}}
+SAID = {"match": 'scheme == "https" and alpn in ["http/1.1", "h2"]', "respond": {"body": "agreed"}}
 ANY = {"match": 'scheme == "https"', "respond": {"body": "secure"}}
 
 

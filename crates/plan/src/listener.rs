@@ -18,6 +18,8 @@ pub struct Listener {
     pub protocol: Protocol,
     /// How what is spoken is kept secret. `null`: it is not.
     pub tls: Option<Tls>,
+    /// Whether HTTP/2 is spoken to whoever begins with its preface. With TLS that is agreed on in the handshake.
+    pub h2c: bool,
     /// Networks (`"10.0.0.0/8"`, `"::1/128"`) whose forwarded headers are believed.
     pub trusted_proxies: Vec<String>,
     /// Sends who comes over plain HTTP to the same place over TLS. `null`: nobody.
@@ -44,7 +46,7 @@ pub struct HttpsRedirect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// HTTP/1.0 and HTTP/1.1.
+    /// HTTP/1.0, HTTP/1.1 and HTTP/2.
     Http,
 }
 
@@ -104,4 +106,6 @@ pub struct ListenerLimits {
     pub connections_per_client: Option<u32>,
     /// Requests on one connection, after which it is closed. `null`: no limit.
     pub requests: Option<u32>,
+    /// Requests at once on one connection of HTTP/2.
+    pub streams: u16,
 }

@@ -13,6 +13,29 @@ pub struct Tls {
     pub unknown_name: UnknownName,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
+    /// What is spoken behind the handshake (ALPN), the first preferred. A client that offers nothing speaks HTTP/1.1.
+    pub alpn: Vec<Alpn>,
+}
+
+/// A protocol that a client can ask for in its handshake (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Alpn {
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    H2,
+    /// HTTP/1.1.
+    #[serde(rename = "http/1.1")]
+    Http11,
+}
+
+impl Alpn {
+    /// As it is registered.
+    pub fn name(self) -> &'static str {
+        match self {
+            Alpn::H2 => "h2",
+            Alpn::Http11 => "http/1.1",
+        }
+    }
 }
 
 /// A certificate with its chain, and its key, in PEM files of these absolute paths.

@@ -14,12 +14,14 @@ use crate::listen::Accepted;
 use crate::respond;
 use crate::snapshot::SharedListener;
 use crate::stream::Stream;
+use crate::streams;
 use crate::tls::{self, Secured};
 use crate::upstream::reserved::Reserved;
 use crate::wire::{Ahead, Wire};
 use crate::worker::Worker;
+use penstock_plan::Alpn;
 use penstock_rules::error::Kind;
-use penstock_rules::http::{Identity, RequestHead, ResponseHead};
+use penstock_rules::http::{Identity, PREFACE, RequestHead, ResponseHead};
 use penstock_rules::pace::LeastRate;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -58,6 +60,8 @@ impl Origin {
 enum Rest {
     /// Quiet for now: the connection waits on.
     Quiet(Stream),
+    /// The client began HTTP/2 with these bytes.
+    Http2(Stream, Vec<u8>),
     Closed,
 }
 
@@ -90,6 +94,9 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                 Some(secured) => stream = secured,
                 None => return,
             }
+            if origin.secured.as_ref().is_some_and(|secured| secured.alpn == Some(Alpn::H2)) {
+                return Box::pin(streams::serve(&worker, origin, stream, Vec::new(), &alarm)).await;
+            }
         }
         loop {
             let ahead = Ahead::read(&mut stream, &worker.buffers);
@@ -97,9 +104,15 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                 return;
             }
             let wire = Wire::begun(stream, Rc::clone(&worker.buffers), ahead);
-            let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
-            match contain(&worker, burst.as_mut()).await {
+            let rest = {
+                let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
+                contain(&worker, burst.as_mut()).await
+            };
+            match rest {
                 Ok(Rest::Quiet(quiet)) => stream = quiet,
+                Ok(Rest::Http2(stream, ahead)) => {
+                    return Box::pin(streams::serve(&worker, origin, stream, ahead, &alarm)).await;
+                }
                 Ok(Rest::Closed) => return,
                 Err(Panicked) => {
                     worker.counters().fail(Kind::Internal);
@@ -210,6 +223,10 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
         match read.unwrap_or(Err(Kind::Internal)) {
             Ok(true) => {}
             Ok(false) => return Rest::Closed,
+            Err(Kind::BadVersion) if listener.plan.h2c && kept.served == 0 && request.is_preface() => {
+                let ahead = [PREFACE, down.wire.input()].concat();
+                return Rest::Http2(down.wire.into_stream(), ahead);
+            }
             Err(kind) => {
                 respond::refuse(worker, (&local, origin), &mut down, &request, kind).await;
                 hang_up(down).await;

@@ -28,6 +28,7 @@ mod respond;
 mod snapshot;
 mod stats;
 mod stream;
+mod streams;
 mod tls;
 mod upstream;
 mod wire;

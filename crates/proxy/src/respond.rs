@@ -2,7 +2,6 @@
 
 use crate::clear::ClearStream;
 use crate::codec::Downstream;
-use crate::codec::h1::H1;
 use crate::connection::Origin;
 use crate::exchange::Story;
 use crate::observe::access_log;
@@ -41,7 +40,7 @@ pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request:
 pub(crate) async fn refuse(
     worker: &Rc<Worker>,
     (local, origin): (&Local, &Origin),
-    down: &mut H1,
+    down: &mut impl Downstream,
     request: &RequestHead,
     kind: Kind,
 ) {
@@ -69,6 +68,18 @@ pub(crate) fn refuse_handshake(worker: &Worker, to: (&Local, &Origin), refused: 
     note(worker, to, refused.kind, &worker.request_id(), (0, 0));
 }
 
+/// Record a connection that ended for what its client did.
+pub(crate) fn refuse_connection(worker: &Worker, to: (&Local, &Origin), kind: Kind) {
+    worker.counters().fail(kind);
+    note(worker, to, kind, &worker.request_id(), (0, 0));
+}
+
+/// Record a request that was refused without an answer.
+pub(crate) fn note_refused(worker: &Worker, to: (&Local, &Origin), request: &RequestHead, kind: Kind) {
+    worker.counters().fail(kind);
+    note(worker, to, kind, &worker.request_id(), (request.raw_length() as u64, 0));
+}
+
 /// Record what has no story.
 fn note(worker: &Worker, (local, origin): (&Local, &Origin), kind: Kind, id: &[u8], (bytes_in, bytes_out): (u64, u64)) {
     local.snapshot.unrouted.counters.of(worker.index).observe(kind.status(), bytes_in, bytes_out);
@@ -81,13 +92,13 @@ fn note(worker: &Worker, (local, origin): (&Local, &Origin), kind: Kind, id: &[u
 
 /// Answer for an exchange that a defect of ours ended: with 500 if nothing of its answer went yet, else by an end that nobody can
 /// take for a whole one. `before`: bytes that the connection had written when it began.
-pub(crate) async fn own_up(worker: &Rc<Worker>, to: (&Local, &Origin), down: &mut H1, before: u64) {
-    if down.wire.unstage(before) {
+pub(crate) async fn own_up(worker: &Rc<Worker>, to: (&Local, &Origin), down: &mut impl Downstream, before: u64) {
+    if down.take_back(before) {
         // What the head said is not asked any more: it may be what broke us.
         refuse(worker, to, down, &RequestHead::default(), Kind::Internal).await;
         return;
     }
-    let bytes_out = down.wire.bytes_out.saturating_sub(before);
+    let bytes_out = down.written().saturating_sub(before);
     down.abort();
     worker.counters().fail(Kind::Internal);
     note(worker, to, Kind::Internal, &worker.request_id(), (0, bytes_out));

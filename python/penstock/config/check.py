@@ -94,6 +94,12 @@ class _Check:
         self.fault(key, texts.wrong_name(name))
         for index, network in enumerate(listener.trusted_proxies):
             self.attempt((*key, "trusted_proxies", index), texts.read_network, network)
+        if listener.h2c and listener.tls:
+            self.fault((*key, "h2c"), 'is HTTP/2 without TLS, and this listener has TLS: name "h2" in tls.alpn')
+        if listener.tls and len(set(listener.tls.alpn)) < len(listener.tls.alpn):
+            self.fault((*key, "tls", "alpn"), "names a protocol twice")
+        if listener.tls and not listener.tls.alpn:
+            self.fault((*key, "tls", "alpn"), 'is empty; name "h2", "http/1.1" or both')
         check_pages((*key, "error_pages"), listener.error_pages, self.fault)
         if listener.https_redirect is not None and listener.tls is not None and not listener.trusted_proxies:
             self.fault(

@@ -100,6 +100,7 @@ def _listener(name: str, listener: Listener, folder: Path) -> Plan:
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
         "tls": listener.tls and listener_tls(listener.tls, partial(_absolute, folder=folder)),
+        "h2c": listener.h2c,
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
         "https_redirect": listener.https_redirect and dict(listener.https_redirect),
         "timeouts": _timeouts(listener.timeouts),

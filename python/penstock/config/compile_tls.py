@@ -21,6 +21,7 @@ def listener_tls(tls: Tls, place: Callable[[str], str]) -> Plan:
         ],
         "unknown_name": tls.unknown_name,
         "min_version": tls.min_version,
+        "alpn": list(tls.alpn),
     }
 
 

@@ -2,6 +2,7 @@
 //! through these traits, and is the same for every version.
 
 pub(crate) mod h1;
+pub(crate) mod h2;
 
 use crate::clock::Alarm;
 use penstock_rules::error::Kind;
@@ -66,6 +67,8 @@ pub(crate) trait Downstream: Tunnel {
     fn limit_body(&mut self, limit: u64);
     /// Take back a response head that was staged but not written; false if some of it was.
     fn retract(&mut self) -> bool;
+    /// Take back all that was staged since so many bytes were written or staged; false if some of it was written.
+    fn take_back(&mut self, before: u64) -> bool;
     /// Bytes written to the client on this connection, those included that are staged.
     fn written(&self) -> u64;
     /// Whoever wakes the task of this exchange.

@@ -13,6 +13,7 @@ use crate::upstream::circuit::Taken;
 use crate::upstream::endpoint::Opened;
 use crate::upstream::local::InFlight;
 use crate::upstream::outlier;
+use penstock_plan::Alpn;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::filter::Asked;
 use penstock_rules::health::Cause;
@@ -163,7 +164,7 @@ impl<'a> Story<'a> {
             listener: &listener.plan.name,
             scheme: self.scheme,
             sni: origin.secured.as_ref().and_then(|secured| secured.sni.as_deref()),
-            alpn: origin.secured.as_ref().and_then(|secured| secured.alpn),
+            alpn: origin.secured.as_ref().and_then(|secured| secured.alpn).map(Alpn::name),
             port: origin.port,
             client: self.client,
             client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),

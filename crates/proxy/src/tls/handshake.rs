@@ -7,6 +7,7 @@ use crate::clear::ClearStream;
 use crate::clock::{Alarm, Tick};
 use crate::stream::Stream;
 use crate::worker::Worker;
+use penstock_plan::Alpn;
 use penstock_rules::error::Kind;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{AlertDescription, CommonState, Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
@@ -21,7 +22,7 @@ pub(crate) struct Secured {
     /// The name that the client asked for, in lower case.
     pub(crate) sni: Option<Box<str>>,
     /// The protocol agreed on, where the client offered any.
-    pub(crate) alpn: Option<&'static str>,
+    pub(crate) alpn: Option<Alpn>,
     pub(crate) version: &'static str,
     /// As IANA names it.
     pub(crate) cipher: &'static str,
@@ -145,7 +146,7 @@ fn secured(session: &CommonState, sni: Option<Box<str>>, took: Duration) -> Secu
     let alpn = session.alpn_protocol();
     Secured {
         sni,
-        alpn: super::PROTOCOLS.iter().find(|name| Some(**name) == alpn).and_then(|name| std::str::from_utf8(name).ok()),
+        alpn: [Alpn::H2, Alpn::Http11].into_iter().find(|one| Some(one.name().as_bytes()) == alpn),
         version: match session.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
             _ => "TLSv1.2",

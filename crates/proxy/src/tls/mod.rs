@@ -30,8 +30,6 @@ use std::sync::{Arc, LazyLock};
 
 /// The first byte of every client's first record: a handshake's (RFC 8446 §5.1). No HTTP begins so.
 pub(crate) const HANDSHAKE: u8 = 22;
-/// What is spoken over TLS (RFC 7301), the first preferred.
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
 const TLS13_ALONE: &[&SupportedProtocolVersion] = &[&TLS13];
 const TLS13_AND_TLS12: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
@@ -62,7 +60,7 @@ impl Tls {
             .with_protocol_versions(versions)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = plan.alpn.iter().map(|protocol| protocol.name().into()).collect();
         // Tickets need no memory of ours and no lock.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::new(tickets::Tickets::new()?);

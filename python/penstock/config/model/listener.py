@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from penstock.config.model.base import HeadSize, Model, Size, Timeout, Whole
+from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
 from penstock.config.model.page import ErrorPages
 from penstock.config.model.tls import Tls
 
@@ -59,6 +59,8 @@ class ListenerLimits(Model):
     are not counted. Default: no limit."""
     requests: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
     """Requests on one connection, after which it is closed. Default: no limit."""
+    streams: Annotated[Whole, Field(ge=1, le=1000)] = 100
+    """Requests at once on one connection of HTTP/2. Default 100."""
 
 
 class HttpsRedirect(Model):
@@ -85,9 +87,12 @@ class Listener(Model):
     """One address or a list of them: ":8080" (every address, both families), "127.0.0.1:8080", "[::1]:8080" or
     "unix:/run/penstock.sock". Port 0 asks the system for a free one."""
     protocol: Literal["http"] = "http"
-    """What is spoken: "http" (HTTP/1.1 and HTTP/1.0). Default "http"."""
+    """What is spoken: "http" (HTTP/2, HTTP/1.1 and HTTP/1.0). Default "http"."""
     tls: Tls | None = None
     """Certificates, where TLS is spoken. Default: none, so it is not."""
+    h2c: Flag = False
+    """Without TLS, speak HTTP/2 to clients that begin with it (prior knowledge); HTTP/1.1 goes on beside it. With TLS
+    see `alpn`. Default false."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks ("10.0.0.0/8", "::1") whose X-Forwarded-* and Forwarded fields are believed. Default:
     none."""

@@ -29,6 +29,9 @@ class Tls(Model):
     certificate) or "refuse" (an alert). Default "default"."""
     min_version: Literal["1.2", "1.3"] = "1.2"
     """The oldest version of TLS that is spoken. Default "1.2"."""
+    alpn: tuple[Literal["h2", "http/1.1"], ...] = ("h2", "http/1.1")
+    """What is spoken, the first preferred: "h2" (HTTP/2), "http/1.1". A client that does not say what it speaks gets
+    HTTP/1.1. Default both."""
 
 
 class UpstreamTls(Model):

@@ -1,0 +1,156 @@
+//! The body that goes out on a stream: never more than the client's window takes, and never so much that a connection of many
+//! streams keeps much in memory.
+
+use super::{H2, size};
+use crate::clock::{Clock, NEVER};
+use crate::codec::Outgoing;
+use bytes::Bytes;
+use h2::Reason;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use penstock_rules::error::Kind;
+use penstock_rules::http::Fields;
+use std::task::{Context, Poll};
+
+#[derive(Default)]
+pub(super) struct Sink {
+    /// The head, until it goes, and whether it ends the stream.
+    head: Option<(Response<()>, bool)>,
+    /// Nothing of a body goes out: there is none, or it ended.
+    silent: bool,
+    /// What is still to go of a body whose length was told.
+    left: Option<u64>,
+    sent: u64,
+    /// With heads.
+    pub(super) written: u64,
+}
+
+impl Sink {
+    pub(super) fn stage(&mut self, head: Response<()>, ends: bool, length: Option<u64>) {
+        self.written += size(&head);
+        (self.head, self.silent, self.left) = (Some((head, ends)), ends, length);
+    }
+
+    /// Take back a head that did not go; false if there is none.
+    pub(super) fn retract(&mut self) -> bool {
+        let head = self.head.take();
+        if let Some((head, _)) = &head {
+            self.written -= size(head);
+        }
+        head.is_some()
+    }
+}
+
+impl Outgoing for H2 {
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Kind>> {
+        if self.sink.silent {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        self.begin()?;
+        let Some(send) = &mut self.send else { return Poll::Ready(Err(Kind::ClientClosed)) };
+        let wanted = bytes.len().min(self.link.share());
+        send.reserve_capacity(wanted);
+        while send.capacity() == 0 {
+            match send.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(Err(Kind::ClientClosed)),
+                Poll::Pending => return self.wait_for_room(),
+            }
+        }
+        let part = bytes.get(..wanted.min(send.capacity())).unwrap_or_default();
+        let count = part.len() as u64;
+        let ends = self.sink.left == Some(count);
+        if send.send_data(Bytes::copy_from_slice(part), ends).is_err() {
+            return Poll::Ready(Err(Kind::ClientClosed));
+        }
+        self.sink.silent = ends;
+        self.sink.left = self.sink.left.map(|left| left.saturating_sub(count));
+        self.sink.sent += count;
+        self.sink.written += count;
+        self.go_on();
+        Poll::Ready(Ok(part.len()))
+    }
+
+    fn sent(&self) -> u64 {
+        self.sink.sent
+    }
+
+    fn finish(&mut self, trailers: Option<&Fields>) {
+        if self.sink.silent {
+            return;
+        }
+        self.sink.silent = true;
+        if trailers.is_none()
+            && let Some((_, ends)) = &mut self.sink.head
+        {
+            *ends = true;
+            return;
+        }
+        // Whoever reset the stream has no use for its end.
+        if self.begin().is_ok()
+            && let Some(send) = &mut self.send
+        {
+            let _ = match trailers {
+                Some(trailers) => send.send_trailers(fields(trailers)),
+                None => send.send_data(Bytes::new(), true),
+            };
+        }
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Kind>> {
+        // What was taken is the connection's affair.
+        Poll::Ready(self.begin())
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        self.finish(None);
+        Poll::Ready(())
+    }
+}
+
+impl H2 {
+    /// Let the head go, if it is staged.
+    fn begin(&mut self) -> Result<(), Kind> {
+        let Some((head, ends)) = self.sink.head.take() else { return Ok(()) };
+        let send = self.respond.send_response(head, ends).map_err(|_| Kind::ClientClosed)?;
+        self.send = Some(send);
+        Ok(())
+    }
+
+    /// There is room to write.
+    fn go_on(&mut self) {
+        self.write_by = NEVER;
+        if self.pace.is_waiting() {
+            self.pace.go_on(Clock::span(self.alarm.clock().now()));
+        }
+    }
+
+    /// While the client's window is closed: check patience and pace.
+    fn wait_for_room<T>(&mut self) -> Poll<Result<T, Kind>> {
+        let clock = self.alarm.clock();
+        if self.write_by == NEVER || self.write_mark != self.sink.sent {
+            self.write_mark = self.sink.sent;
+            self.write_by = clock.after(self.waits.write);
+        }
+        let late = clock.now() >= self.write_by;
+        match self.pace.wait(self.waits.rate, Clock::span(clock.now()), || self.sink.sent) {
+            Ok(look) if !late => {
+                self.alarm.lower(self.write_by.min(Clock::ticks(look).saturating_add(1)));
+                Poll::Pending
+            }
+            outcome => {
+                self.respond.send_reset(Reason::CANCEL);
+                Poll::Ready(Err(if outcome.is_err() { Kind::ClientTooSlow } else { Kind::ClientWriteTimeout }))
+            }
+        }
+    }
+}
+
+fn fields(trailers: &Fields) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for field in trailers.iter() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
+            let _ = map.try_append(name, value);
+        }
+    }
+    map
+}

@@ -1,0 +1,138 @@
+//! The body that comes in on a stream. What is not yet used is not yet given back to the client's window.
+
+use super::H2;
+use crate::clock::{Clock, NEVER, Tick};
+use crate::codec::{Chunk, Incoming};
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use penstock_rules::error::Kind;
+use penstock_rules::http::{Fields, chunked};
+use penstock_rules::pace::LeastRate;
+use std::task::{Context, Poll};
+
+pub(super) struct Source {
+    chunk: Bytes,
+    ended: bool,
+    trailers: Option<HeaderMap>,
+    received: u64,
+    /// Most bytes that may come.
+    limit: u64,
+    rate: LeastRate,
+    since: Tick,
+    read_by: Tick,
+}
+
+impl Source {
+    /// `ended`: the stream ended with its head.
+    pub(super) fn new(ended: bool) -> Source {
+        Source {
+            chunk: Bytes::new(),
+            ended,
+            trailers: None,
+            received: 0,
+            limit: u64::MAX,
+            rate: LeastRate::NONE,
+            since: 0,
+            read_by: NEVER,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.ended
+    }
+
+    pub(super) fn expect(&mut self, limit: Option<u64>, rate: LeastRate, (since, read_by): (Tick, Tick)) {
+        (self.limit, self.rate) = (limit.unwrap_or(u64::MAX), rate);
+        (self.since, self.read_by) = (since, read_by);
+    }
+
+    pub(super) fn limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    fn take(&mut self, bytes: Bytes, now: Tick) -> Result<(), Kind> {
+        self.received += bytes.len() as u64;
+        self.chunk = bytes;
+        if self.received > self.limit {
+            return Err(Kind::BodyTooLarge);
+        }
+        let waited = Clock::span(now.saturating_sub(self.since));
+        if self.rate.is_missed(self.received, waited) { Err(Kind::BodyTooSlow) } else { Ok(()) }
+    }
+}
+
+impl Incoming for H2 {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Kind>> {
+        loop {
+            if !self.source.chunk.is_empty() {
+                return Poll::Ready(Ok(Chunk::Bytes));
+            }
+            if self.source.ended {
+                return Poll::Ready(Ok(Chunk::End));
+            }
+            let clock = self.alarm.clock();
+            match self.recv.poll_data(cx) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    self.source.read_by = clock.after(self.waits.body);
+                    self.source.take(bytes, clock.now())?;
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(cut(&error))),
+                Poll::Ready(None) => match self.recv.poll_trailers(cx) {
+                    Poll::Ready(Ok(trailers)) => {
+                        (self.source.trailers, self.source.ended) = (trailers, true);
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(cut(&error))),
+                    Poll::Pending => {}
+                },
+                Poll::Pending => {}
+            }
+            if clock.now() >= self.source.read_by {
+                return Poll::Ready(Err(Kind::BodyTimeout));
+            }
+            self.alarm.lower(self.source.read_by);
+            return Poll::Pending;
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.source.chunk
+    }
+
+    fn consume(&mut self, count: usize) {
+        let count = count.min(self.source.chunk.len());
+        self.source.chunk.advance(count);
+        // Of a stream that is gone nothing has to be given back.
+        let _ = self.recv.flow_control().release_capacity(count);
+    }
+
+    fn trailers(&self) -> Option<Fields> {
+        let mut fields = Fields::default();
+        for (name, value) in self.source.trailers.iter().flat_map(HeaderMap::iter) {
+            if chunked::is_allowed(name.as_str()) {
+                fields.push(name, value);
+            }
+        }
+        Some(fields).filter(|fields| !fields.is_empty())
+    }
+
+    fn is_ended(&self) -> bool {
+        self.source.ended && self.source.chunk.is_empty()
+    }
+
+    fn received(&self) -> u64 {
+        self.source.received
+    }
+
+    fn excuse(&mut self, ticks: u64) {
+        self.source.since = self.source.since.saturating_add(ticks);
+        self.source.read_by = self.alarm.clock().after(self.waits.body);
+    }
+}
+
+/// Why a body ends before its end.
+fn cut(error: &h2::Error) -> Kind {
+    // What the crate itself refuses breaks the protocol: more or less content than was announced, above all.
+    if error.is_library() && error.is_reset() { Kind::BadFrame } else { Kind::ClientClosed }
+}
