@@ -1,6 +1,7 @@
 """Is the answer right? Asked of every peer before it is measured: a fast wrong answer is worth nothing."""
 
 import http.client
+import subprocess
 from dataclasses import dataclass
 
 from bench.launch import BenchError
@@ -49,6 +50,13 @@ def plain(port: int, path: str = "/") -> None:
         expect(b"bench-7" in echo.body, "a request header did not reach the origin")
     finally:
         connection.close()
+
+
+def http2(port: int) -> None:
+    """The same over HTTP/2, as far as curl tells it."""
+    words = ["curl", "-sS", "--max-time", "10", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}"]
+    done = subprocess.run([*words, f"http://127.0.0.1:{port}/"], capture_output=True, timeout=20, check=False)
+    expect(done.stdout == BODY + b"2 200", f"GET / over HTTP/2: {done.stdout[-60:]!r} {done.stderr[-100:]!r}")
 
 
 def edits(port: int, path: str) -> None:

@@ -113,7 +113,7 @@ class Stand:
         for attempt in range(1, ATTEMPTS + 1):
             running = self.spawn(peer, scenario)
             try:
-                _wait_for(running.program, partial(answers, running.port))
+                _wait_for(running.program, partial(listening if scenario.http2 else answers, running.port))
             except BenchError:
                 running.program.stop()
                 if attempt == ATTEMPTS:

@@ -28,6 +28,8 @@ class Scenario:
     orders: bool = False
     member: str = ""
     access_log: bool = False
+    # Clients speak HTTP/2 without TLS, and need not be able to speak anything else.
+    http2: bool = False
     # Bodies are passed on as they come, instead of being collected first.
     streaming: bool = False
     # Open client connections that must fit.

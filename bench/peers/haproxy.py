@@ -53,7 +53,7 @@ defaults
     timeout http-keep-alive 300s
     http-reuse always
 frontend web
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port}{" proto h2" if scenario.http2 else ""}
     {log}
     {header}
     default_backend origin

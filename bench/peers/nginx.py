@@ -61,7 +61,7 @@ http {{
         keepalive_timeout 300s;
     }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port}{" http2" if scenario.http2 else ""};
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;

@@ -59,6 +59,7 @@ workers = 1
 [listeners.web]
 bind = "127.0.0.1:{port}"
 timeouts = {{ idle = "300s" }}
+{"h2c = true" if scenario.http2 else ""}
 [upstreams.origin]
 endpoints = ["127.0.0.1:{origin}"]
 limits = {{ idle_connections = {POOL} }}

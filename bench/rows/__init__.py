@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from bench.figures import Result
-from bench.rows import access_log, balancing, idle, json_route, large, latency, requests, start
+from bench.rows import access_log, balancing, http2, idle, json_route, large, latency, requests, start
 from bench.stand import Stand
 
 Row = Callable[[Stand], Result]
@@ -14,6 +14,7 @@ ROWS: dict[str, Row] = {
     "P2": requests.many_routes,
     "P2+": balancing.many_routes,
     "P3": access_log.access_log,
+    "P4": http2.clear,
     "P10": idle.idle_connections,
     "P11": latency.added_latency,
     "P12": large.large_bodies,
