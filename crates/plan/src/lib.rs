@@ -38,7 +38,7 @@ pub use retry::Retry;
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts};
 pub use split::{Override, Share, Split};
 pub use template::{Piece, Template};
-pub use tls::{Alpn, Certificate, Tls, TlsVersion, UnknownName, UpstreamTls};
+pub use tls::{Alpn, Certificate, ClientCertificates, Tls, TlsVersion, UnknownName, UpstreamTls};
 pub use upstream::{AdminState, Endpoint, HostHeader, Order, Queue, Upstream, UpstreamLimits, UpstreamTimeouts};
 
 use schemars::JsonSchema;

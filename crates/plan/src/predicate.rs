@@ -158,6 +158,12 @@ pub enum Operand {
     Sni,
     /// The protocol agreed on in the TLS handshake.
     Alpn,
+    /// Whom the client's certificate is for, as a distinguished name (RFC 4514).
+    ClientSubject,
+    /// The further names in the client's certificate, joined with `, `.
+    ClientNames,
+    /// SHA-256 of the client's certificate, in hexadecimal.
+    ClientFingerprint,
     /// Name of the listener.
     Listener,
     /// The port that the connection came in on; missing on a unix socket.

@@ -15,6 +15,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// What is spoken behind the handshake (ALPN), the first preferred. A client that offers nothing speaks HTTP/1.1.
     pub alpn: Vec<Alpn>,
+    /// Which certificates clients are asked for. `null`: they are asked for none.
+    pub clients: Option<ClientCertificates>,
 }
 
 /// A protocol that a client can ask for in its handshake (RFC 7301).
@@ -36,6 +38,18 @@ impl Alpn {
             Alpn::Http11 => "http/1.1",
         }
     }
+}
+
+/// How clients prove who they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificates {
+    /// File of the authorities whose certificates are believed.
+    pub ca: String,
+    /// File of what they have revoked. `null`: nobody looks.
+    pub crl: Option<String>,
+    /// Whether a client without a certificate is refused.
+    pub required: bool,
 }
 
 /// A certificate with its chain, and its key, in PEM files of these absolute paths.

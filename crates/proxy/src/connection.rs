@@ -54,6 +54,16 @@ impl Origin {
     pub(crate) fn scheme(&self) -> &'static str {
         if self.secured.is_some() { "https" } else { "http" }
     }
+
+    /// What endpoints are told of the client.
+    pub(crate) fn identity(&self) -> Identity {
+        let peer = self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
+        let identity = Identity::new(&peer, self.scheme(), self.port);
+        match self.secured.as_ref().and_then(|secured| secured.client.as_ref()) {
+            Some(client) => identity.with_client(client),
+            None => identity,
+        }
+    }
 }
 
 /// Why a burst ended.
@@ -211,8 +221,7 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
     let patience = Waits { body: Duration::from_secs(60), write: Duration::from_secs(60), rate: LeastRate::NONE };
     let mut down = H1::new(wire, alarm, CLIENT, patience);
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
-    let peer = origin.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
-    let identity = Identity::new(&peer, origin.scheme(), origin.port);
+    let identity = origin.identity();
     loop {
         let Some((local, gone)) = worker.local_of(origin.listener.id) else { return Rest::Closed };
         let Some((index, listener)) = local.snapshot.listener(origin.listener.id) else { return Rest::Closed };

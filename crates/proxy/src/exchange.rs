@@ -79,6 +79,12 @@ impl Story<'_> {
             to_https.write(&self.view(request), response)?;
             return self.answer(down, request, response, b"").await;
         }
+        let Exchange { origin, listener, .. } = self.exchange;
+        if origin.secured.as_ref().is_some_and(|secured| !secured.is_current(listener.tls.as_deref())) {
+            // What is asked of clients has changed: a new connection is asked for it.
+            down.close_after();
+            return Err(Kind::Misdirected.into());
+        }
         let route = match request.target {
             Target::Resource => self.route(down, request).await?,
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).

@@ -82,8 +82,7 @@ struct Streams<'a> {
 
 /// Serve a connection whose client speaks HTTP/2, until it closes. `ahead` was read of it already.
 pub(crate) async fn serve(worker: &Rc<Worker>, origin: Origin, stream: Stream, ahead: Vec<u8>, alarm: &Alarm) {
-    let peer = origin.peer.map_or_else(|| "unix".to_owned(), |peer| peer.ip().to_string());
-    let identity = Identity::new(&peer, origin.scheme(), origin.port);
+    let identity = origin.identity();
     let link = Link::new(worker, stream, ahead);
     let common = Rc::new(Common { worker: Rc::clone(worker), origin, identity, link });
     let served = contain(worker, pin!(converse(&common, alarm))).await;

@@ -119,6 +119,10 @@ kinds! {
     TlsName "tls_name" 421 Downstream,
     /// The client offers only protocols (ALPN) that are not spoken here.
     TlsProtocol "tls_protocol" 400 Downstream,
+    /// The client has shown no certificate where one is required, or one that is not believed.
+    TlsClient "tls_client_certificate" 400 Downstream,
+    /// The connection was made when clients had to prove something else.
+    Misdirected "misdirected" 421 Downstream,
     /// The body stopped coming.
     BodyTimeout "body_timeout" 408 Downstream,
     /// The body came slower than the least rate allowed.

@@ -62,6 +62,7 @@ mod tests {
             scheme,
             sni: None,
             alpn: None,
+            certificate: None,
             port: None,
             client: None,
             client_port: None,

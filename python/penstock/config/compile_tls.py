@@ -14,6 +14,10 @@ Plan = dict[str, Any]
 
 def listener_tls(tls: Tls, place: Callable[[str], str]) -> Plan:
     """A listener's; `place` makes a path absolute."""
+    clients: Plan | None = None
+    if tls.clients is not None:
+        crl = tls.clients.crl
+        clients = {"ca": place(tls.clients.ca), "crl": crl and place(crl), "required": tls.clients.required}
     return {
         "certificates": [
             {"cert": place(one.cert), "key": place(one.key), "readable_key": one.readable_key}
@@ -22,6 +26,7 @@ def listener_tls(tls: Tls, place: Callable[[str], str]) -> Plan:
         "unknown_name": tls.unknown_name,
         "min_version": tls.min_version,
         "alpn": list(tls.alpn),
+        "clients": clients,
     }
 
 

@@ -54,7 +54,7 @@ def wrong_field_name(name: str, *, request: bool, removing: bool) -> str | None:
     lower = name.lower()
     if lower in FRAMING:
         return f"{name} belongs to one connection and is set by Penstock alone"
-    if lower in _IDENTITY or lower.startswith("x-forwarded-"):
+    if lower in _IDENTITY or lower.startswith(("x-forwarded-", "x-client-cert-")):
         return f"{name} says who the client is and is set by Penstock alone"
     if request and lower == "host":
         return 'Host is set by the key host of the upstream: "keep", "upstream" or a name'

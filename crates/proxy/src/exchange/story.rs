@@ -165,6 +165,7 @@ impl<'a> Story<'a> {
             scheme: self.scheme,
             sni: origin.secured.as_ref().and_then(|secured| secured.sni.as_deref()),
             alpn: origin.secured.as_ref().and_then(|secured| secured.alpn).map(Alpn::name),
+            certificate: origin.secured.as_ref().and_then(|secured| secured.client.as_ref()),
             port: origin.port,
             client: self.client,
             client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),

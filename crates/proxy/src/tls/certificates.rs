@@ -1,11 +1,12 @@
 //! Certificates and keys, from files to what a handshake uses. No message holds anything of a key.
 
 use super::PROVIDER;
+use super::clients::{Believed, files};
 use super::watch::{Stamp, stamp};
 use penstock_plan::Certificate as Paths;
 use penstock_rules::tls::{Certificate, Names, UnixSeconds};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 use std::fs::File;
@@ -26,6 +27,8 @@ pub(crate) struct Certificates {
     pub(crate) names: Names,
     /// Those for a client whose name nobody is good for: the first, and others for a name of it.
     pub(crate) default: Vec<usize>,
+    /// Which clients are believed, where they are asked.
+    pub(super) believed: Option<Believed>,
     /// Of all files, as they were when they were read.
     pub(super) stamps: Vec<Stamp>,
 }
@@ -57,7 +60,7 @@ impl Certificates {
     /// Everything wrong with any of them.
     pub(crate) fn read(plan: &penstock_plan::Tls) -> Result<Certificates, Vec<Wrong>> {
         // Before the files are read: a change in between is seen at the next look.
-        let stamps = stamps(plan.certificates.iter());
+        let stamps = stamps(plan);
         let (mut list, mut wrong) = (Vec::new(), Vec::new());
         for (at, paths) in plan.certificates.iter().enumerate() {
             match Served::read(paths) {
@@ -68,6 +71,8 @@ impl Certificates {
                 }
             }
         }
+        let believed = plan.clients.as_ref().map(Believed::read).transpose();
+        let believed = believed.map_err(|found| wrong.extend(found)).ok().flatten();
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -89,12 +94,7 @@ impl Certificates {
         let mut default: Vec<usize> =
             list.iter().enumerate().filter(|(at, one)| *at == 0 || shares(one)).map(|(at, _)| at).collect();
         default.sort_by_key(|at| list.get(*at).map(|one| one.kind));
-        Ok(Certificates { list, names, default, stamps })
-    }
-
-    /// Of all files, as they are now.
-    pub(super) fn current_stamps(&self) -> Vec<Stamp> {
-        stamps(self.list.iter().map(|one| &one.paths))
+        Ok(Certificates { list, names, default, believed, stamps })
     }
 
     /// The files of certificates, for a message.
@@ -123,8 +123,10 @@ impl Certificates {
     }
 }
 
-fn stamps<'p>(paths: impl Iterator<Item = &'p Paths>) -> Vec<Stamp> {
-    paths.flat_map(|paths| [stamp(&paths.cert), stamp(&paths.key)]).collect()
+/// Of all files, as they are now.
+pub(super) fn stamps(plan: &penstock_plan::Tls) -> Vec<Stamp> {
+    let own = plan.certificates.iter().flat_map(|paths| [paths.cert.as_str(), paths.key.as_str()]);
+    own.chain(files(plan.clients.as_ref())).map(stamp).collect()
 }
 
 /// Seconds since 1970.
@@ -193,6 +195,17 @@ pub(super) fn chain(path: &str) -> Result<Vec<CertificateDer<'static>>, String> 
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         Ok(_) => Err(format!("{path} holds no certificate; a PEM file has -----BEGIN CERTIFICATE-----")),
+        Err(_) => Err(format!("{path} is no PEM file")),
+    }
+}
+
+/// The lists of revoked certificates in a file, at least one.
+pub(super) fn revoked(path: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let (pem, _) = read(path)?;
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&pem).collect();
+    match lists {
+        Ok(lists) if !lists.is_empty() => Ok(lists),
+        Ok(_) => Err(format!("{path} holds no list of revoked certificates; a PEM file has -----BEGIN X509 CRL-----")),
         Err(_) => Err(format!("{path} is no PEM file")),
     }
 }

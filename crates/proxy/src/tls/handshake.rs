@@ -7,8 +7,9 @@ use crate::clear::ClearStream;
 use crate::clock::{Alarm, Tick};
 use crate::stream::Stream;
 use crate::worker::Worker;
-use penstock_plan::Alpn;
+use penstock_plan::{Alpn, ClientCertificates};
 use penstock_rules::error::Kind;
+use penstock_rules::tls::Client;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{AlertDescription, CommonState, Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 use std::future::poll_fn;
@@ -28,8 +29,19 @@ pub(crate) struct Secured {
     pub(crate) cipher: &'static str,
     /// From the first byte that was waited for.
     pub(crate) took: Duration,
+    /// Who the client has proved to be.
+    pub(crate) client: Option<Client>,
+    /// What clients were asked for.
+    asked: Option<ClientCertificates>,
     /// Whether a ticket spared the client its proof and us ours.
     pub(crate) resumed: bool,
+}
+
+impl Secured {
+    /// Whether a client on a new connection would be asked for what this one was.
+    pub(crate) fn is_current(&self, tls: Option<&Tls>) -> bool {
+        tls.and_then(|tls| tls.plan.clients.as_ref()) == self.asked.as_ref()
+    }
 }
 
 /// Why there is no stream, and the socket where something in clear may still be said.
@@ -49,7 +61,7 @@ pub(crate) async fn accept(
     (alarm, until): (&Alarm, Tick),
     is_closing: impl Fn() -> bool,
 ) -> Result<Option<(Stream, Secured)>, Refused> {
-    let session = match UnbufferedServerConnection::new(std::sync::Arc::clone(&tls.config)) {
+    let session = match UnbufferedServerConnection::new(tls.config()) {
         Ok(session) => session,
         Err(_) => return Err(Refused { kind: Kind::Internal, socket }),
     };
@@ -73,10 +85,10 @@ pub(crate) async fn accept(
     })
     .await;
     match outcome {
-        Ok(true) => {
-            let secured = secured(shaking.stream.agreed(), shaking.sni, began.elapsed());
-            Ok(Some((Stream::Tls(Box::new(shaking.stream)), secured)))
-        }
+        Ok(true) => match secured(tls, shaking.stream.agreed(), shaking.sni, began.elapsed()) {
+            Ok(secured) => Ok(Some((Stream::Tls(Box::new(shaking.stream)), secured))),
+            Err(kind) => Err(Refused { kind, socket: shaking.stream.into_socket() }),
+        },
         Ok(false) => Ok(None),
         Err(kind) => Err(Refused { kind, socket: shaking.stream.into_socket() }),
     }
@@ -136,15 +148,22 @@ fn kind(error: &Error) -> Kind {
         Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
             Kind::TlsProtocol
         }
+        Error::NoCertificatesPresented | Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
+            Kind::TlsClient
+        }
         // Within a handshake the library says nothing else in free words.
         Error::General(_) => Kind::TlsName,
         _ => Kind::TlsFailed,
     }
 }
 
-fn secured(session: &CommonState, sni: Option<Box<str>>, took: Duration) -> Secured {
+fn secured(tls: &Tls, session: &CommonState, sni: Option<Box<str>>, took: Duration) -> Result<Secured, Kind> {
     let alpn = session.alpn_protocol();
-    Secured {
+    let shown = session.peer_certificates().and_then(<[_]>::first);
+    let client = shown.map(|shown| Client::parse(shown)).transpose().map_err(|_| Kind::TlsClient)?;
+    Ok(Secured {
+        client,
+        asked: tls.plan.clients.clone(),
         sni,
         alpn: [Alpn::H2, Alpn::Http11].into_iter().find(|one| Some(one.name().as_bytes()) == alpn),
         version: match session.protocol_version() {
@@ -154,7 +173,7 @@ fn secured(session: &CommonState, sni: Option<Box<str>>, took: Duration) -> Secu
         cipher: session.negotiated_cipher_suite().and_then(suite_name).unwrap_or_default(),
         took,
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
-    }
+    })
 }
 
 /// As IANA registers it; the library writes `TLS13_` where that has `TLS_`.

@@ -3,6 +3,7 @@
 
 mod asked;
 mod certificates;
+mod clients;
 mod greet;
 mod handshake;
 mod session;
@@ -22,7 +23,7 @@ use arc_swap::ArcSwap;
 use penstock_plan::{TlsVersion, UnknownName};
 use penstock_rules::fault::Fault;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
@@ -40,7 +41,7 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_l
 #[derive(Debug)]
 pub(crate) struct Tls {
     pub(crate) plan: penstock_plan::Tls,
-    pub(crate) config: Arc<ServerConfig>,
+    config: ArcSwap<ServerConfig>,
     certificates: Arc<ArcSwap<Certificates>>,
 }
 
@@ -51,20 +52,13 @@ impl Tls {
     /// What the library says.
     pub(crate) fn new(plan: &penstock_plan::Tls, certificates: Certificates) -> Result<Tls, rustls::Error> {
         let certificates = Arc::new(ArcSwap::from_pointee(certificates));
-        let resolver = Resolver { certificates: Arc::clone(&certificates), unknown_name: plan.unknown_name };
-        let versions = match plan.min_version {
-            TlsVersion::Tls12 => TLS13_AND_TLS12,
-            TlsVersion::Tls13 => TLS13_ALONE,
-        };
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(resolver));
-        config.alpn_protocols = plan.alpn.iter().map(|protocol| protocol.name().into()).collect();
-        // Tickets need no memory of ours and no lock.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::new(tickets::Tickets::new()?);
-        Ok(Tls { plan: plan.clone(), config: Arc::new(config), certificates })
+        let config = ArcSwap::from_pointee(config(plan, &certificates)?);
+        Ok(Tls { plan: plan.clone(), config, certificates })
+    }
+
+    /// What the next handshake is held with.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
     }
 
     pub(crate) fn certificates(&self) -> Arc<Certificates> {
@@ -73,8 +67,39 @@ impl Tls {
 
     /// Let handshakes from now on use these.
     pub(crate) fn renew(&self, certificates: Arc<Certificates>) {
+        let digest =
+            |certificates: &Certificates| certificates.believed.as_ref().map(|believed| believed.digest.clone());
+        let same = digest(&self.certificates()) == digest(&certificates);
         self.certificates.store(certificates);
+        // The versions of TLS are those with which this was made, and nothing else can be wrong.
+        if !same && let Ok(config) = config(&self.plan, &self.certificates) {
+            self.config.store(Arc::new(config));
+        }
     }
+}
+
+/// What handshakes are held with, as the files are now.
+fn config(plan: &penstock_plan::Tls, certificates: &Arc<ArcSwap<Certificates>>) -> Result<ServerConfig, rustls::Error> {
+    let resolver = Resolver { certificates: Arc::clone(certificates), unknown_name: plan.unknown_name };
+    let versions = match plan.min_version {
+        TlsVersion::Tls12 => TLS13_AND_TLS12,
+        TlsVersion::Tls13 => TLS13_ALONE,
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER)).with_protocol_versions(versions)?;
+    let current = certificates.load();
+    let builder = match &current.believed {
+        Some(believed) => builder.with_client_cert_verifier(Arc::clone(&believed.verifier)),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = plan.alpn.iter().map(|protocol| protocol.name().into()).collect();
+    // Tickets need no memory of ours and no lock.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = match &current.believed {
+        Some(believed) => Arc::clone(&believed.tickets) as Arc<dyn ProducesTickets>,
+        None => Arc::new(tickets::Tickets::new()?),
+    };
+    Ok(config)
 }
 
 /// TLS, and what it is to serve with from the time on at which its plan runs; `None`: it does already.

@@ -1,7 +1,7 @@
 //! Certificates and keys that are replaced on disk are used soon after, without a reload. A new file that cannot be used is warned of,
 //! and what the old one held goes on.
 
-use super::certificates::Wrong;
+use super::certificates::{Wrong, stamps};
 use super::{Certificates, Credentials, SystemRoots, Tls, UpstreamTls};
 use crate::observe::events::{Events, Level};
 use crate::snapshot::Snapshot;
@@ -84,7 +84,7 @@ impl Owner {
     /// Of its files, as they are now; `None`: as they were when they were read.
     fn changed(&self) -> Option<Vec<Stamp>> {
         let (now, read) = match self {
-            Owner::Listener(tls) => (tls.certificates().current_stamps(), tls.certificates().stamps.clone()),
+            Owner::Listener(tls) => (stamps(&tls.plan), tls.certificates().stamps.clone()),
             Owner::Upstream(tls) => (tls.current_stamps(), tls.credentials().stamps.clone()),
         };
         (now != read).then_some(now)

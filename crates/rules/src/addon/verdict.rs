@@ -183,7 +183,7 @@ fn field_name(name: &str) -> Result<String, String> {
     if known == Known::Host {
         return Err("host cannot be changed: the route was chosen by it".to_owned());
     }
-    if lower.starts_with("x-forwarded-") {
+    if ["x-forwarded-", "x-client-cert-"].iter().any(|start| lower.starts_with(start)) {
         return Err(format!("{name} tells who the client is, and is written by the proxy alone"));
     }
     Ok(lower)
@@ -274,6 +274,7 @@ mod tests {
             ("host", "other"),
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-user", "ann"),
+            ("x-client-cert-subject", "CN=ann"),
         ] {
             for what in ["set", "add", "remove"] {
                 let value = if what == "remove" && !name.starts_with('x') { "" } else { value };

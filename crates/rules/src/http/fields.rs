@@ -33,6 +33,9 @@ pub enum Known {
     UserAgent,
     Via,
     WwwAuthenticate,
+    XClientCertFingerprint,
+    XClientCertSan,
+    XClientCertSubject,
     XForwardedFor,
     XForwardedHost,
     XForwardedPort,
@@ -76,14 +79,17 @@ impl Known {
             ("www-authenticate", Known::WwwAuthenticate),
             ("transfer-encoding", Known::TransferEncoding),
             ("x-forwarded-proto", Known::XForwardedProto),
+            ("x-client-cert-san", Known::XClientCertSan),
             ("proxy-authenticate", Known::ProxyAuthenticate),
             ("x-forwarded-prefix", Known::XForwardedPrefix),
             ("proxy-authorization", Known::ProxyAuthorization),
+            ("x-client-cert-subject", Known::XClientCertSubject),
+            ("x-client-cert-fingerprint", Known::XClientCertFingerprint),
         ];
         /// First index in `NAMES` of names at least as long as the position.
-        const STARTS: [u8; 21] = {
-            let mut starts = [NAMES.len() as u8; 21];
-            let mut length = 21;
+        const STARTS: [u8; 27] = {
+            let mut starts = [NAMES.len() as u8; 27];
+            let mut length = 27;
             while length > 0 {
                 length -= 1;
                 let mut at = NAMES.len();
@@ -111,6 +117,9 @@ impl Known {
         matches!(
             self,
             Known::Forwarded
+                | Known::XClientCertFingerprint
+                | Known::XClientCertSan
+                | Known::XClientCertSubject
                 | Known::XForwardedFor
                 | Known::XForwardedHost
                 | Known::XForwardedPort

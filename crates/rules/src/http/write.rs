@@ -2,6 +2,7 @@
 
 use super::hop::is_hop_by_hop;
 use super::{Field, Known, RequestHead, ResponseHead};
+use crate::tls::Client;
 use penstock_plan::HostHeader;
 
 /// Ranges that an endpoint is asked for at most (safety.md 118).
@@ -166,6 +167,8 @@ pub struct Identity {
     port: Option<u16>,
     /// The lines for a client that is believed nothing, which is nearly every client.
     lines: Vec<u8>,
+    /// Those of them that tell of its certificate.
+    certificate: Vec<u8>,
 }
 
 impl Identity {
@@ -179,7 +182,21 @@ impl Identity {
         if let Some(port) = port {
             put(&mut lines, &[b"x-forwarded-port: ", itoa::Buffer::new().format(port).as_bytes(), b"\r\n"]);
         }
-        Identity { peer: peer.to_owned(), scheme, port, lines }
+        Identity { peer: peer.to_owned(), scheme, port, lines, certificate: Vec::new() }
+    }
+
+    /// The client has proved to be this one.
+    #[must_use]
+    pub fn with_client(mut self, client: &Client) -> Identity {
+        for (name, value) in [
+            ("x-client-cert-subject", &client.subject),
+            ("x-client-cert-san", &client.names),
+            ("x-client-cert-fingerprint", &client.fingerprint),
+        ] {
+            put(&mut self.certificate, &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        }
+        self.lines.extend_from_slice(&self.certificate);
+        self
     }
 }
 
@@ -198,6 +215,11 @@ fn write_identity(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>
         }
         if let Some(port) = identity.port.filter(|_| !known(Known::XForwardedPort)) {
             put(to, &[b"x-forwarded-port: ", itoa::Buffer::new().format(port).as_bytes(), b"\r\n"]);
+        }
+        // A proxy that is believed speaks of its client, not of itself.
+        let told = [Known::XClientCertSubject, Known::XClientCertSan, Known::XClientCertFingerprint];
+        if !told.into_iter().any(known) {
+            put(to, &[&identity.certificate]);
         }
     } else {
         put(to, &[&identity.lines]);

@@ -21,6 +21,7 @@ pub use split::{Reason, Split};
 pub use table::Table;
 
 use crate::http::RequestHead;
+use crate::tls::Client;
 use std::net::IpAddr;
 
 /// What a match may ask about a request.
@@ -36,6 +37,8 @@ pub struct View<'a> {
     pub sni: Option<&'a str>,
     /// The protocol agreed on in the TLS handshake; `None` without TLS, or where the client offered none.
     pub alpn: Option<&'a str>,
+    /// Who the client is by its certificate; `None` where it has shown none.
+    pub certificate: Option<&'a Client>,
     /// The port that the connection came in on; `None` on a unix socket.
     pub port: Option<u16>,
     /// The original caller's address, after `trusted_proxies`; `None` on a unix socket.
@@ -55,6 +58,7 @@ impl<'a> View<'a> {
             scheme: "http",
             sni: None,
             alpn: None,
+            certificate: None,
             port: None,
             client: None,
             client_port: None,

@@ -26,19 +26,19 @@ impl fmt::Display for Malformed {
     }
 }
 
-const INTEGER: u8 = 0x02;
-const OCTETS: u8 = 0x04;
-const OBJECT: u8 = 0x06;
-const BOOLEAN: u8 = 0x01;
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const OCTETS: u8 = 0x04;
+pub(super) const OBJECT: u8 = 0x06;
+pub(super) const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
-const EXTENSIONS: u8 = 0xa3;
+pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const VERSION: u8 = 0xa0;
+pub(super) const EXTENSIONS: u8 = 0xa3;
 /// id-ce-subjectAltName, 2.5.29.17.
-const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
-const DNS_NAME: u8 = 0x82;
-const ADDRESS: u8 = 0x87;
+pub(super) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+pub(super) const DNS_NAME: u8 = 0x82;
+pub(super) const ADDRESS: u8 = 0x87;
 
 impl Certificate {
     /// Read a certificate.
@@ -93,7 +93,7 @@ fn subject_alt_names(extensions: &[u8]) -> Result<Vec<String>, Malformed> {
     Ok(names)
 }
 
-fn address(octets: &[u8]) -> Result<IpAddr, Malformed> {
+pub(super) fn address(octets: &[u8]) -> Result<IpAddr, Malformed> {
     if let Ok(four) = <[u8; 4]>::try_from(octets) {
         return Ok(IpAddr::from(four));
     }
@@ -130,10 +130,10 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// What is left to read of DER: tag, length, content, one behind the other.
-struct Der<'d>(&'d [u8]);
+pub(super) struct Der<'d>(pub(super) &'d [u8]);
 
 impl<'d> Der<'d> {
-    fn next(&mut self) -> Result<(u8, &'d [u8]), Malformed> {
+    pub(super) fn next(&mut self) -> Result<(u8, &'d [u8]), Malformed> {
         let (&[tag, first], rest) = self.0.split_first_chunk().ok_or(Malformed)?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
@@ -149,11 +149,11 @@ impl<'d> Der<'d> {
         Ok((tag, content))
     }
 
-    fn expect(&mut self, tag: u8) -> Result<&'d [u8], Malformed> {
+    pub(super) fn expect(&mut self, tag: u8) -> Result<&'d [u8], Malformed> {
         self.next().and_then(|(found, content)| if found == tag { Ok(content) } else { Err(Malformed) })
     }
 
-    fn skip_if(&mut self, tag: u8) -> Result<(), Malformed> {
+    pub(super) fn skip_if(&mut self, tag: u8) -> Result<(), Malformed> {
         if self.0.first() == Some(&tag) { self.next().map(drop) } else { Ok(()) }
     }
 }

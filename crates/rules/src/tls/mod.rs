@@ -2,9 +2,11 @@
 //! cryptography.
 
 mod certificate;
+mod client;
 mod names;
 
 pub use certificate::{Certificate, Malformed};
+pub use client::Client;
 pub use names::{Names, Overlap};
 
 /// Seconds since 1970.

@@ -80,9 +80,23 @@ _CLIENT = {
         base="client.port",
     ),
 }
+_CERTIFICATE = {
+    name: Value(
+        Type.TEXT,
+        operand,
+        f"tls.client.{name}",
+        {"compare": {"left": operand, "operator": ">=", "right": {"text": ""}}},
+        base=f"tls.client.{name}",
+    )
+    for name, operand in (
+        ("subject", "client_subject"),
+        ("san", "client_names"),
+        ("fingerprint", "client_fingerprint"),
+    )
+}
 TABLES = ("header", "query", "cookie", "json")
 METHODS = ("startswith", "endswith", "lower", "matches", "glob")
-NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port")
+NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port", *(f"tls.client.{name}" for name in _CERTIFICATE))
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _LONGEST_POINTER = 32
@@ -188,6 +202,11 @@ def _attribute(source: Source, node: ast.Attribute) -> Value:
         if value := _CLIENT.get(node.attr):
             return value
         raise source.error(node, f'client has no "{node.attr}"', "client.ip or client.port")
+    if ast.unparse(node.value) == "tls.client":
+        if value := _CERTIFICATE.get(node.attr):
+            return value
+        names = ", ".join(f"tls.client.{name}" for name in _CERTIFICATE)
+        raise source.error(node, f'tls.client has no "{node.attr}"', names)
     if node.attr in METHODS:
         raise source.error(node, f".{node.attr} is not called", f".{node.attr}(…)")
     if isinstance(node.value, ast.Name) and node.value.id in TABLES:

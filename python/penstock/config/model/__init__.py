@@ -34,7 +34,7 @@ from penstock.config.model.route import (
     Share,
     Split,
 )
-from penstock.config.model.tls import Certificate, Tls, UpstreamTls
+from penstock.config.model.tls import Certificate, ClientCertificates, Tls, UpstreamTls
 from penstock.config.model.upstream import Endpoint, Queue, Upstream, UpstreamLimits, UpstreamTimeouts
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Backoff",
     "BodyTest",
     "Certificate",
+    "ClientCertificates",
     "Compress",
     "Config",
     "Cors",

@@ -18,6 +18,17 @@ class Certificate(Model):
     """Take a key that every user of the machine can read. Default false."""
 
 
+class ClientCertificates(Model):
+    """Certificates by which clients prove who they are."""
+
+    ca: Annotated[str, Field(min_length=1)]
+    """File of the authorities whose certificates are believed, and no others."""
+    crl: Annotated[str, Field(min_length=1)] | None = None
+    """File of what they have revoked: a list of each authority that a client's chain has. Default: nobody looks."""
+    required: Flag = True
+    """Refuse clients that show none. One that is not believed is always refused. Default true."""
+
+
 class Tls(Model):
     """TLS on a listener."""
 
@@ -32,6 +43,8 @@ class Tls(Model):
     alpn: tuple[Literal["h2", "http/1.1"], ...] = ("h2", "http/1.1")
     """What is spoken, the first preferred: "h2" (HTTP/2), "http/1.1". A client that does not say what it speaks gets
     HTTP/1.1. Default both."""
+    clients: ClientCertificates | None = None
+    """Certificates that clients are asked for. Default: they are asked for none."""
 
 
 class UpstreamTls(Model):
