@@ -14,13 +14,14 @@ from penstock.config import texts
 from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.check_pages import page_type
 from penstock.config.collector import uncollected
+from penstock.config.compile_filter import compile_filter, field_pairs
 from penstock.config.compile_tls import listener_tls, upstream_tls
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
 from penstock.config.model import Route, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from datetime import timedelta
     from pathlib import Path
 
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
         Addon,
         Affinity,
         Config,
-        Cors,
-        EditCookies,
         Endpoint,
         ErrorPage,
-        Filter,
         HashBalance,
         HealthCheck,
         Listener,
@@ -173,7 +171,7 @@ def _probe(check: HealthCheck) -> Plan:
             "method": check.method,
             "path": check.path,
             "host": check.host,
-            "headers": _pairs(check.headers),
+            "headers": field_pairs(check.headers),
             "statuses": check.status,
             "body": body and ({"text": body.text} if body.regex is None else {"regex": body.regex}),
         }
@@ -248,7 +246,7 @@ def _own_text(route: Route) -> str:
     own = {
         "match": _match(route.match),
         "strict": route.strict,
-        "filters": [_filter(step) for step in route.filters],
+        "filters": [compile_filter(step) for step in route.filters],
         "timeouts": _NO_TIMEOUTS if route.timeouts is _DEFAULT_TIMEOUTS else _timeouts(route.timeouts),
         "limits": {"body": route.limits.body},
         "maintenance": _USUAL_MAINTENANCE
@@ -326,65 +324,6 @@ def _error_pages(pages: Mapping[str, tuple[ErrorPage, ...]], folder: Path) -> li
 def _page(page: ErrorPage, folder: Path) -> Plan:
     body = {"text": page.text} if page.file is None else {"file": _absolute(page.file, folder)}
     return {"body": body, "content_type": page_type(page), "endpoint": page.endpoint}
-
-
-def _filter(step: Filter) -> Plan:
-    name, value = step.step()
-    return {name: _FILTERS[name](value)}
-
-
-def _cors(cors: Cors) -> Plan:
-    return {
-        "origins": list(cors.origins),
-        "methods": list(cors.methods),
-        "headers": [field.lower() for field in cors.headers],
-        "expose": [field.lower() for field in cors.expose],
-        "credentials": cors.credentials,
-        "max_age": cors.max_age,
-    }
-
-
-def _edit_cookies(edit: EditCookies) -> Plan:
-    path = edit.path and {"from": _whole_segments(edit.path.from_), "to": _whole_segments(edit.path.to)}
-    return {**dict(edit), "names": list(edit.names), "path": path}
-
-
-def _lower(names: tuple[str, ...]) -> list[str]:
-    return [name.lower() for name in names]
-
-
-def _whole_segments(prefix: str) -> str:
-    """The data plane puts prefixes together as they are, so none ends with a slash; the root is empty."""
-    return prefix.rstrip("/")
-
-
-def _pairs(fields: dict[str, str]) -> list[list[str]]:
-    return [[name.lower(), value] for name, value in fields.items()]
-
-
-_FILTERS: dict[str, Callable[[Any], Any]] = {
-    "set_request_header": _pairs,
-    "add_request_header": _pairs,
-    "remove_request_header": _lower,
-    "set_response_header": _pairs,
-    "add_response_header": _pairs,
-    "remove_response_header": _lower,
-    "strip_prefix": _whole_segments,
-    "add_prefix": _whole_segments,
-    "replace_prefix": lambda change: {"from": _whole_segments(change.from_), "to": _whole_segments(change.to)},
-    "rewrite_path": lambda rewrite: {"regex": rewrite.regex, "to": rewrite.to},
-    "set_query": lambda parameters: [[name, value] for name, value in parameters.items()],
-    "remove_query": list,
-    "cors": _cors,
-    "compress": lambda compress: {
-        "codings": list(compress.codings),
-        "least": compress.least,
-        "types": [media.lower() for media in compress.types],
-    },
-    "map_location": lambda entries: [{"from": entry.from_, "to": entry.to} for entry in entries],
-    "edit_cookies": _edit_cookies,
-    "hsts": dict,
-}
 
 
 def _timeouts(model: Any) -> Plan:

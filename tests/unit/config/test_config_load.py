@@ -19,11 +19,11 @@ from penstock.config import (
     Upstream,
     check,
     check_routes,
+    compile_filter,
     compile_plan,
     load,
     load_value,
 )
-from penstock.config import compile as compile_
 from penstock.config.document import read_key, write_key
 from penstock.config.file import LARGEST_FILE
 from penstock.config.model import Affinity
@@ -348,4 +348,4 @@ def test_an_unknown_key_of_a_part_is_told_the_keys_of_that_part(tmp_path: Path, 
 
 
 def test_every_filter_is_checked_and_compiled() -> None:
-    assert set(Filter.model_fields) == set(check_routes._FILTERS) == set(compile_._FILTERS)
+    assert set(Filter.model_fields) == set(check_routes._FILTERS) == set(compile_filter._FILTERS)
