@@ -103,6 +103,10 @@ ASKS: dict[str, list[Ask]] = {
         Ask(target="/api/x", fields={"X-User": "ann"}, status=401, body="an API key is needed\n"),
         Ask(target="/", served_by=("9000",)),
     ],
+    "forward_auth.toml": [
+        Ask(target="/login/", served_by=("9100",)),
+        Ask(target="/a", fields={"Remote-User": "root"}, served_by=APP, seen_as="/a"),
+    ],
     "header_hygiene.toml": [
         Ask(
             fields={"X-Debug": "1"},

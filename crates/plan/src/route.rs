@@ -1,6 +1,6 @@
 //! Routes: a match and where to go.
 
-use crate::{ErrorPages, Filter, Maintenance, Mirror, Predicate, Split, Template, millis};
+use crate::{ErrorPages, Filter, ForwardAuth, Maintenance, Mirror, Predicate, Split, Template, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct Route {
     pub action: Action,
     /// Steps on the request and its response, in order.
     pub filters: Vec<Filter>,
+    /// A service that is asked whether the request may go on, before the add-ons. `null`: none.
+    pub forward_auth: Option<ForwardAuth>,
     /// Indexes of the add-ons that are asked, in order.
     pub addons: Vec<u32>,
     /// Overrides of the upstream's waits.

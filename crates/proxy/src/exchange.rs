@@ -1,6 +1,7 @@
 //! The story of one exchange, from a whole request head to the last byte of its answer, in nine steps:
 //! 1 admit, 2 route, 3 request filters, 4 pick, 5 connect, 6 send, 7 relay, 8 finish or retry, 9 record.
 
+mod authorize;
 mod connect;
 mod converse;
 mod course;
@@ -12,6 +13,7 @@ mod replay;
 mod route;
 mod stand_in;
 mod story;
+mod whole;
 
 pub(crate) use mirror::CopyOutcome;
 pub(crate) use story::Story;
@@ -90,10 +92,16 @@ impl Story<'_> {
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).
             Target::Server => return self.answer_fields(down, response, 204, &Fields::default()).await,
         };
+        let question = route.auth.as_ref().map(|auth| (auth, auth.ask(request)));
         if let Some(answer) = route.filters.on_request(request)? {
             return self.answer_fields(down, response, answer.status, &answer.fields).await;
         }
         faults::strike(self.exchange.worker, faults::Place::Filter, request);
+        if let Some((auth, mut question)) = question
+            && !Box::pin(self.authorize(auth, &mut question, down, (request, response))).await?
+        {
+            return Ok(());
+        }
         if let Some(addons) = &route.addons
             && let Some(answer) = Box::pin(self.ask_of_request(addons, down, request)).await?
         {

@@ -152,7 +152,8 @@ fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
         | Kind::Overloaded
         | Kind::Draining
         | Kind::AddonBusy
-        | Kind::AddonTimeout => {
+        | Kind::AddonTimeout
+        | Kind::AuthUnavailable => {
             head.fields.push("retry-after", RETRY_AFTER);
         }
         Kind::MethodNotAllowed => head.fields.push("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),

@@ -16,6 +16,7 @@ use ahash::AHashMap;
 use arc_swap::ArcSwap;
 use penstock_plan::{Action, Balance, Dns, ErrorPages, HashMethod, Plan, Start, Upstream};
 use penstock_rules::answer::Answer;
+use penstock_rules::auth::ForwardAuth;
 use penstock_rules::balance::{self, HashTable};
 use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
@@ -120,6 +121,8 @@ pub(crate) struct Route {
     pub(crate) shared: Arc<SharedRoute>,
     pub(crate) plan: penstock_plan::Route,
     pub(crate) filters: Filters,
+    /// A service that is asked; most routes have none.
+    pub(crate) auth: Option<ForwardAuth>,
     /// Python that is asked; most routes have none.
     pub(crate) addons: Option<Box<RouteAddons>>,
     /// A fixed answer or a redirect.
@@ -357,6 +360,8 @@ impl Registry {
     ) -> Route {
         let filters = Filters::build(&plan.filters, at).map_err(|found| faults.extend(found)).unwrap_or_default();
         let answer = Answer::build(&plan.action, at).map_err(|found| faults.extend(found)).ok().flatten();
+        let auth = plan.forward_auth.as_ref().map(|auth| ForwardAuth::build(auth, whole.upstreams.len(), at));
+        let auth = auth.transpose().map_err(|found| faults.extend(found)).ok().flatten();
         let split = match &plan.action {
             Action::Split(split) => {
                 Split::build(split, |at| whole.upstream_name(at), &format!("routes[{at}].action.split"))
@@ -381,6 +386,7 @@ impl Registry {
         Route {
             shared,
             filters,
+            auth,
             addons: RouteAddons::of(&named),
             answer,
             pages,

@@ -199,6 +199,12 @@ kinds! {
     AddonTimeout "addon_timeout" 503 Proxy,
     /// An add-on had no room for one more call.
     AddonBusy "addon_busy" 503 Proxy,
+    /// The service that authenticates cannot be asked: none of its endpoints may be.
+    AuthUnavailable "auth_unavailable" 503 Proxy,
+    /// The service that authenticates gave no answer, or one that is none.
+    AuthFailed "auth_failed" 502 Upstream,
+    /// The service that authenticates did not answer in time.
+    AuthTimeout "auth_timeout" 504 Upstream,
     /// An upgraded connection was silent too long.
     TunnelIdle "tunnel_idle" 499 Proxy,
     /// The process is stopping.

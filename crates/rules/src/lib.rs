@@ -7,6 +7,7 @@
 pub mod addon;
 pub mod affinity;
 pub mod answer;
+pub mod auth;
 pub mod balance;
 pub mod error;
 pub mod fault;

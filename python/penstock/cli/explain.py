@@ -100,18 +100,13 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
         lines.append("passed over")
         for one in found.passed_over:
             lines += [f"  {line}" for line in _passed_over(one)]
-    if found.route:
-        name = click.style(found.route.name, fg="green", bold=True)
-        lines.append(f"route      {name} (routes[{found.route.index}])")
-    else:
-        lines.append(click.style("route      none matches", fg="red"))
+    lines.append(_route(found))
     if found.maintenance:
         lines.append("maintenance is on, but not for this request")
     if found.filters:
         lines.append("filters")
         lines += columns([(f"{number}.", one.name, one.effect) for number, one in enumerate(found.filters, 1)])
-    if found.addons:
-        lines.append(f"add-ons    {', '.join(found.addons)} (not run: what they change is not shown)")
+    lines += _asked(found)
     if found.forwarded:
         lines.append(f"forwarded  {found.forwarded.method} {shown(found.forwarded.target)}")
         lines += columns(
@@ -122,6 +117,26 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
         lines += _upstream(upstream, split=found.action == "split")
     if found.status is not None:
         lines.append(f"answer     {found.status}{f' ({found.action})' if found.action else ''}")
+    return lines
+
+
+def _route(found: Explanation) -> str:
+    if found.route:
+        return f"route      {click.style(found.route.name, fg='green', bold=True)} (routes[{found.route.index}])"
+    if found.action == "https_redirect":
+        return "route      none is asked: the listener sends who comes over plain HTTP to TLS"
+    return click.style("route      none matches", fg="red")
+
+
+def _asked(found: Explanation) -> list[str]:
+    """Who would be asked whether the request goes on."""
+    lines = []
+    if found.forward_auth:
+        auth = found.forward_auth
+        given = f", which gives the request {', '.join(auth.copied)}" if auth.copied else ""
+        lines.append(f"asks first GET {shown(auth.target)} of {auth.upstream}{given} (not done here)")
+    if found.addons:
+        lines.append(f"add-ons    {', '.join(found.addons)} (not run: what they change is not shown)")
     return lines
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.config import texts
 from penstock.config.check_answers import check_respond, check_type_stays, wrong_target
 from penstock.config.check_condition import check_condition
+from penstock.config.check_forward_auth import check_forward_auth
 from penstock.config.check_mapping import check_edit_cookies, check_hsts, check_map_location
 from penstock.config.check_mirror import check_copies, check_mirror
 from penstock.config.check_pages import check_pages
@@ -47,6 +48,8 @@ def _references(key: KeyPath, route: Route, config: Config, fault: Report, warn:
     """The names that a route uses exist."""
     if route.upstream is not None and route.upstream not in config.upstreams:
         fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
+    if route.forward_auth is not None and route.forward_auth.upstream not in config.upstreams:
+        fault((*key, "forward_auth", "upstream"), unknown("upstream", route.forward_auth.upstream, config.upstreams))
     check_split(key, route, config, fault, warn)
     check_mirror(key, route, config, fault, warn)
     for index, name in enumerate(route.addons):
@@ -77,6 +80,8 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
         fault(("listeners",), "names no listener; leave the key out to serve all")
     if (twice := _twice(list(route.addons))) is not None:
         fault(("addons",), f'"{twice}" is named twice')
+    if route.forward_auth is not None:
+        check_forward_auth(("forward_auth",), route.forward_auth, fault)
     check_pages(("error_pages",), route.error_pages, fault)
     check_condition(("maintenance", "except"), route.maintenance.except_, fault)
     check_copies(route, fault)
@@ -226,6 +231,7 @@ def _unreached(config: Config, warn: Report) -> None:
 
 def _unused(config: Config, warn: Report) -> None:
     used = {route.upstream for route in config.routes}
+    used |= {route.forward_auth.upstream for route in config.routes if route.forward_auth is not None}
     used |= {share.upstream for route in config.routes for share in route.shares}
     used |= {route.mirror.upstream for route in config.routes if route.mirror}
     for name in config.upstreams:

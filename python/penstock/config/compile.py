@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Config,
         Endpoint,
         ErrorPage,
+        ForwardAuth,
         HashBalance,
         HealthCheck,
         Listener,
@@ -233,11 +234,12 @@ def _routes(config: Config, folder: Path, memory: Memory) -> Iterator[str]:
             served = _write(list(dict.fromkeys(listeners[name] for name in route.listeners)))
         asked = _write([addons[name] for name in route.addons]) if route.addons else "[]"
         action = forwards[route.upstream] if route.upstream is not None else _write(_action(route, upstreams))
+        auth = "null" if route.forward_auth is None else _write(_forward_auth(route.forward_auth, upstreams))
         pages = _write(_error_pages(route.error_pages, folder)) if route.error_pages else "[]"
         mirror = _write(_mirror(route.mirror, upstreams)) if route.mirror else "null"
         yield (
-            f'{{"name":{name},"listeners":{served},"action":{action},"addons":{asked},"error_pages":{pages},'
-            f'"mirror":{mirror},{memory.once(route, _own_text)}}}'
+            f'{{"name":{name},"listeners":{served},"action":{action},"forward_auth":{auth},"addons":{asked},'
+            f'"error_pages":{pages},"mirror":{mirror},{memory.once(route, _own_text)}}}'
         )
 
 
@@ -273,6 +275,15 @@ def _maintenance(maintenance: Maintenance) -> Plan:
         "on": maintenance.on,
         "except": _match(maintenance.except_),
         "retry_after": _milliseconds(maintenance.retry_after),
+    }
+
+
+def _forward_auth(auth: ForwardAuth, upstreams: dict[str, int]) -> Plan:
+    return {
+        "upstream": upstreams[auth.upstream],
+        "path": auth.path,
+        "copy_headers": [name.lower() for name in auth.copy_headers],
+        "timeout": _milliseconds(auth.timeout),
     }
 
 

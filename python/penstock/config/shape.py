@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _LATER_KEYS = frozenset(
     (
         "alpn",
-        "auth",
         "cache",
         "forward",
         "mirror",

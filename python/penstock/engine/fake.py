@@ -167,6 +167,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "maintenance": None,
             "passed_over": passed,
             "filters": [],
+            "forward_auth": None,
             "addons": [],
             "forwarded": None,
             "share": None,

@@ -345,6 +345,16 @@ class UpstreamChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """What a service would be asked about a request."""
+
+    upstream: str
+    target: str
+    copied: tuple[str, ...]
+    """Names of the fields that its answer gives to the request, and that the client cannot."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Which way a request takes, and why not another."""
 
@@ -358,6 +368,8 @@ class Explanation:
     """What becomes of the request because its route is in maintenance; the rest is told as if it were not."""
     passed_over: tuple[PassedOver, ...]
     filters: tuple[FilterEffect, ...]
+    forward_auth: Asking | None
+    """The service that would be asked whether the request may go on; it is not."""
     addons: tuple[str, ...]
     """Names of those that would be asked, in order; none is."""
     forwarded: Forwarded | None

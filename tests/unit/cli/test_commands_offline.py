@@ -14,6 +14,7 @@ from penstock.cli.run import places
 from penstock.control.status import status
 from penstock.engine.types import (
     Applied,
+    Asking,
     Candidate,
     CertificateStats,
     Explanation,
@@ -46,6 +47,7 @@ FOUND = Explanation(
         PassedOver(1, "b", "listener"),
     ),
     filters=(FilterEffect("strip_prefix", "/api/x -> /x"),),
+    forward_auth=Asking("login", "/verify?x", ("remote-user", "x-groups")),
     addons=("auth", "stamp"),
     forwarded=Forwarded("GET", "h", "/x", (("x-a", "1"),)),
     share=None,
@@ -70,6 +72,7 @@ def test_an_explanation_underlines_what_said_no() -> None:
         "route      api (routes[2])",
         "filters",
         "  1.  strip_prefix  /api/x -> /x",
+        "asks first GET /verify?x of login, which gives the request remote-user, x-groups (not done here)",
         "add-ons    auth, stamp (not run: what they change is not shown)",
         "forwarded  GET /x",
         "  host:  h",
@@ -77,6 +80,13 @@ def test_an_explanation_underlines_what_said_no() -> None:
         "upstream   shop (p2c)",
         "  a:1  weight 1  down  not a candidate",
     ]
+
+
+def test_an_explanation_says_that_no_route_is_asked() -> None:
+    found = replace(FOUND, route=None, action="https_redirect", status=308, passed_over=(), filters=(), upstreams=())
+    lines = plain(explanation_lines("GET http://h/", found))
+    assert lines[2] == "route      none is asked: the listener sends who comes over plain HTTP to TLS"
+    assert lines[-1] == "answer     308 (https_redirect)"
 
 
 def test_an_explanation_says_which_share_and_why() -> None:

@@ -198,5 +198,5 @@ def test_the_remembered_text_is_all_of_a_route_but_its_place(folder: Path) -> No
     config = Config.model_validate({"upstreams": {"one": {"endpoints": ["a:1"]}}, "routes": [GOOD]})
     route = compile_plan(config, folder, 1)["routes"][0]
     own = json.loads(f"{{{_own_text(config.routes[0])}}}")
-    elsewhere = ("name", "listeners", "action", "addons", "error_pages", "mirror")
+    elsewhere = ("name", "listeners", "action", "forward_auth", "addons", "error_pages", "mirror")
     assert own == {key: value for key, value in route.items() if key not in elsewhere}

@@ -41,12 +41,14 @@ pub(crate) struct Story<'a> {
     pub(super) rebind: Option<usize>,
     /// Where the request went last.
     pub(crate) endpoint: Option<InFlight>,
+    /// Spent on asking a service whether the request may go on.
+    pub(crate) auth: Option<Duration>,
     pub(crate) attempts: u32,
     pub(crate) reused: bool,
     /// Spent in line for a place at an endpoint.
     pub(crate) queued: Duration,
     pub(crate) connect: Duration,
-    /// On attempts before the one that runs, connecting left out.
+    /// Before the attempt that runs: on others, connecting left out, and on asking a service about the request.
     pub(super) spent: Duration,
     /// What must be kept of the request's body.
     pub(super) replay: Replay,
@@ -113,6 +115,12 @@ impl<'a> Story<'a> {
         story
     }
 
+    /// The story of something asked on the way, of which nothing is recorded.
+    pub(super) fn aside<'s>(&self, exchange: &'s Exchange<'s>) -> Story<'s> {
+        let story = Story::new(exchange, self.trusted, self.scheme, self.client);
+        Story { request_id: self.request_id, ..story }
+    }
+
     /// Nothing has happened yet.
     #[inline]
     pub(super) fn new(
@@ -133,6 +141,7 @@ impl<'a> Story<'a> {
             bond: Bond::None,
             rebind: None,
             endpoint: None,
+            auth: None,
             attempts: 0,
             reused: false,
             queued: Duration::ZERO,

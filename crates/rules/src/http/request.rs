@@ -172,6 +172,15 @@ impl RequestHead {
         self.query = query.map(|query| self.fields.store(query.as_bytes()));
     }
 
+    /// Make a GET without a body of it, for this path and query; fields stay. The caller vouches for both, as with [`Self::set_path`].
+    pub fn ask_for(&mut self, path: &str, query: Option<&str>) {
+        self.method = self.fields.store(b"GET");
+        (self.target, self.length) = (Target::Resource, Length::None);
+        self.options = Options { keep_alive: true, ..Options::default() };
+        self.set_path(path);
+        self.set_query(query);
+    }
+
     /// Whether the method is known to be safe to send twice (RFC 9110 §9.2.2).
     pub fn is_idempotent(&self) -> bool {
         matches!(self.method_bytes(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")

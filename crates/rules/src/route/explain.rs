@@ -4,8 +4,8 @@
 mod answer;
 
 pub use answer::{
-    Candidate, Choice, Effect, Explanation, Forwarded, MirrorTaken, Parts, PassedOver, RouteTaken, ShareTaken, State,
-    Why,
+    Asking, Candidate, Choice, Effect, Explanation, Forwarded, MirrorTaken, Parts, PassedOver, RouteTaken, ShareTaken,
+    State, Why,
 };
 
 use super::json::{self, Body};
@@ -131,6 +131,7 @@ fn take_way(
     mut answer: Explanation,
     states: impl Fn(usize, usize) -> State,
 ) -> Explanation {
+    answer.forward_auth = route.forward_auth.as_ref().and_then(|auth| Asking::of(plan, auth, head));
     match run_filters(&route.filters, head, entry.scheme, &mut answer.filters) {
         Err(kind) => return answer.refuse(kind),
         Ok(Some(status)) => {

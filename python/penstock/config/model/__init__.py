@@ -23,6 +23,7 @@ from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimi
 from penstock.config.model.page import ErrorPage
 from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import (
+    ForwardAuth,
     Maintenance,
     Mirror,
     Override,
@@ -55,6 +56,7 @@ __all__ = [
     "EngineSettings",
     "ErrorPage",
     "Filter",
+    "ForwardAuth",
     "HashBalance",
     "HealthCheck",
     "Hsts",

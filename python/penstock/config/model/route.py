@@ -95,6 +95,19 @@ class Redirect(Model):
     """301, 302, 303, 307 or 308. Default 308 (permanent, method kept)."""
 
 
+class ForwardAuth(Model):
+    """A service that is asked, with a GET, whether a request may go on; an answer other than 2xx is the client's."""
+
+    upstream: str
+    """Name of the upstream that is asked."""
+    path: str
+    """What it is asked for, such as "/verify"; may have a query."""
+    copy_headers: tuple[str, ...] = ()
+    """Fields of its answer that the request gets; the client's own are taken out in any case. Default: none."""
+    timeout: Timeout = timedelta(seconds=5)
+    """How long a request waits for its answer; beyond: 504. Default "5s"."""
+
+
 class RouteTimeouts(Model):
     """Waits of this route that go before the upstream's."""
 
@@ -167,6 +180,8 @@ class Route(Model):
     """Action: send the client elsewhere."""
     filters: tuple[Filter, ...] = ()
     """Steps on the request and its response, in order. Default: none."""
+    forward_auth: ForwardAuth | None = None
+    """A service that is asked whether a request may go on. Default: none."""
     addons: tuple[str, ...] = ()
     """Names of the add-ons that are asked, in order. Default: none, and Python takes no part."""
     timeouts: RouteTimeouts = RouteTimeouts()

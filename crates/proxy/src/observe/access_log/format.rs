@@ -105,6 +105,9 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
         Some(answered) => millis_of(to, b"", answered),
         None => put(to, b"null"),
     }
+    if let Some(took) = story.auth {
+        millis_of(to, b",\"auth_ms\":", took);
+    }
     millis_of(to, b",\"total_ms\":", record.total);
     number(to, b",\"retries\":", u64::from(story.attempts.saturating_sub(1)));
     put(to, if story.reused { b",\"reused\":true" } else { b",\"reused\":false" });
@@ -257,7 +260,8 @@ fn flags(story: &Story<'_>) -> [u8; 2] {
         | Kind::UpstreamTlsTimeout
         | Kind::UpstreamHeadTimeout
         | Kind::UpstreamBodyTimeout
-        | Kind::UpstreamWriteTimeout => b's',
+        | Kind::UpstreamWriteTimeout
+        | Kind::AuthTimeout => b's',
         Kind::ClientClosed => b'C',
         kind if kind.side() == Side::Upstream => b'S',
         _ => b'P',

@@ -1,8 +1,9 @@
 //! The explanation itself: what `penstock explain` shows and the admin API returns.
 
 use super::Request;
+use crate::auth::ForwardAuth;
 use crate::http::RequestHead;
-use penstock_plan::Span;
+use penstock_plan::{Plan, Span};
 use serde::Serialize;
 
 /// Which way a request takes, and why not another.
@@ -26,6 +27,8 @@ pub struct Explanation {
     pub passed_over: Vec<PassedOver>,
     /// What the filters of the route do, in order.
     pub filters: Vec<Effect>,
+    /// The service that would be asked whether the request may go on; it is not.
+    pub forward_auth: Option<Asking>,
     /// Names of the add-ons that would be asked, in order; none is.
     pub addons: Vec<String>,
     /// What an endpoint gets.
@@ -96,6 +99,17 @@ pub struct Effect {
     pub name: String,
     /// For people.
     pub effect: String,
+}
+
+/// What a service would be asked about the request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Asking {
+    /// Name of its upstream.
+    pub upstream: String,
+    /// Path and query.
+    pub target: String,
+    /// Names of the fields that its answer gives to the request, and that the client cannot.
+    pub copied: Vec<String>,
 }
 
 /// The request as an endpoint gets it, less the request id.
@@ -183,6 +197,7 @@ impl Explanation {
             maintenance: None,
             passed_over: Vec::new(),
             filters: Vec::new(),
+            forward_auth: None,
             addons: Vec::new(),
             forwarded: None,
             share: None,
@@ -217,6 +232,17 @@ impl Parts {
             path: head.path().to_owned(),
             query: head.query().map(str::to_owned),
         }
+    }
+}
+
+impl Asking {
+    /// Of the route of this index; takes out of `head` what the service alone may say.
+    pub(super) fn of(plan: &Plan, auth: &penstock_plan::ForwardAuth, head: &mut RequestHead) -> Option<Asking> {
+        // It was built with the plan: it cannot be wrong now.
+        let built = ForwardAuth::build(auth, plan.upstreams.len(), 0).ok()?;
+        built.ask(head);
+        let upstream = plan.upstreams.get(auth.upstream as usize)?.name.clone();
+        Some(Asking { upstream, target: auth.path.clone(), copied: auth.copy_headers.clone() })
     }
 }
 

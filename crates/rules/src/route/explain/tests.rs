@@ -12,7 +12,7 @@ fn plan() -> Plan {
         let matches = if predicate.is_null() { Value::Null } else { json!({"text": "", "predicate": predicate}) };
         let debug = json!({"exists": {"field": {"header": "x-office"}, "at": [0, 1]}});
         let addons: &[u32] = if name == "api" { &[1, 0] } else { &[] };
-        json!({"name": name, "listeners": listeners, "match": matches, "strict": false, "action": action, "filters": filters, "addons": addons,
+        json!({"name": name, "listeners": listeners, "match": matches, "strict": false, "action": action, "filters": filters, "forward_auth": null, "addons": addons,
                "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}, "error_pages": [],
                "mirror": if name == "api" { json!({"upstream": 1, "of_10000": 1050, "when": {"text": "", "predicate": debug}}) } else { Value::Null },
                "maintenance": {"on": false, "except": {"text": "", "predicate": debug}, "retry_after": 1}})
@@ -113,6 +113,7 @@ fn the_whole_way_is_told() {
             {"name": "add_response_header", "effect": "on the response: +x-b: 1"},
             {"name": "remove_request_header", "effect": "changes nothing"},
         ],
+        "forward_auth": null,
         "addons": ["auth", "stamp"],
         "forwarded": {
             "method": "GET", "host": "a.example:80", "target": "/x?q=1&v=2",
@@ -218,6 +219,22 @@ fn a_copy_is_told_of() {
     let of = |headers: Value| ask(json!({"target": "/api/x", "headers": headers}))["mirror"]["eligible"].clone();
     assert_eq!((of(json!([])), of(json!([["X-Office", "1"]]))), (json!(false), json!(true)));
     assert_eq!(ask(json!({"target": "/old/x"}))["mirror"], Value::Null);
+}
+
+#[test]
+fn what_a_service_would_be_asked_is_told_and_what_it_alone_may_say_is_gone() {
+    let mut plan = plan();
+    plan.routes[5].forward_auth = Some(penstock_plan::ForwardAuth {
+        upstream: 0,
+        path: "/verify".into(),
+        copy_headers: vec!["remote-user".into()],
+        timeout: std::time::Duration::from_secs(5),
+    });
+    let answer = ask_of(&plan, None, json!({"target": "/api/x", "headers": [["Remote-User", "root"], ["X-B", "1"]]}));
+    let upstream = &plan.upstreams[0].name;
+    assert_eq!(answer["forward_auth"], json!({"upstream": upstream, "target": "/verify", "copied": ["remote-user"]}));
+    let fields = answer["forwarded"]["headers"].to_string().to_lowercase();
+    assert!(fields.contains("x-b") && !fields.contains("remote-user"), "{fields}");
 }
 
 #[test]

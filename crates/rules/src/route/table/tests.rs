@@ -34,6 +34,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         strict: false,
         action: Action::Respond(Respond { status: 200, headers: vec![], body: Template::default() }),
         filters: vec![],
+        forward_auth: None,
         addons: vec![],
         timeouts: Default::default(),
         limits: Default::default(),
