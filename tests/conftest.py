@@ -6,12 +6,17 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.safety.table import pytest_addoption, pytest_collection_modifyitems, pytest_terminal_summary
 from tests.wire.peers import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# How long an example takes says something of the machine, not of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 __all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_terminal_summary", "scripted"]
 

@@ -257,7 +257,7 @@ TESTS = st.recursive(
         st.text(max_size=60), st.lists(PIECES, max_size=14).map(" ".join), st.lists(PIECES, max_size=14).map("".join)
     )
 )
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_any_text_compiles_or_is_refused(text: str) -> None:
     error = None
     try:
@@ -272,7 +272,7 @@ def test_any_text_compiles_or_is_refused(text: str) -> None:
 
 
 @given(TESTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_well_formed_tests_compile(text: str) -> None:
     check_shape(compile_expression(text), text)
 
