@@ -35,7 +35,7 @@ use std::time::Duration;
 const LINGER: Duration = Duration::from_millis(500);
 const LINGERING: usize = 512;
 /// A connection that never spoke is idle only after so long.
-const QUIET: Duration = Duration::from_secs(1);
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 /// What a client may still send of a body that nobody wants, and how long that may take (safety.md R4).
 const UNWANTED: usize = 64 * 1024;
 const UNWANTED_WAIT: Duration = Duration::from_secs(1);
@@ -277,6 +277,8 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
         if down.wire.input().is_empty() && !more_soon(worker, origin, &mut down).await {
             return Rest::Quiet(down.wire.into_stream());
         }
+        // What is refused next, before it is a request, is not told of by this one.
+        request.clear();
         request.fields.shrink(crate::buffers::SMALL);
     }
 }

@@ -227,12 +227,21 @@ impl Acceptor {
         }
     }
 
+    fn is_secured(&self) -> bool {
+        let found = self.worker.local_of(self.owner.load().id);
+        found.is_some_and(|(local, _)| {
+            local.snapshot.listener(self.owner.load().id).is_some_and(|(_, listener)| listener.tls.is_some())
+        })
+    }
+
     fn begin(&self, stream: ClearStream, peer: Option<SocketAddr>) {
         match admit::admit(&self.worker, self.owner.load_full(), peer.map(|peer| peer.ip())) {
             Ok(place) => {
                 let accepted = Accepted { stream, peer, port: self.port, place };
                 tokio::task::spawn_local(connection::run(Rc::clone(&self.worker), accepted));
             }
+            // In clear a client that shakes hands would take it for broken TLS.
+            Err(_) if self.is_secured() => {}
             Err(kind) => respond::turn_away(&self.worker, &stream, kind),
         }
     }

@@ -5,6 +5,7 @@ use super::stream::TlsStream;
 use super::{HANDSHAKE, Tls, asked};
 use crate::clear::ClearStream;
 use crate::clock::{Alarm, Tick};
+use crate::connection::QUIET;
 use crate::stream::Stream;
 use crate::worker::Worker;
 use penstock_plan::{Alpn, ClientCertificates};
@@ -71,19 +72,29 @@ pub(crate) async fn accept(
         sni: None,
         heard: false,
     };
+    // One that just came may be about to speak; one that does not is the first to go where room is needed.
+    alarm.rest(worker.clock.after(QUIET));
     let outcome = poll_fn(|cx| match shaking.poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
         Poll::Pending if alarm.clock().now() >= until => {
             Poll::Ready(if shaking.heard { Err(Kind::TlsTimeout) } else { Ok(false) })
         }
         Poll::Pending if !shaking.heard && is_closing() => Poll::Ready(Ok(false)),
+        Poll::Pending if !shaking.heard && alarm.is_shed() => {
+            worker.counters().shed_connections.add(1);
+            Poll::Ready(Ok(false))
+        }
         Poll::Pending => {
+            if shaking.heard {
+                alarm.work();
+            }
             alarm.clear();
             alarm.lower(until);
             Poll::Pending
         }
     })
     .await;
+    alarm.work();
     match outcome {
         Ok(true) => match secured(tls, shaking.stream.agreed(), shaking.sni, began.elapsed()) {
             Ok(secured) => Ok(Some((Stream::Tls(Box::new(shaking.stream)), secured))),

@@ -21,8 +21,9 @@ pub(super) type Stamp = Option<[u64; 5]>;
 
 pub(super) fn stamp(path: &str) -> Stamp {
     let file = fs::metadata(path).ok()?;
-    // Times before 1970 only have to be told apart.
-    Some([file.dev(), file.ino(), file.size(), file.mtime().cast_unsigned(), file.mtime_nsec().cast_unsigned()])
+    // The time of a change counts, which chmod and chown set, too: what could not be read may be readable now. Times before 1970
+    // only have to be told apart.
+    Some([file.dev(), file.ino(), file.size(), file.ctime().cast_unsigned(), file.ctime_nsec().cast_unsigned()])
 }
 
 /// What files are looked after for.

@@ -77,7 +77,7 @@ impl RequestHead {
     /// The [`Kind`] that names what is wrong with it; the head is then not to be used.
     pub fn parse(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<(), Kind> {
         self.clear();
-        (self.raw_length, self.dropped) = (bytes.len(), 0);
+        self.raw_length = bytes.len();
         self.fields.bytes.extend_from_slice(bytes);
         if limits.fields <= FIELDS_ON_STACK {
             self.parse_with(bytes, &mut [MaybeUninit::uninit(); FIELDS_ON_STACK][..limits.fields], limits)
@@ -106,6 +106,7 @@ impl RequestHead {
     /// Forget the request, keep the memory.
     pub fn clear(&mut self) {
         self.fields.clear();
+        (self.raw_length, self.dropped) = (0, 0);
     }
 
     /// The method, as sent (RFC 9110 §9.1: case matters).
