@@ -415,8 +415,9 @@ impl UpstreamSettings {
     /// (safety.md 167). Those that wait for their first probe do not count, as long as there are others.
     pub(crate) fn is_all_down(&self) -> bool {
         let now = Instant::now();
-        self.endpoints.iter().filter(|one| one.duty.is_ready()).all(|endpoint| endpoint.is_out(now))
-            && !self.endpoints.iter().all(|one| one.is_starting())
+        let mut of_use = self.endpoints.iter().filter(|one| one.duty.takes_new()).peekable();
+        let mut starting = of_use.clone();
+        of_use.peek().is_some() && of_use.all(|one| one.is_out(now)) && !starting.all(|one| one.is_starting())
     }
 }
 

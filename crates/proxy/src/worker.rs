@@ -8,12 +8,11 @@ use crate::observe::events::Events;
 use crate::observe::metrics::{Sharded, WorkerCounters};
 use crate::snapshot::Snapshot;
 use crate::upstream::endpoint::LocalEndpoint;
-use crate::upstream::local::LocalUpstream;
+use crate::upstream::local::{Lasting, LocalUpstream};
 use ahash::AHashMap;
 use arc_swap::ArcSwapOption;
 use penstock_rules::limit;
 use penstock_rules::pressure::Pressure;
-use penstock_rules::retry::RetryBudget;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -103,8 +102,8 @@ pub(crate) struct Worker {
     sweep_at: Cell<Tick>,
     /// Nobody gets a connection that was made in another manner (safety.md 72).
     endpoints: RefCell<AHashMap<Manner, Rc<LocalEndpoint>>>,
-    /// What may be tried again at each upstream.
-    budgets: RefCell<AHashMap<u64, Rc<RetryBudget>>>,
+    /// By upstream.
+    lasting: RefCell<AHashMap<u64, Lasting>>,
     dice: Cell<u64>,
 }
 
@@ -122,7 +121,7 @@ impl Worker {
             previous: RefCell::default(),
             sweep_at: Cell::default(),
             endpoints: RefCell::default(),
-            budgets: RefCell::default(),
+            lasting: RefCell::default(),
             dice: Cell::new(seed()),
         })
     }
@@ -200,8 +199,8 @@ impl Worker {
 
     /// Pools and what was seen of endpoints live on for those that the new snapshot still names.
     fn localise(&self, snapshot: Arc<Snapshot>, version: u64) -> Local {
-        let (mut budgets, now) = (self.budgets.take(), Instant::now());
-        let mut spent = AHashMap::with_capacity(budgets.len());
+        let (mut before, now) = (self.lasting.take(), Instant::now());
+        let mut lasting = AHashMap::with_capacity(before.len());
         let mut known = self.endpoints.borrow_mut();
         let mut kept = AHashMap::with_capacity(known.len());
         let endpoints = snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
@@ -220,10 +219,9 @@ impl Worker {
                 local
             });
             let id = upstream.shared.id;
-            // What was spent stays spent: a reload is no way around the budget.
-            let budget = budgets.remove(&id).unwrap_or_else(|| Rc::new(RetryBudget::new(now)));
-            spent.insert(id, Rc::clone(&budget));
-            LocalUpstream::new(&upstream.plan, endpoints.collect(), &upstream.tables(), budget)
+            let kept = before.remove(&id).unwrap_or_else(|| Lasting::new(now));
+            lasting.insert(id, kept.clone());
+            LocalUpstream::new(&upstream.plan, endpoints.collect(), &upstream.tables(), kept)
         });
         let upstreams = upstreams.collect();
         for (key, endpoint) in known.iter() {
@@ -232,7 +230,7 @@ impl Worker {
             }
         }
         *known = kept;
-        *self.budgets.borrow_mut() = spent;
+        *self.lasting.borrow_mut() = lasting;
         Local { version, snapshot, upstreams }
     }
 

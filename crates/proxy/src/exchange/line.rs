@@ -43,6 +43,7 @@ impl Story<'_> {
             }
         };
         self.queued += began.elapsed();
+        self.start_over();
         // The client was not asked for its body meanwhile.
         down.excuse(Clock::ticks(began.elapsed()));
         outcome.map_err(|kind| Error { kind, retry: Retry::Never })

@@ -84,6 +84,11 @@ impl Duty {
         self.admin.load(Ordering::Relaxed) == READY
     }
 
+    /// Whether it has a share of the requests of clients that are not bound.
+    pub(crate) fn takes_new(&self) -> bool {
+        self.is_ready() && self.weight() > 0
+    }
+
     /// Whether it takes requests of clients that are bound to it.
     #[inline]
     pub(crate) fn keeps_bound(&self) -> bool {

@@ -337,12 +337,14 @@ impl LocalEndpoint {
         Some(InFlight { endpoint: Rc::clone(self), ejections, counted: entry == Entry::Counted, waits_since: None })
     }
 
-    /// The endpoint answered after `wait`.
-    pub(crate) fn answered(&self, wait: Duration, now: Instant) {
-        self.latency.observe(wait, now);
-        self.counters().latency.set(self.latency.value(now).unwrap_or_default() as u64);
-        self.counters().answers.add(1);
-        self.counters().latency_sum.add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
+    /// The endpoint answered, after `wait` if it had the whole request by then.
+    pub(crate) fn answered(&self, wait: Option<Duration>, now: Instant) {
+        if let Some(wait) = wait {
+            self.latency.observe(wait, now);
+            self.counters().latency.set(self.latency.value(now).unwrap_or_default() as u64);
+            self.counters().answers.add(1);
+            self.counters().latency_sum.add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
+        }
         self.avoidance.succeeded();
     }
 

@@ -53,6 +53,19 @@ impl Drop for InFlight {
     }
 }
 
+/// What of an upstream outlives a change of it: a reload is no way around what was spent, or past who stands in line.
+#[derive(Clone)]
+pub(crate) struct Lasting {
+    pub(crate) budget: Rc<RetryBudget>,
+    pub(crate) queue: Rc<Queue>,
+}
+
+impl Lasting {
+    pub(crate) fn new(now: Instant) -> Lasting {
+        Lasting { budget: Rc::new(RetryBudget::new(now)), queue: Rc::default() }
+    }
+}
+
 /// An upstream as one worker uses it.
 pub(crate) struct LocalUpstream {
     balancer: RefCell<Balancer>,
@@ -61,7 +74,7 @@ pub(crate) struct LocalUpstream {
     /// What `balancer` was made of.
     members: RefCell<Vec<Member>>,
     pub(crate) budget: Rc<RetryBudget>,
-    /// The line of this worker. A reload begins another; who stands in the old one keeps his place there.
+    /// The line of this worker, which outlives changes.
     pub(crate) queue: Rc<Queue>,
     /// How often connections had been refused when this worker last made room.
     crowded: Cell<u32>,
@@ -131,7 +144,7 @@ impl LocalUpstream {
         plan: &Upstream,
         endpoints: Vec<Rc<LocalEndpoint>>,
         of_policy: &[Arc<HashTable>],
-        budget: Rc<RetryBudget>,
+        Lasting { budget, queue }: Lasting,
     ) -> LocalUpstream {
         let members = members(plan, &endpoints);
         let balancer = RefCell::new(Balancer::build(&plan.balance, &members, of_policy));
@@ -146,7 +159,7 @@ impl LocalUpstream {
             bound,
             members: RefCell::new(members),
             budget,
-            queue: Rc::default(),
+            queue,
             crowded: Cell::default(),
             endpoints,
         }
@@ -154,8 +167,8 @@ impl LocalUpstream {
 
     /// Whether there is an endpoint that takes requests and was not `tried` yet.
     pub(crate) fn has_other(&self, tried: u64, now: Instant) -> bool {
-        let mut untried = self.endpoints.iter().enumerate().filter(|(at, _)| *at >= 64 || tried & (1 << at) == 0);
-        untried.any(|(_, endpoint)| endpoint.shared.duty.is_ready() && !endpoint.shared.is_out(now))
+        let remaining = self.remaining(tried, now);
+        self.balancer.borrow().any(|endpoint| remaining.usable(endpoint))
     }
 
     /// Choose an endpoint that was not `tried` yet, the one that the client is bound to before all others, and take a place there.
@@ -207,7 +220,7 @@ impl LocalUpstream {
 
     /// As `UpstreamSettings::is_all_down`, which says so to people.
     fn is_all_out(&self, now: Instant) -> bool {
-        self.endpoints.iter().filter(|one| one.shared.duty.is_ready()).all(|one| one.shared.is_out(now))
+        self.endpoints.iter().filter(|one| one.shared.duty.takes_new()).all(|one| one.shared.is_out(now))
     }
 
     /// Close what is not used, if a connection was refused since this was asked last: its place may be the one that lacks.

@@ -163,7 +163,7 @@ pub(crate) fn eject(settings: &UpstreamSettings, endpoint: &Endpoint, cause: Cau
     // One at a time: two workers that eject two endpoints at once could eject the last.
     let _one = settings.shared.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Instant::now();
-    let members = || settings.endpoints.iter().filter(|one| one.duty.is_ready() && one.duty.weight() > 0);
+    let members = || settings.endpoints.iter().filter(|one| one.duty.takes_new());
     let ejected = members().filter(|one| one.standing.is_ejected(now)).count();
     let usable = members().filter(|one| !one.is_out(now)).count();
     if endpoint.is_out(now) || !may_eject(rules, members().count(), ejected, usable) {

@@ -75,17 +75,24 @@ impl Ticket {
     /// Wake this task when it becomes the first.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         let mut line = self.queue.line.borrow_mut();
-        if let Some((_, waker)) = line.iter_mut().find(|(number, _)| *number == self.number) {
+        if let Some((_, waker)) = position(&line, self.number).and_then(|at| line.get_mut(at)) {
             *waker = Some(cx.waker().clone());
         }
     }
+}
+
+/// Where this number stands: numbers are given in order.
+fn position(line: &VecDeque<(u64, Option<Waker>)>, number: u64) -> Option<usize> {
+    line.binary_search_by_key(&number, |(number, _)| *number).ok()
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let first = self.is_first();
         let mut line = self.queue.line.borrow_mut();
-        line.retain(|(number, _)| *number != self.number);
+        if let Some(at) = position(&line, self.number) {
+            line.remove(at);
+        }
         self.gate.waiting.fetch_sub(1, SeqCst);
         if first {
             if let Some((_, Some(waker))) = line.front() {

@@ -40,7 +40,7 @@ impl Waiting {
 
 impl InFlight {
     /// The request was sent: it waits for an answer.
-    pub(crate) fn sent(&mut self, at: impl FnOnce() -> Instant) {
+    pub(crate) fn sent(&mut self, at: Instant) {
         if self.waits_since.is_some() || !self.is_current() {
             return;
         }
@@ -49,7 +49,7 @@ impl InFlight {
             waiting.ejections.set(self.ejections.into());
             waiting.begun.set(0);
         }
-        let at = self.endpoint.shared.standing.micros(at());
+        let at = self.endpoint.shared.standing.micros(at);
         waiting.begin(at);
         self.waits_since = Some(at);
     }
