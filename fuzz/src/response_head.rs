@@ -84,7 +84,7 @@ fn write(head: &ResponseHead, version: Version) -> Vec<u8> {
         (_, Version::Closed) => Persistence::Close,
     };
     let mut bytes = Vec::new();
-    write_response(head, &ResponseLines { framing: framing(head), persistence, via: true }, &mut bytes);
+    write_response(head, &ResponseLines { framing: framing(head), persistence, via: true, date: None }, &mut bytes);
     bytes
 }
 

@@ -3,13 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Resolution of every wait of a client or an endpoint: it ends up to two ticks late, never early.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
 /// A worker that did not look at the time for so long stood still: nobody was served, and nobody is late for it (safety.md 178).
 const STILL: Duration = Duration::from_millis(250);
+
+/// The last that an HTTP date can name: the year has four digits.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// A moment, in ticks since the worker began.
 pub(crate) type Tick = u64;
@@ -23,6 +26,8 @@ pub(crate) struct Clock {
     began: Cell<Instant>,
     swept: Cell<Instant>,
     now: Cell<Tick>,
+    /// The time of day, in seconds since 1970, and as an HTTP date (RFC 9110 §5.6.7).
+    date: Cell<(u64, [u8; 29])>,
     waits: RefCell<Vec<Wait>>,
     /// Tasks that were told to make room and did not yet.
     shedding: Cell<usize>,
@@ -45,6 +50,17 @@ enum Rest {
     Shed,
 }
 
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn date_of(time: SystemTime) -> (u64, [u8; 29]) {
+    // What is beyond the calendar of HTTP dates is no time of ours, and the crate does not write it.
+    let time = UNIX_EPOCH + Duration::from_secs(seconds(time).min(LAST_SECOND));
+    let text = httpdate::fmt_http_date(time);
+    (seconds(time), text.as_bytes().try_into().unwrap_or(*b"Thu, 01 Jan 1970 00:00:00 GMT"))
+}
+
 const UNUSED: Wait = Wait { until: NEVER, waker: None, rest: Rest::Busy };
 
 impl Clock {
@@ -54,6 +70,7 @@ impl Clock {
             began: Cell::new(began),
             swept: Cell::new(began),
             now: Cell::new(0),
+            date: Cell::new(date_of(SystemTime::now())),
             waits: RefCell::default(),
             shedding: Cell::new(0),
             free: RefCell::default(),
@@ -63,6 +80,11 @@ impl Clock {
     /// The current tick, at most one behind.
     pub(crate) fn now(&self) -> Tick {
         self.now.get()
+    }
+
+    /// The time of day as an HTTP date, at most a tick late.
+    pub(crate) fn date(&self) -> [u8; 29] {
+        self.date.get().1
     }
 
     /// The tick by which `wait` has passed for sure.
@@ -97,6 +119,10 @@ impl Clock {
         let ticks = now.saturating_duration_since(self.began.get()).as_millis() / TICK.as_millis();
         let tick = Tick::try_from(ticks).unwrap_or(NEVER);
         self.now.set(tick);
+        let today = SystemTime::now();
+        if seconds(today) != self.date.get().0 {
+            self.date.set(date_of(today));
+        }
         for wait in self.waits.borrow_mut().iter_mut() {
             if wait.until <= tick {
                 wait.until = NEVER;

@@ -97,16 +97,18 @@ impl Story<'_> {
             return self.answer_fields(down, response, answer.status, &answer.fields).await;
         }
         faults::strike(self.exchange.worker, faults::Place::Filter, request);
-        if let Some((auth, mut question)) = question
-            && !Box::pin(self.authorize(auth, &mut question, down, (request, response))).await?
-        {
-            return Ok(());
+        if let Some((auth, mut question)) = question {
+            if !Box::pin(self.authorize(auth, &mut question, down, (request, response))).await? {
+                return Ok(());
+            }
+            self.start_over();
         }
-        if let Some(addons) = &route.addons
-            && let Some(answer) = Box::pin(self.ask_of_request(addons, down, request)).await?
-        {
-            answer.compose(response);
-            return self.answer(down, request, response, &answer.body).await;
+        if let Some(addons) = &route.addons {
+            if let Some(answer) = Box::pin(self.ask_of_request(addons, down, request)).await? {
+                answer.compose(response);
+                return self.answer(down, request, response, &answer.body).await;
+            }
+            self.start_over();
         }
         if let Some(answer) = &route.answer {
             let body = answer.write(&self.view(request), self.id(request), response)?;

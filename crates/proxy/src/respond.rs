@@ -110,7 +110,12 @@ pub(crate) fn turn_away(worker: &Worker, socket: &ClearStream, kind: Kind) {
     let length = body.len() as u64;
     (head.length, head.declared) = (Length::Bytes(length), Some(length));
     let mut answer = Vec::new();
-    let lines = ResponseLines { framing: BodyFraming::Bytes(length), persistence: Persistence::Close, via: false };
+    let lines = ResponseLines {
+        framing: BodyFraming::Bytes(length),
+        persistence: Persistence::Close,
+        via: false,
+        date: Some(worker.clock.date()),
+    };
     write_response(&head, &lines, &mut answer);
     answer.extend_from_slice(&body);
     socket.say_last(&answer);
@@ -200,10 +205,12 @@ pub(crate) fn stand_in(page: &Page, id: &[u8], response: &mut ResponseHead) -> V
 /// That of the client's side.
 pub(crate) async fn send(down: &mut impl Downstream, head: &ResponseHead, body: &[u8]) -> Result<(), Kind> {
     let mut sized = std::borrow::Cow::Borrowed(head);
-    if head.length != Length::Bytes(body.len() as u64) {
+    let length = body.len() as u64;
+    // That of a 304 would be the length of the content that the client has (RFC 9110 §8.6), which is not known here.
+    let declared = (head.status != 304).then_some(length);
+    if (head.length, head.declared) != (Length::Bytes(length), declared) {
         let sized = sized.to_mut();
-        sized.length = Length::Bytes(body.len() as u64);
-        sized.declared = Some(body.len() as u64);
+        (sized.length, sized.declared) = (Length::Bytes(length), declared);
     }
     if !down.is_ended() {
         // A body that nobody will read: the connection ends behind the answer (safety.md R4).

@@ -107,6 +107,7 @@ impl Conversation<'_> {
                 return Poll::Ready(Err(Kind::ResponseTooLarge));
             }
             self.continued |= response.status == 100;
+            response.strip_listed();
             down.interim(response);
         }
     }
@@ -177,8 +178,8 @@ impl Story<'_> {
             if let Poll::Ready(head) = talk.poll_head(cx, down, up, (request, response)) {
                 return Poll::Ready(head);
             }
-            if judged && upload.is_done() {
-                self.note_sent(request);
+            if upload.is_done() && (judged || request.length != Length::None) {
+                self.note_sent(request, judged);
             }
             if upload.is_done() || talk.waiting.is_some() {
                 talk.wait(cx, down, self.replay.is_whole())?;
@@ -193,7 +194,7 @@ impl Story<'_> {
             let silent = kind == Kind::UpstreamClosed || (talk.deadline.hasty && kind == Kind::UpstreamHeadTimeout);
             Error { kind, retry: if silent && talk.interim == 0 { Retry::Idempotent } else { Retry::Never } }
         })?;
-        self.note_answer(settings, response.status);
+        self.note_answer(settings, request, response.status);
         Ok(())
     }
 }

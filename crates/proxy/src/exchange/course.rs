@@ -100,10 +100,11 @@ impl Story<'_> {
             course.give_up();
         }
         if !stale && error.retry == Retry::Idempotent {
-            tokio::time::sleep(course.retries.pause(self.exchange.worker.random())).await;
+            let left = self.exchange.worker.clock.until(self.total_by);
+            tokio::time::sleep(course.retries.pause(self.exchange.worker.random()).min(left)).await;
         }
         self.replay.rewind();
-        self.spent = self.began.elapsed().saturating_sub(self.connect);
+        self.start_over();
         Ok(())
     }
 

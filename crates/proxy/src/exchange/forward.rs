@@ -46,6 +46,8 @@ impl Story<'_> {
             let endpoint = match picked {
                 Ok(endpoint) => endpoint,
                 Err(Unpicked::None) => return Err(last),
+                // One that is full does not make a failure of the last one's something else.
+                Err(Unpicked::Busy) if self.attempts > 0 && settings.plan.queue.is_none() => return Err(last),
                 Err(Unpicked::Busy) => self.wait_in_line(down, &course, key).await?,
             };
             course.begin(endpoint);
@@ -113,6 +115,10 @@ impl Story<'_> {
         {
             Box::pin(self.ask_of_response(addons, down, request, response)).await?;
         }
+        if answered == 101 && (!upload.is_done() || !down.is_ended()) {
+            // What is left of the body would go on as bytes of the other protocol (RFC 9110 §7.8).
+            return Err(Kind::BadUpgrade.into());
+        }
         if answered == 101 {
             return self.switch(down, &mut up, request, response).await;
         }
@@ -126,7 +132,9 @@ impl Story<'_> {
             // The endpoint did not ask for the body: what it gets of it, it may take for a request.
             up.persistent = false;
         }
-        match self.page_for(request, answered) {
+        // An add-on that changed the status has said what the client gets.
+        let page = if response.status == answered { self.page_for(request, answered) } else { None };
+        match page {
             // Boxed, so that the task of every other exchange stays small.
             Some(page) => Box::pin(self.stand_in(down, &mut up, (request, response), page)).await?,
             None => self.relay(down, &mut up, &mut upload, request, response).await?,

@@ -25,6 +25,7 @@ impl<'a> Story<'a> {
         let mut found = self.find(request, &body);
         if body.is_wanted() {
             let whole = self.gather(down, request).await?;
+            self.start_over();
             let state = if whole { json::State::Whole(self.replay.kept()) } else { json::State::TooLarge };
             found = self.find(request, &json::Body::new(state));
         }

@@ -48,8 +48,11 @@ pub(crate) struct Story<'a> {
     /// Spent in line for a place at an endpoint.
     pub(crate) queued: Duration,
     pub(crate) connect: Duration,
-    /// Before the attempt that runs: on others, connecting left out, and on asking a service about the request.
-    pub(super) spent: Duration,
+    /// On what came before the attempt that runs (a body that was read first, a service that was asked, add-ons, a line, other
+    /// attempts), connecting left out.
+    pub(crate) spent: Duration,
+    /// When the endpoint had the whole request, if it has a body.
+    pub(super) sent: Option<Instant>,
     /// What must be kept of the request's body.
     pub(super) replay: Replay,
     /// From the beginning to the response head.
@@ -147,6 +150,7 @@ impl<'a> Story<'a> {
             queued: Duration::ZERO,
             connect: Duration::ZERO,
             spent: Duration::ZERO,
+            sent: None,
             replay: Replay::default(),
             answered: None,
             status: 0,
@@ -265,16 +269,25 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// The request is with the endpoint: it has begun to wait for an answer.
-    pub(super) fn note_sent(&mut self, request: &RequestHead) {
-        let began = self.began + self.connect + self.spent;
-        if let Some(in_flight) = &mut self.endpoint {
-            in_flight.sent(|| if request.length == Length::None { began } else { Instant::now() });
+    /// What has passed until now was not the endpoint's time.
+    pub(super) fn start_over(&mut self) {
+        self.spent = self.began.elapsed().saturating_sub(self.connect);
+        self.sent = None;
+    }
+
+    /// The request is with the endpoint: it has begun to wait for an answer. `counts`: somebody looks at who waits how long.
+    pub(super) fn note_sent(&mut self, request: &RequestHead, counts: bool) {
+        let began = match request.length {
+            Length::None => self.began + self.connect + self.spent,
+            _ => *self.sent.get_or_insert_with(Instant::now),
+        };
+        if let Some(in_flight) = self.endpoint.as_mut().filter(|_| counts) {
+            in_flight.sent(began);
         }
     }
 
     /// The endpoint answered with this status.
-    pub(super) fn note_answer(&mut self, settings: &UpstreamSettings, status: u16) {
+    pub(super) fn note_answer(&mut self, settings: &UpstreamSettings, request: &RequestHead, status: u16) {
         let now = Instant::now();
         let answered = now.saturating_duration_since(self.began);
         self.answered = Some(answered);
@@ -282,9 +295,14 @@ impl<'a> Story<'a> {
             in_flight.heard(now);
         }
         if let Some(in_flight) = self.endpoint.as_ref().filter(|in_flight| in_flight.is_current()) {
-            let wait = answered.saturating_sub(self.connect + self.spent);
+            // From the request's last byte. One that was answered before that says nothing of how long others wait.
+            let wait = match request.length {
+                Length::None => Some(answered.saturating_sub(self.connect + self.spent)),
+                _ => self.sent.map(|sent| now.saturating_duration_since(sent)),
+            };
             in_flight.endpoint.answered(wait, now);
-            if let Some(rules) = settings.plan.outlier.as_ref().and_then(|rules| rules.latency) {
+            let latency = settings.plan.outlier.as_ref().and_then(|rules| rules.latency);
+            if let (Some(rules), Some(wait)) = (latency, wait) {
                 in_flight.endpoint.counters().late.add(u64::from(wait > rules.least));
             }
             match status {

@@ -123,6 +123,8 @@ pub struct ResponseLines {
     pub persistence: Persistence,
     /// Whether `Via` is added: the response came from elsewhere.
     pub via: bool,
+    /// `Date` for a head that has none (RFC 9110 §6.6.1): now, as an HTTP date.
+    pub date: Option<[u8; 29]>,
 }
 
 /// The fields of a response that are passed on, its length left out, which each version tells in its own way.
@@ -143,8 +145,15 @@ pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u
         reason => reason,
     };
     put(to, &[b"HTTP/1.1 ", status.format(head.status).as_bytes(), b" ", reason, b"\r\n"]);
+    let mut date = lines.date;
     for field in passed_on(head) {
+        if field.known == Known::Date {
+            date = None;
+        }
         put(to, &[field.name, b": ", field.value, b"\r\n"]);
+    }
+    if let Some(date) = &date {
+        put(to, &[b"date: ", date, b"\r\n"]);
     }
     if lines.via {
         put(to, &[b"via: ", head.version.number().as_bytes(), b" penstock\r\n"]);

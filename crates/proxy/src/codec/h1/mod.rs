@@ -161,7 +161,8 @@ impl H1 {
     ) -> Poll<Result<Option<()>, Kind>> {
         let whole = ready!(self.poll_head(cx, limits)).map_err(|kind| match kind {
             Kind::HeadTooLarge | Kind::UriTooLong => Kind::ResponseTooLarge,
-            Kind::ClientClosed => Kind::UpstreamClosed,
+            // Some of an answer came: it is not for another endpoint to give it.
+            Kind::ClientClosed => Kind::UpstreamCut,
             _ => Kind::BadResponse,
         })?;
         let Some((start, end)) = whole else { return Poll::Ready(Ok(None)) };
@@ -326,15 +327,17 @@ impl Downstream for H1 {
             (BodyFraming::Bytes(bytes), _) => BodyFraming::Bytes(bytes),
             (framing, _) => framing,
         };
+        let date = (head.status >= 200).then(|| self.alarm.clock().date());
         self.head_at = Some(self.wire.bytes_out + self.wire.staged() as u64);
-        write_response(head, &ResponseLines { framing: named, persistence, via }, &mut self.wire.out);
+        write_response(head, &ResponseLines { framing: named, persistence, via, date }, &mut self.wire.out);
         self.begin_body(framing);
     }
 
     fn interim(&mut self, head: &ResponseHead) {
         // RFC 9110 §15.2: never to a 1.0 client.
         if self.peer == Version::Http11 {
-            let lines = ResponseLines { framing: BodyFraming::None, persistence: Persistence::Kept, via: false };
+            let lines =
+                ResponseLines { framing: BodyFraming::None, persistence: Persistence::Kept, via: false, date: None };
             write_response(head, &lines, &mut self.wire.out);
         }
     }

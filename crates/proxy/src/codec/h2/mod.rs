@@ -149,6 +149,12 @@ impl Downstream for H2 {
             let number = if head.version.number() == "1.0" { "1.0 penstock" } else { "1.1 penstock" };
             response.headers_mut().append(http::header::VIA, HeaderValue::from_static(number));
         }
+        if head.status >= 200
+            && !response.headers().contains_key(http::header::DATE)
+            && let Ok(date) = HeaderValue::from_bytes(&self.alarm().clock().date())
+        {
+            response.headers_mut().insert(http::header::DATE, date);
+        }
         if let Some(bytes) = named {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.into());
         }

@@ -178,7 +178,7 @@ pub(crate) fn haproxy(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) 
     number(to, b"/", story.connect.as_millis().try_into().unwrap_or(u64::MAX));
     match story.answered {
         Some(answered) => {
-            let answered = answered.saturating_sub(story.connect).as_millis();
+            let answered = answered.saturating_sub(story.connect + story.spent).as_millis();
             number(to, b"/", answered.try_into().unwrap_or(u64::MAX));
         }
         None => put(to, b"/-1"),
