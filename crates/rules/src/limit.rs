@@ -14,6 +14,9 @@ pub fn client_of(address: IpAddr) -> IpAddr {
 /// Descriptors kept free for what is no client's: the admin listener, the control socket, probes, names, logs, a reload.
 const RESERVED: u64 = 48;
 
+/// Copies of requests that a worker has under way at most; with their bodies they take 16 MB.
+const MOST_COPIES: u64 = 256;
+
 /// Client connections of one worker that fit into `descriptors`, of which `open` are in use before the first client comes.
 ///
 /// Each is given two and a half: its own, one to an endpoint, and half of one for the pools. At least one.
@@ -28,6 +31,11 @@ pub fn pooled_each(connections: u64, endpoints: usize) -> usize {
     (pooled / endpoints.max(1)).max(1)
 }
 
+/// Copies of requests that a worker may have under way: the descriptors of clients that could come and have not.
+pub fn copies(connections: u64, open: u64) -> u64 {
+    MOST_COPIES.min(connections.saturating_sub(open))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +48,13 @@ mod tests {
         assert_eq!(client("2001:db8:0:1:aaaa::1"), "2001:db8:0:1::");
         assert_eq!(client("2001:db8:0:1:ffff:ffff:ffff:ffff"), client("2001:db8:0:1::1"));
         assert_ne!(client("2001:db8:0:1::1"), client("2001:db8:0:2::1"));
+    }
+
+    #[test]
+    fn copies_take_no_clients_descriptors() {
+        for (connections, open, expected) in [(u64::MAX, 9, 256), (300, 9, 256), (300, 290, 10), (300, 301, 0)] {
+            assert_eq!(copies(connections, open), expected);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::time::Instant;
 
 impl Story<'_> {
     /// Step 5, connect: from the pool. A second attempt always connects anew.
+    #[inline(always)]
     pub(super) fn pooled(&mut self) -> Option<Stream> {
         let endpoint = &self.endpoint.as_ref()?.endpoint;
         let pooled = match self.pinned.take() {

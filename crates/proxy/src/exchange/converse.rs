@@ -128,6 +128,7 @@ impl Conversation<'_> {
 
 impl Story<'_> {
     /// Step 6, send: the head is staged here; it goes out with the first bytes of the body.
+    #[inline(always)]
     pub(super) fn send(&self, up: &mut H1, request: &RequestHead, settings: &UpstreamSettings) {
         let framing = match request.length {
             Length::None | Length::UntilClose => BodyFraming::None,

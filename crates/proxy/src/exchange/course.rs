@@ -75,6 +75,7 @@ impl Course<'_> {
 impl Story<'_> {
     /// Whether another endpoint is asked instead of passing on an answer of this status. The attempt is charged to the budget here:
     /// where it cannot be, the answer is still at hand.
+    #[inline(always)]
     pub(super) fn asks_another(&self, course: &Course<'_>, status: u16) -> bool {
         course.retries.is_reason(status)
             && self.replay.is_whole()

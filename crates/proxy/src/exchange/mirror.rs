@@ -14,6 +14,7 @@ use crate::worker::{Local, Worker};
 use nobody::Nobody;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Identity, RequestHead, ResponseHead};
+use penstock_rules::limit;
 use penstock_rules::route::mirror::{self, MARK, MOST};
 use serde_json::json;
 use std::future::poll_fn;
@@ -21,11 +22,10 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Copies that a worker has under way at most; with their bodies they take 16 MB.
-const UNDER_WAY: u64 = 256;
 /// From one line in the log on copies that fail to the next, of one upstream.
 const TOLD: Duration = Duration::from_secs(10);
 
@@ -136,7 +136,9 @@ impl Story<'_> {
 
     fn send_copy(&self, upstream: usize, request: &RequestHead) -> Option<()> {
         let Exchange { worker, local, origin, identity, .. } = self.exchange;
-        if worker.copies.get() >= UNDER_WAY || worker.is_pressed() {
+        let connections = worker.shared.connections_each.load(Ordering::Relaxed);
+        let most = limit::copies(connections, worker.counters().connections.get());
+        if worker.copies.get() >= most || worker.is_pressed() {
             return None;
         }
         let shared = &local.snapshot.upstreams.get(upstream)?.shared;

@@ -125,7 +125,7 @@ impl<'a> Story<'a> {
     }
 
     /// Nothing has happened yet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(
         exchange: &'a Exchange<'a>,
         trusted: bool,
@@ -287,6 +287,7 @@ impl<'a> Story<'a> {
     }
 
     /// The endpoint answered with this status.
+    #[inline(always)]
     pub(super) fn note_answer(&mut self, settings: &UpstreamSettings, request: &RequestHead, status: u16) {
         let now = Instant::now();
         let answered = now.saturating_duration_since(self.began);

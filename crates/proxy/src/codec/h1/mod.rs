@@ -152,6 +152,7 @@ impl H1 {
     }
 
     /// Wait for a response head. `Ok(None)`: the peer closed before its first byte.
+    #[inline(always)]
     pub(crate) fn poll_response(
         &mut self,
         cx: &mut Context<'_>,
