@@ -171,7 +171,7 @@ def test_requests_in_line_are_pending(busy: Origin) -> None:
 
 
 def test_the_status_shows_limits() -> None:
-    upstream = {"name": "app", "balance": "p2c", "all_down": False, "endpoints": [], "waiting": 0}
+    upstream = {"name": "app", "balance": "p2c", "all_down": False, "endpoints": [], "waiting": 0, "mirror": None}
     upstream["limits"] = {"requests": {"most": 3, "taken": 2, "refused": 7}}
     rest: dict[str, Any] = dict.fromkeys(("listeners", "routes", "weights"), ())
     told = {"config": "x", "state": "serving", "plan_version": 1, "pid": 1, "uptime": 1.0, "workers": 1}
