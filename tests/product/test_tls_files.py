@@ -231,12 +231,15 @@ def test_a_broken_file_keeps_the_old_and_warns(tmp_path: Path, start: Callable[.
 
 
 @pytest.mark.parametrize("first", ["cert", "key"])
-def test_a_pair_that_does_not_belong_together_for_a_moment(tmp_path: Path, first: str) -> None:
+def test_a_pair_that_does_not_belong_together_for_a_moment(
+    tmp_path: Path, first: str, caplog: pytest.LogCaptureFixture
+) -> None:
     entry = write(tmp_path, "shop", "shop.example")
     fresh = write(tmp_path / "fresh", "shop", "shop.example")
     with penstock.Proxy(configuration(entry)) as proxy:
         before = serial(proxy)
         Path(fresh[first]).rename(entry[first])
+        wait_for(lambda: "the certificate before it is still served" in caplog.text, "a look at the two", WITHIN)
         assert serial(proxy) == before
         second = "key" if first == "cert" else "cert"
         Path(fresh[second]).rename(entry[second])
