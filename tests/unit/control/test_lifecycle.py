@@ -96,18 +96,35 @@ def test_a_drain_that_raises_ends_the_process(
     assert lifecycle.drained is False
 
 
-def test_a_storm_of_reloads_costs_few(
-    lifecycle: Lifecycle, controller: Controller, engine: FakeEngine, eventually: Eventually
+def test_a_storm_of_reloads_costs_two(
+    lifecycle: Lifecycle,
+    controller: Controller,
+    engine: FakeEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for _ in range(1000):
-        lifecycle.order(Order.RELOAD)
+    begun: list[None] = []
+    taken = threading.Event()
+
+    def reload() -> None:
+        begun.append(None)
+        assert taken.wait(10)
+
+    monkeypatch.setattr(controller, "reload", reload)
     serving = threading.Thread(target=lifecycle.run)
     serving.start()
-    eventually(lambda: len(engine.plans) > 1)
+    lifecycle.order(Order.RELOAD)
+    eventually(lambda: begun)
+    for _ in range(1000):
+        lifecycle.order(Order.RELOAD)
+    # Orders are taken one after another: behind this one, all of the storm were.
+    lifecycle.order(Order.REOPEN_LOGS)
+    eventually(lambda: "reopen_logs" in engine.calls)
+    taken.set()
+    eventually(lambda: len(begun) > 1)
     lifecycle.order(Order.STOP)
     serving.join()
-    assert len(engine.plans) < 1000
-    assert controller.last_refusal is None
+    assert len(begun) == 2
 
 
 def test_a_refused_reload_does_not_end_the_process(
