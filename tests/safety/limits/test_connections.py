@@ -13,7 +13,7 @@ from tests.safety.limits.process import Process, ask, get, status
 from tests.wire.peers import Connection, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CONFIG = """
@@ -40,11 +40,30 @@ def clients(address: tuple[str, int], count: int, source: str | None = None) -> 
             client.close()
 
 
+AT_ONCE = 2.0
+"""Seconds within which a refusal has come, also on a machine that is busy with something else: whatever waits here has
+10 s or more."""
+
+
 def refused(client: Connection) -> bool:
     """Whether a connection was ended without a question: with 503, or with a reset."""
     client.read_until(lambda _: False)
     assert status(client) in (0, 503)
     return client.ended
+
+
+def resting(penstock: Process, seconds: float = 2.0) -> Callable[[], bool]:
+    """Whether, in all of so many seconds up to a look, less than a twentieth of a processor was used."""
+    began, before = time.monotonic(), penstock.cpu()
+
+    def look() -> bool:
+        nonlocal began, before
+        now, used = time.monotonic(), penstock.cpu()
+        if used - before > 0.05 * seconds:
+            began, before = now, used
+        return now - began >= seconds
+
+    return look
 
 
 @pytest.mark.safety(114)
@@ -58,7 +77,7 @@ def test_connections_beyond_the_limit_are_refused_at_once(tmp_path: Path) -> Non
             began = time.monotonic()
             with clients(penstock.address(), 1) as (one,):
                 assert refused(one)
-                assert time.monotonic() - began < 0.1
+                assert time.monotonic() - began < AT_ONCE
                 assert b"retry-after" in one.received
         assert penstock.admin("/healthz") == (200, "ok\n")
         assert penstock.metrics()['penstock_rejected_total{reason="too_many_connections"}'] == 20
@@ -86,7 +105,7 @@ def test_one_client_has_its_share_over_all_workers_and_no_more(tmp_path: Path) -
         began = time.monotonic()
         with clients(penstock.address(), 1) as (one,):
             assert refused(one)
-            assert time.monotonic() - began < 0.1
+            assert time.monotonic() - began < AT_ONCE
         assert get(penstock.address(), source="127.0.0.2") == (200, "here")
         assert penstock.admin("/readyz") == (200, "ready\n")
         for client in served[:3]:
@@ -118,16 +137,11 @@ def test_a_thousand_clients_with_256_descriptors(tmp_path: Path) -> None:
         most = penstock.metrics()["penstock_connections_limit"]
         assert 20 <= most < 128
         with clients(penstock.address(), 1000):
-            before, began = penstock.cpu(), time.monotonic()
             # Whoever says nothing gives way to whoever comes, and the others are refused: nobody is left in a queue.
             wait_for(lambda: penstock.metrics()['penstock_listener_connections{listener="web"}'] <= most, "room")
             for _ in range(100):
                 assert penstock.admin("/healthz", deadline=1.0) == (200, "ok\n")
-            wait_for(lambda: time.monotonic() - began > 2, "two seconds of it")
-            asked = penstock.cpu() - before
-            before, began = penstock.cpu(), time.monotonic()
-            wait_for(lambda: time.monotonic() - began > 2, "two seconds of quiet")
-            assert penstock.cpu() - before < 0.05 * 2, f"busy while full; {asked} s with questions"
+            wait_for(resting(penstock), "two seconds in which it rests, though full")
             assert penstock.metrics()['penstock_rejected_total{reason="out_of_descriptors"}'] > 500
             assert penstock.logged("out_of_descriptors")
         began = time.monotonic()

@@ -63,6 +63,22 @@ def trickle(clients: list[Connection], pieces: Callable[[Connection], bytes], se
     return time.monotonic() - began
 
 
+def asked(client: Connection) -> float:
+    """Seconds that a question takes."""
+    began = time.monotonic()
+    assert ask(client, "/here") == 200
+    return time.monotonic() - began
+
+
+def closed(client: Connection, patience: float) -> bool:
+    """Whether the other side ends a connection within so many seconds."""
+    with selectors.DefaultSelector() as ready:
+        ready.register(client.sock, selectors.EVENT_READ)
+        if ready.select(patience):
+            client.read_some()
+    return client.ended
+
+
 def rejected(proxy: penstock.Proxy, reason: str) -> int:
     """How many were refused for this."""
     return proxy.stats().rejected[reason]
@@ -73,6 +89,7 @@ def test_a_thousand_heads_that_trickle_end_at_the_deadline_and_nobody_else_notic
     with penstock.Proxy(config(timeouts={"head": "1s"})) as proxy:
         address = proxy.address("web")
         sentinel = connect(address)
+        usual = max(asked(sentinel) for _ in range(200))
         slow = [connect(address) for _ in range(MANY)]
         for client in slow:
             client.send(HEAD)
@@ -83,10 +100,8 @@ def test_a_thousand_heads_that_trickle_end_at_the_deadline_and_nobody_else_notic
 
         began = time.monotonic()
         while time.monotonic() - began < 0.7:
-            asked = time.monotonic()
-            assert ask(sentinel, "/here") == 200
-            worst = max(worst, time.monotonic() - asked)
-        assert worst < 0.25
+            worst = max(worst, asked(sentinel))
+        assert worst < 0.25 + usual, "as long as it took before, and what a busy machine adds"
         assert all(not client.ended for client in slow)
         trickle(slow, one_byte, 3.0)
         assert time.monotonic() - began < 3.0
@@ -189,30 +204,27 @@ def test_who_reads_an_answer_so_slowly_is_cut_off(origin: Origin, step: int) -> 
 
 @pytest.mark.safety(113)
 def test_a_slow_endpoint_and_a_client_that_reads_are_not_blamed(origin: Origin) -> None:
-    with penstock.Proxy(config(origin, timeouts={"rate": "1s"})) as proxy:
-        client = connect(proxy.address("web"))
+    # A connection that rests is closed after more than twice the patience for slow ones: it tells when they had it.
+    with penstock.Proxy(config(origin, timeouts={"rate": "1s", "idle": "2500ms"})) as proxy:
+        client, clock = connect(proxy.address("web")), connect(proxy.address("web"))
+        assert ask(clock, "/here") == 200
         client.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
         endpoint = origin.read_until(lambda got: got.startswith(b"GET /events") and b"\r\n\r\n" in got)
         endpoint.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-        began = time.monotonic()
         events = 0
-        while time.monotonic() - began < 2.5:
+        while not closed(clock, 0.2):
             events += 1
             endpoint.send(b"data: 1\n\n")
             client.read_until(lambda got: got.count(b"data: 1") >= events)  # noqa: B023 - called at once
-            wait_for(lambda: time.monotonic() - began > events * 0.2, "the next event")  # noqa: B023 - called at once
         assert not client.ended
-        assert events > 10
+        assert events > 2
         client.close()
 
         # Faster than the rate, and slower than the endpoint: the proxy waits for it nearly all the time.
-        steady = download(proxy.address("web"))
+        steady, clock = download(proxy.address("web")), connect(proxy.address("web"))
+        assert ask(clock, "/here") == 200
         much(origin)
-        began = time.monotonic()
-        sips = 0
-        while time.monotonic() - began < 2.5:
-            sips += 1
+        while not closed(clock, 0.05):
             steady.sock.recv(16_384)
-            wait_for(lambda: time.monotonic() - began > sips * 0.05, "the next sip")  # noqa: B023 - called at once
         assert not rejected(proxy, "client_too_slow")
         steady.close()

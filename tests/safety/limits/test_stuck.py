@@ -76,10 +76,10 @@ def test_the_watchdog_names_the_worker_and_says_what_it_does(penstock: Process, 
     name = Path(f"/proc/{penstock.process.pid}/task/{thread}/comm").read_text("ascii").strip()
     assert name == f"penstock-{worker}"
     assert event["level"] == "error"
-    assert 0.5 <= event["seconds"] < 1.5
+    assert 0.5 <= event["seconds"] < LONG / 1000, "told while it stands still"
     if fault == "spin":
         assert event["state"] == "R"
-        assert event["busy"] > 0.05
+        assert event["busy"] > 0, "a share of a processor, however many want it"
     else:
         assert (event["state"], event["busy"] < 0.05) == ("S", True)
         assert event["syscall"] not in ("", "running")
@@ -113,10 +113,14 @@ def test_a_process_ends_though_a_worker_is_stuck(penstock: Process) -> None:
 
 
 @pytest.mark.safety(174)
-def test_a_process_that_was_stopped_as_a_whole_is_not_stuck(penstock: Process) -> None:
-    penstock.process.send_signal(signal.SIGSTOP)
-    began = time.monotonic()
-    wait_for(lambda: time.monotonic() - began > 2.0, "two seconds")
+def test_a_process_that_was_stopped_as_a_whole_is_not_stuck(penstock: Process, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with Process(penstock.config, tmp_path / "other", env=penstock.env) as other:
+        penstock.process.send_signal(signal.SIGSTOP)
+        # For longer than a worker may stand still: a process of the same patience has lost it meanwhile.
+        client = strike(other, "block")
+        told(other, "worker_back")
+        client.close()
     penstock.process.send_signal(signal.SIGCONT)
     assert get(penstock.address())[0] == 200
     assert penstock.admin("/readyz") == (200, "ready\n")
