@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from datetime import date, time
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_health import check_health
@@ -168,14 +167,7 @@ class _Check:
         ):
             if value is not None and value not in known:
                 self.fault((*key, name), unknown(name, value, known))
-        try:
-            parts = urlsplit(test.url)
-            fine = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-            fine = fine and parts.port != 0 and not any(c <= " " for c in test.url)
-        except ValueError:
-            fine = False
-        if not fine:
-            self.fault((*key, "url"), 'must be an absolute http:// or https:// URL, as "http://shop.example/x"')
+        self.attempt((*key, "url"), texts.read_url, test.url)
         self.fault((*key, "method"), texts.wrong_token(test.method, "a method"))
         self.attempt((*key, "client"), texts.read_client, test.client)
         for name, value in test.headers.items():

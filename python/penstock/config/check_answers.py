@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.config import texts
-from penstock.config.document import KeyPath
 from penstock.config.expression import Piece, compile_template
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
+    from penstock.config.document import KeyPath, Report
     from penstock.config.model import Respond, Route
-
-Report = Callable[[KeyPath, "str | None"], None]
-"""Takes a key and what is wrong with it; nothing wrong is nothing to report."""
 
 LONGEST_BODY = 1 << 20
 """Bytes of the body of a fixed answer."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.config import texts
-from penstock.config.document import KeyPath
 from penstock.config.expression import compile_key
 from penstock.config.model import HashBalance
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
+    from penstock.config.document import KeyPath, Report
     from penstock.config.model import Affinity, Config, Upstream
-
-Report = Callable[[KeyPath, "str | None"], None]
-"""Takes a key and what is wrong with it; nothing wrong is nothing to report."""
 
 
 def check_balance(key: KeyPath, upstream: Upstream, config: Config, fault: Report, warn: Report) -> None:

@@ -8,11 +8,7 @@ from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from penstock.config.document import KeyPath
-
-    Report = Callable[[KeyPath, str | None], None]
+    from penstock.config.document import KeyPath, Report
 
 
 def check_condition(key: KeyPath, text: str | None, fault: Report) -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.config import texts
 
 if TYPE_CHECKING:
-    from penstock.config.check_routes import Report
-    from penstock.config.document import KeyPath
+    from penstock.config.document import KeyPath, Report
     from penstock.config.model import BodyTest, HealthCheck, Upstream, Words
 
 _HTTP = ("path", "method", "headers", "status", "body")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from penstock.config import texts
-from penstock.config.document import KeyPath
 
 if TYPE_CHECKING:
+    from penstock.config.document import KeyPath, Report
     from penstock.config.model import EditCookies, Hsts, MapLocation
-
-Report = Callable[[KeyPath, "str | None"], None]
-"""Takes a key and what is wrong with it; nothing wrong is nothing to report."""
 
 YEAR = 365 * 86400
 """Seconds that browsers ask of a rule that they ship (hstspreload.org)."""

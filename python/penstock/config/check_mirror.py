@@ -8,8 +8,7 @@ from penstock.config.check_condition import check_condition
 from penstock.config.document import unknown
 
 if TYPE_CHECKING:
-    from penstock.config.check_condition import Report
-    from penstock.config.document import KeyPath
+    from penstock.config.document import KeyPath, Report
     from penstock.config.model import Config, Route
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from penstock.config import texts
-from penstock.config.document import KeyPath
 
 if TYPE_CHECKING:
-    from penstock.config.model import ErrorPage
+    from collections.abc import Mapping
 
-Report = Callable[[KeyPath, "str | None"], None]
-"""Takes a key and what is wrong with it; nothing wrong is nothing to report."""
+    from penstock.config.document import KeyPath, Report
+    from penstock.config.model import ErrorPage
 
 LONGEST_PAGE = 1 << 20
 """Bytes of one page."""

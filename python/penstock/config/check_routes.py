@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
@@ -13,16 +12,15 @@ from penstock.config.check_mapping import check_edit_cookies, check_hsts, check_
 from penstock.config.check_mirror import check_copies, check_mirror
 from penstock.config.check_pages import check_pages
 from penstock.config.check_split import check_shares, check_split
-from penstock.config.document import KeyPath, unknown
+from penstock.config.document import KeyPath, Report, unknown
 from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.config.memory import Memory
     from penstock.config.model import Compress, Config, Cors, Filter, Route
-
-Report = Callable[[KeyPath, "str | None"], None]
-"""Takes a key and what is wrong with it; nothing wrong is nothing to report."""
 
 _ACTIONS = ("upstream", "split", "respond", "redirect")
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from penstock.config import texts
 from penstock.config.check_balance import check_key
-from penstock.config.document import KeyPath, nearest, unknown
+from penstock.config.document import KeyPath, unknown
 from penstock.config.model import Split
 
 if TYPE_CHECKING:
-    from penstock.config.check_balance import Report
+    from penstock.config.document import Report
     from penstock.config.model import Config, Override, Route
 
 
@@ -54,7 +54,8 @@ def _override(key: KeyPath, override: Override, names: list[str], fault: Report)
         if name not in names:
             shares = ", ".join(names)
             fault(
-                (*key, "values", value), f'"{name}" is no share of this split{nearest(name, names)} (shares: {shares})'
+                (*key, "values", value),
+                f'"{name}" is no share of this split{texts.nearest(name, names)} (shares: {shares})',
             )
         if not value or texts.wrong_field_value(value) is not None:
             fault((*key, "values", value), "no header and no cookie can have this value")

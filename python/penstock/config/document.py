@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from penstock.config.memory import Memory
 from penstock.config.positions import locate
+from penstock.config.texts import nearest
 from penstock.errors import Fault
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 KeyPath = tuple[str | int, ...]
 """A key's place in the document: `("routes", 3, "upstream")`."""
+
+Report = Callable[[KeyPath, "str | None"], None]
+"""Takes a key and what is wrong with it; nothing wrong is nothing to report."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _STEP = re.compile(r'\.?([A-Za-z0-9_-]+)|\["((?:[^"\\]|\\.)*)"\]|\[([0-9]+)\]|\."((?:[^"\\]|\\.)*)"')
@@ -109,12 +113,6 @@ def read_key(text: str) -> KeyPath:
     for bare, bracketed, index, quoted in _STEP.findall(text):
         key.append(int(index) if index else bare or re.sub(r"\\(.)", r"\1", bracketed or quoted))
     return tuple(key)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that offers the nearest known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def listed(names: Iterable[str], none: str = "none") -> str:

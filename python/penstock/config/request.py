@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from penstock.config import texts
 from penstock.errors import UsageError
@@ -68,12 +67,9 @@ def explain_request(  # noqa: PLR0913 - one parameter for each part of a request
 ) -> dict[str, Any]:
     """Describe a request. Raises `UsageError` for what is not an absolute URL or not an address."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        parts = texts.read_url(url)
     except ValueError as error:
-        raise UsageError(f"{url}: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or port == 0:
-        raise UsageError(f'{url} is not an absolute http:// or https:// URL, as "http://shop.example/x"')
+        raise UsageError(f"{url} {error}") from None
     try:
         client = texts.read_client(client or "127.0.0.1")
     except ValueError as error:

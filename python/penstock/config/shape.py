@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from penstock.config.document import listed, nearest
+from penstock.config.document import listed
 from penstock.config.model import Config, Filter, Upstream
 from penstock.config.model.base import Model
+from penstock.config.texts import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

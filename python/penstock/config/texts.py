@@ -5,11 +5,12 @@ Nothing here knows where a text stands; `check.py` and `check_routes.py` put the
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,16 +141,16 @@ def wrong_origin(origin: str) -> str | None:
 def read_network(text: str) -> str:
     """An address or network in the plan's form, `10.0.0.0/8`. Raises `ValueError` with a sentence."""
     try:
-        if "%" in text:
-            raise ValueError
+        wider = ipaddress.ip_network(text, strict=False) if "%" not in text else None
+    except ValueError:
+        wider = None
+    if wider is None:
+        zone = _ZONE if "%" in text else ""
+        raise ValueError(f'{_quoted(text)} is not an address or a network, as "10.0.0.1" or "10.0.0.0/8"{zone}')
+    try:
         return str(ipaddress.ip_network(text))
     except ValueError:
-        pass
-    try:
-        wider = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f'{_quoted(text)} is not an address or a network, as "10.0.0.1" or "10.0.0.0/8"') from None
-    raise ValueError(f'{_quoted(text)} has bits beyond its length; write "{wider}"')
+        raise ValueError(f'{_quoted(text)} has bits beyond its length; write "{wider}"') from None
 
 
 def read_bind(text: str) -> list[tuple[str, int]]:
@@ -236,6 +237,25 @@ def wrong_authority(text: str) -> str | None:
     except ValueError as error:
         return str(error)
     return wrong_host(host)
+
+
+def read_url(url: str) -> SplitResult:
+    """The parts of a URL that a request can ask for. Raises `ValueError` with a sentence."""
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        fine = fine and parts.port != 0 and not any(c <= " " for c in url)
+    except ValueError:
+        fine = False
+    if not fine:
+        raise ValueError('must be an absolute http:// or https:// URL, as "http://shop.example/x"')
+    return parts
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that offers the nearest known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 def repeated(names: Iterable[str]) -> str | None:

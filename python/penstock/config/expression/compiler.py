@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from penstock.config import texts
 from penstock.config.expression.source import Source
 from penstock.config.expression.values import (
     METHODS,
@@ -15,7 +16,6 @@ from penstock.config.expression.values import (
     Type,
     Value,
     as_type,
-    nearest,
     read_field,
     read_network,
     read_text,
@@ -199,7 +199,7 @@ class _Compiler:
                 )
             raise self.source.error(
                 node,
-                f"unknown method .{name}(){nearest(name, METHODS)}",
+                f"unknown method .{name}(){texts.nearest(name, METHODS)}",
                 "one of " + ", ".join(f".{m}()" for m in METHODS),
             )
         if name == "lower":

@@ -6,8 +6,9 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from penstock.config import texts
 from penstock.config.expression.source import Source
-from penstock.config.expression.values import NAMES, Type, nearest, read_value
+from penstock.config.expression.values import NAMES, Type, read_value
 from penstock.errors import ExpressionError
 
 Piece = dict[str, Any] | str
@@ -74,9 +75,8 @@ def _piece(text: str, found: re.Match[str]) -> Piece:
         name = inside.strip()
         message, expected = error.message, error.expected
         if not inside.strip() or message.startswith("unknown name"):
-            message = (
-                f'unknown value "{name}"{nearest(name, (*NAMES, *_OWN))}' if name else "nothing stands in the braces"
-            )
+            hint = texts.nearest(name, (*NAMES, *_OWN))
+            message = f'unknown value "{name}"{hint}' if name else "nothing stands in the braces"
             expected = f"one of {_ALLOWED}"
         raise ExpressionError(text, (start + begin, start + end), message, expected) from None
     if value.literal is not None or value.type is Type.JSON or value.base == "json":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import difflib
-import ipaddress
 import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
+
+from penstock.config import texts
 
 if TYPE_CHECKING:
     from penstock.config.expression.source import Source
@@ -97,7 +97,6 @@ _CERTIFICATE = {
 TABLES = ("header", "query", "cookie", "json")
 METHODS = ("startswith", "endswith", "lower", "matches", "glob")
 NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port", *(f"tls.client.{name}" for name in _CERTIFICATE))
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _LONGEST_POINTER = 32
 _NUMBERS = (-(1 << 63), (1 << 63) - 1)
@@ -133,24 +132,12 @@ def read_network(source: Source, node: ast.expr, *, single: bool) -> str:
     """A literal address or network, as a network. `single` refuses a network of several addresses."""
     text = read_text(source, node, 'an address such as "10.0.0.1" or a network such as "10.0.0.0/8"')
     try:
-        if "%" in text:
-            raise ValueError("zone")
-        network = ipaddress.ip_network(text)
-    except ValueError:
-        try:
-            wider = ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            raise source.error(node, f'"{text}" is not an address', '"10.0.0.1", "10.0.0.0/8" or "::1"') from None
-        raise source.error(node, f'"{text}" has bits beyond its length', f'"{wider}"') from None
+        network = texts.read_network(text)
+    except ValueError as error:
+        raise source.error(node, str(error)) from None
     if single and "/" in text:
         raise source.error(node, "one address is compared with a network", f'client.ip in ["{text}"]')
-    return str(network)
-
-
-def nearest(name: str, names: tuple[str, ...]) -> str:
-    """What the reader may have meant, as the end of a sentence."""
-    close = difflib.get_close_matches(name, names, 1)
-    return f'; did you mean "{close[0]}"?' if close else ""
+    return network
 
 
 def as_type(value: Value, wanted: Type) -> Value:
@@ -168,7 +155,7 @@ def as_type(value: Value, wanted: Type) -> Value:
 
 def unknown_name(source: Source, node: ast.expr, name: str) -> Exception:
     """The error for a name that the language does not have."""
-    return source.error(node, f'unknown name "{name}"{nearest(name, NAMES)}', f"one of {', '.join(NAMES)}")
+    return source.error(node, f'unknown name "{name}"{texts.nearest(name, NAMES)}', f"one of {', '.join(NAMES)}")
 
 
 def _name(source: Source, node: ast.Name) -> Value:
@@ -235,7 +222,7 @@ def read_field(source: Source, table: str, node: ast.expr) -> dict[str, str]:
     """The field of a table that a literal names."""
     name = read_text(source, node, f'the name of a {table}, such as {table}["name"]')
     if table == "header":
-        if not _TOKEN.fullmatch(name):
+        if texts.wrong_token(name):
             raise source.error(node, f'"{name}" cannot be the name of a header field', "letters, digits and -")
         name = name.lower()
     elif table == "json":
