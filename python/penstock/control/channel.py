@@ -98,7 +98,7 @@ class ControlSocket:
         _make_folder(path.parent)
         self._socket = _listen(path)
         self._inode = path.stat().st_ino
-        self._thread = threading.Thread(target=self._accept, name="penstock-control", daemon=True)
+        self._thread = threading.Thread(target=self._accept, name="penstock-commands", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -132,7 +132,7 @@ class ControlSocket:
             if not self._places.acquire(blocking=False):
                 connection.close()
                 continue
-            thread = threading.Thread(target=self._serve, args=(connection,), name="penstock-control", daemon=True)
+            thread = threading.Thread(target=self._serve, args=(connection,), name="penstock-commands", daemon=True)
             self._serving.add(thread)
             thread.start()
 

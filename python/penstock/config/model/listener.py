@@ -72,7 +72,7 @@ class HttpsRedirect(Model):
     """The port of TLS, as clients reach it. Default 443."""
 
 
-def _from_switch(value: object) -> Any:
+def _off_or_usual(value: object) -> Any:
     if isinstance(value, bool):
         return {} if value else None
     return value
@@ -97,7 +97,7 @@ class Listener(Model):
     """Addresses and networks ("10.0.0.0/8", "::1") whose X-Forwarded-* and Forwarded fields are believed. Default:
     none."""
     https_redirect: Annotated[
-        HttpsRedirect | None, BeforeValidator(_from_switch, json_schema_input_type=bool | HttpsRedirect)
+        HttpsRedirect | None, BeforeValidator(_off_or_usual, json_schema_input_type=bool | HttpsRedirect)
     ] = None
     """Whether who comes over plain HTTP is sent to the same place over TLS: true, or a table with `status` and `port`.
     Default: nobody is."""

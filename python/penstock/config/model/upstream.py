@@ -73,7 +73,7 @@ def _retry_or_none(value: object) -> Any:
     return Retry(attempts=0) if value is False else value
 
 
-def _from_switch(value: object) -> Any:
+def _off_or_table(value: object) -> Any:
     if isinstance(value, bool):
         if value:
             raise ValueError("is false, or a table; without it, it is on")
@@ -132,7 +132,7 @@ class Upstream(Model):
     health_check: HealthCheck | None = None
     """Probes of every endpoint. Default: none, every endpoint counts as up."""
     outlier: Annotated[
-        Outlier | None, BeforeValidator(_from_switch, json_schema_input_type=Literal[False] | Outlier)
+        Outlier | None, BeforeValidator(_off_or_table, json_schema_input_type=Literal[False] | Outlier)
     ] = Outlier()
     """Ejection of endpoints that fail the requests they get; false switches it off. Default: as below."""
     retry: Annotated[Retry, BeforeValidator(_retry_or_none, json_schema_input_type=Literal[False] | Retry)] = Retry()
