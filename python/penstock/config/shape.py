@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from penstock.config.document import listed
-from penstock.config.model import Config, Filter, Upstream
+from penstock.config.model import Config, Filter
 from penstock.config.model.base import Model
 from penstock.config.texts import nearest
 
@@ -30,7 +30,6 @@ _LATER_KEYS = frozenset(
         "alpn",
         "cache",
         "forward",
-        "mirror",
         "providers",
         "proxy_protocol",
         "rate_limit",
@@ -39,7 +38,6 @@ _LATER_KEYS = frozenset(
         "sni",
     )
 )
-_LATER_UPSTREAM_KEYS = ("tls",)
 _LATER_VALUES = {
     "protocol": ("tcp", "udp", "forward"),
 }
@@ -202,7 +200,7 @@ def _unknown_key(name: str, above: KeyPath, title: str) -> str:
     root = next((model for model in _models(Model) if model.__name__ == title), None)
     model = root and _model_at(root, above)
     known = [field.alias or key for key, field in model.model_fields.items()] if model else []
-    if name in _LATER_KEYS or (model is Upstream and name in _LATER_UPSTREAM_KEYS):
+    if name in _LATER_KEYS:
         return "is not yet in this version"
     if model is Config and name in ("listener", "upstream", "route", "test"):
         return f'unknown key; did you mean "{name}s"?'
