@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.config import texts
-from penstock.config.document import KeyPath
 
 if TYPE_CHECKING:
+    from penstock.config.document import KeyPath, Report
     from penstock.config.model import ForwardAuth
-
-Report = Callable[[KeyPath, "str | None"], None]
-"""Takes a key and what is wrong with it; nothing wrong is nothing to report."""
 
 
 def check_forward_auth(key: KeyPath, auth: ForwardAuth, fault: Report) -> None:

@@ -58,7 +58,7 @@ def records(folder: Path) -> list[dict[str, object]]:
 @pytest.mark.parametrize("place", ["head", "filter"])
 def test_before_an_answer_it_is_500_and_the_others_go_on(origin: Origin, tmp_path: Path, place: str) -> None:
     with Process(CONFIG.format(origin=origin.address), tmp_path, env=WANTED) as penstock:
-        assert penstock.logged("PENSTOCK_FAULTS is set")
+        wait_for(lambda: penstock.logged("PENSTOCK_FAULTS is set"), "it is warned of")
         bystander, waiting = connect(penstock.address()), connect(penstock.address())
         assert ask(bystander, "/here") == 200
         waiting.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
