@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import threading
 from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from test_health import CHECK, answers, endpoints, states
+from tests.wire.peers import Refusal
 from waiting import wait_for
 
 import penstock
@@ -172,6 +174,14 @@ def test_a_place_is_free_before_the_client_has_its_answer() -> None:
             assert who(proxy, 1000) == {"a": 1000}
         with penstock.Proxy(over([member["address"]], workers=2, limits={"requests": 1})) as proxy:
             assert who(proxy, 1000) == {"a": 1000}
+
+
+def test_an_attempt_that_failed_is_counted_also_where_another_made_it_good() -> None:
+    with endpoints("a") as (a,), closing(Refusal()) as refusal:
+        members = [refusal.address, f"127.0.0.1:{a.port}"]
+        with penstock.Proxy(over(members, balance="first")) as proxy:
+            assert who(proxy, 1) == {"a": 1}
+            assert proxy.stats().failures["connect_refused"] == 1
 
 
 def test_the_command_orders_and_the_status_shows_it(start: Callable[..., Running], origin: Origin) -> None:

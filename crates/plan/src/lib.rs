@@ -85,7 +85,7 @@ pub struct Engine {
     /// Worker threads, 1 to 1024. Fixed at start: a later plan with another number gets a warning.
     #[schemars(range(min = 1, max = 1024))]
     pub workers: u16,
-    /// How long removed listeners and a stopping process wait for what is under way.
+    /// How long a stopping process waits for what is under way.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub drain_timeout: Duration,

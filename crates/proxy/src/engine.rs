@@ -207,11 +207,11 @@ impl Drop for Engine {
     }
 }
 
-/// Whether it `is_done` within `wait`.
+/// Whether it `is_done` within `wait`, which may be for ever.
 fn wait_until(wait: Duration, is_done: impl Fn() -> bool) -> bool {
-    let until = Instant::now() + wait;
+    let until = Instant::now().checked_add(wait);
     while !is_done() {
-        if Instant::now() >= until {
+        if until.is_some_and(|until| Instant::now() >= until) {
             return false;
         }
         std::thread::sleep(LOOK);

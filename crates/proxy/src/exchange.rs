@@ -53,7 +53,10 @@ pub(crate) async fn run(
     let mut story = Story::begin(exchange, down, request);
     if let Err(error) = story.tell(down, request, response).await {
         story.error = Some(error.kind);
-        exchange.worker.counters().fail(error.kind);
+        // What an endpoint failed at was counted with its attempt.
+        if story.counted != Some(error.kind) {
+            exchange.worker.counters().fail(error.kind);
+        }
         story.leave();
         if story.status == 0 || down.retract() {
             // Whatever the client still sends of this request is not read as a next one.

@@ -206,7 +206,8 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
     under_way = [({"upstream": name}, row.in_flight) for name, row in mirrors]
     yield Family("mirror_in_flight", "gauge", "Copies of requests under way.").text(under_way)
     failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
-    yield Family("upstream_failures_total", "counter", "Attempts at an endpoint that failed, by cause.").text(failures)
+    meaning = "Attempts at an endpoint that failed, and requests that failed here, by cause."
+    yield Family("upstream_failures_total", "counter", meaning).text(failures)
 
 
 def _of_addons(stats: Stats) -> Iterator[str]:

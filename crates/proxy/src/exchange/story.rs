@@ -59,6 +59,8 @@ pub(crate) struct Story<'a> {
     pub(crate) answered: Option<Duration>,
     pub(crate) status: u16,
     pub(crate) error: Option<Kind>,
+    /// What the last attempt failed at, which is counted already.
+    pub(super) counted: Option<Kind>,
     /// What the last attempt failed for, where there is more to say than its kind.
     pub(crate) reason: Option<Box<str>>,
     pub(crate) upgraded: bool,
@@ -155,6 +157,7 @@ impl<'a> Story<'a> {
             answered: None,
             status: 0,
             error: None,
+            counted: None,
             reason: None,
             upgraded: false,
             mirrored: None,
@@ -314,8 +317,13 @@ impl<'a> Story<'a> {
     }
 
     /// An attempt failed. That a connection had been closed while nobody used it says nothing of the endpoint.
-    pub(super) fn note_failure(&self, settings: &UpstreamSettings, error: Error) {
-        let (Some(in_flight), Side::Upstream) = (&self.endpoint, error.side()) else { return };
+    pub(super) fn note_failure(&mut self, settings: &UpstreamSettings, error: Error) {
+        if error.side() != Side::Upstream {
+            return;
+        }
+        self.exchange.worker.counters().fail(error.kind);
+        self.counted = Some(error.kind);
+        let Some(in_flight) = &self.endpoint else { return };
         in_flight.endpoint.counters().failures.add(1);
         let stale = self.reused && error.kind == Kind::UpstreamClosed && error.retry == Retry::Idempotent;
         // Of a status it was told when it came.

@@ -47,10 +47,10 @@ impl Probing {
         for turn in 0.. {
             tokio::time::sleep(wait).await;
             let began = Instant::now();
-            let outcome = timeout(self.check.timeout, self.probe(turn)).await.unwrap_or(Outcome::Timeout);
+            let probed = timeout(self.check.timeout, self.probe(turn)).await.unwrap_or(Some(Outcome::Timeout));
             let (at, took) = (Instant::now(), began.elapsed());
-            let probed = Probed { at, outcome, took };
-            if let Some(change) = self.endpoint.observe(probed, self.check.fall, self.check.rise) {
+            let probed = probed.map(|outcome| Probed { at, outcome, took });
+            if let Some(change) = probed.and_then(|one| self.endpoint.observe(one, self.check.fall, self.check.rise)) {
                 self.tell(change);
             }
             wait = schedule.next(random(), took);
@@ -66,12 +66,19 @@ impl Probing {
         self.shared.events.add(level, "health", message, &fields);
     }
 
-    /// One probe. Each begins with the next address of a name, as requests do.
-    async fn probe(&self, turn: usize) -> Outcome {
+    /// One probe. Each begins with the next address of a name, as requests do. `None`: that we have nothing left to ask with says
+    /// nothing of the endpoint.
+    async fn probe(&self, turn: usize) -> Option<Outcome> {
         let stream = match self.connect(turn).await {
             Ok(stream) => stream,
-            Err(kind) => return outcome(kind),
+            Err(Kind::Exhausted) => return None,
+            Err(kind) => return Some(outcome(kind)),
         };
+        Some(self.ask(stream).await)
+    }
+
+    /// What an endpoint says.
+    async fn ask(&self, stream: Stream) -> Outcome {
         let authority = self.authority();
         match &*self.question {
             Question::Http(question) => {

@@ -319,17 +319,23 @@ impl RequestHead {
         Ok(())
     }
 
-    /// RFC 9112 §3.2.2: `http://host/path` must be understood; here only where it names the same host as `Host`, because a
-    /// router and an origin that read different ones disagree (safety.md 57).
+    /// RFC 9112 §3.2.2: `http://host/path` and `https://host/path` must be understood; here only where they name the same host as
+    /// `Host`, because a router and an origin that read different ones disagree (safety.md 57).
     fn absolute_form<'t>(&self, target: &'t str) -> Result<&'t str, Kind> {
         let scheme = |prefix: &str| target.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        let rest = if scheme("http://") { target.get(7..) } else { None };
+        let (rest, usual) = match target {
+            _ if scheme("http://") => (target.get(7..), 80),
+            _ if scheme("https://") => (target.get(8..), 443),
+            _ => (None, 0),
+        };
         let Some(rest) = rest else { return Err(Kind::BadUri) };
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, resource) = rest.split_at(end);
         let mut canonical = [0u8; host::LONGEST];
         let (length, port) = host::canonical(authority.as_bytes(), &mut canonical)?;
-        if canonical.get(..length) != Some(self.host().as_bytes()) || port.unwrap_or(80) != self.port.unwrap_or(80) {
+        if canonical.get(..length) != Some(self.host().as_bytes())
+            || port.unwrap_or(usual) != self.port.unwrap_or(usual)
+        {
             return Err(Kind::BadHost);
         }
         Ok(resource)
