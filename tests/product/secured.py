@@ -71,11 +71,12 @@ class SecuredOrigin:
         self._listener.close()
 
     def hang_up(self) -> None:
-        """End all connections."""
+        """End all connections.
+
+        Each is closed by its own thread: one that still reads would read from whoever has the descriptor next."""
         for sock in self._open:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -131,9 +132,13 @@ class PlainOrigin(threading.Thread):
 
     def __exit__(self, *_: object) -> None:
         for sock in self._open:
-            sock.close()
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         self._listener.shutdown(socket.SHUT_RDWR)
+        self.join(DEADLINE)
         self._listener.close()
+        for sock in self._open:
+            sock.close()
 
     def run(self) -> None:
         """Serve one connection after the other."""
