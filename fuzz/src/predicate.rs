@@ -4,7 +4,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use penstock_plan::{Comparison, Field, Literal, Operand, Operator, Plan, Predicate, Span};
 use penstock_rules::http::RequestHead;
-use penstock_rules::route::explain::{Request, State, explain};
+use penstock_rules::route::explain::{Now, Request, State, explain};
 use penstock_rules::route::json::{self, Body};
 use penstock_rules::route::{Table, Test, View};
 use std::sync::OnceLock;
@@ -84,7 +84,8 @@ fn check_test(test: &Test, plan: &Plan, body: &[u8]) {
             body: str::from_utf8(body).ok().map(str::to_owned),
             client: Some("192.0.2.1:40000".to_owned()),
         };
-        explain(plan, &table, &request, |_, _| State::Up).expect("a request that is one");
+        let now = Now { state: |_, _| State::Up, shut: |_| false };
+        explain(plan, &table, &request, &now).expect("a request that is one");
     }
 }
 
