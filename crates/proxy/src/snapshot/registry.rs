@@ -1,0 +1,308 @@
+//! From a plan to a snapshot: what was there before is found again, so that a change leaves alone what it does not name.
+
+use super::{Listener, Route, SharedListener, SharedRoute, SharedUpstream, Snapshot, UpstreamSettings, tables};
+use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
+use crate::admit::Clients;
+use crate::observe::events::Told;
+use crate::observe::metrics::Sharded;
+use crate::tls::{SystemRoots, Tls, UpstreamTls};
+use crate::upstream::affinity::{self, OwnSecret};
+use crate::upstream::circuit::Circuit;
+use crate::upstream::endpoint::Endpoint;
+use arc_swap::ArcSwap;
+use penstock_plan::{Action, Balance, Dns, ErrorPages, Plan, Start, Upstream};
+use penstock_rules::answer::Answer;
+use penstock_rules::auth::ForwardAuth;
+use penstock_rules::balance::HashTable;
+use penstock_rules::fault::Fault;
+use penstock_rules::filter::Filters;
+use penstock_rules::health::Question;
+use penstock_rules::http::HeadLimits;
+use penstock_rules::https::ToHttps;
+use penstock_rules::maintenance::Exception;
+use penstock_rules::page::{self, Pages};
+use penstock_rules::route::mirror::Mirror;
+use penstock_rules::route::{Key, Split, Table};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// What snapshots share by identity.
+pub(crate) struct Registry {
+    pub(super) workers: usize,
+    pub(super) next_id: AtomicU64,
+    pub(super) listeners: HashMap<String, Arc<SharedListener>>,
+    /// By name of the listener.
+    pub(super) tls: HashMap<String, Arc<Tls>>,
+    pub(super) upstreams: HashMap<String, Arc<SharedUpstream>>,
+    /// By name of the upstream.
+    pub(super) upstream_tls: HashMap<String, Arc<UpstreamTls>>,
+    pub(super) endpoints: HashMap<(String, String), Arc<Endpoint>>,
+    /// By name of the upstream.
+    pub(super) tables: HashMap<String, Arc<Vec<Arc<HashTable>>>>,
+    pub(super) secret: OwnSecret,
+    pub(super) routes: HashMap<String, Arc<SharedRoute>>,
+    pub(super) addons: HashMap<String, Arc<SharedAddon>>,
+    /// By the id of the loading.
+    pub(super) lanes: HashMap<u64, Arc<Lane>>,
+    pub(super) unrouted: Arc<SharedRoute>,
+}
+
+impl Registry {
+    pub(crate) fn new(workers: usize) -> Registry {
+        let unrouted = Arc::new(SharedRoute::new("_none", workers));
+        Registry {
+            workers,
+            next_id: AtomicU64::new(1),
+            listeners: HashMap::new(),
+            tls: HashMap::new(),
+            upstreams: HashMap::new(),
+            upstream_tls: HashMap::new(),
+            endpoints: HashMap::new(),
+            tables: HashMap::new(),
+            secret: OwnSecret::default(),
+            routes: HashMap::new(),
+            addons: HashMap::new(),
+            lanes: HashMap::new(),
+            unrouted,
+        }
+    }
+
+    /// Build all of a plan that needs neither socket nor name. Nothing of the registry changes before [`Self::keep`].
+    ///
+    /// # Errors
+    /// All faults of the plan.
+    pub(crate) fn build(&self, plan: Plan) -> Result<Snapshot, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let table = Table::build(&plan).map_err(|found| faults.extend(found)).ok();
+        let listeners: Vec<_> =
+            plan.listeners.iter().enumerate().map(|(at, plan)| self.listener(at, plan, &mut faults)).collect();
+        let roots = SystemRoots::default();
+        let upstreams: Vec<_> =
+            plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &roots, &mut faults)).collect();
+        let addons: Vec<_> = plan.addons.iter().map(|plan| Arc::new(self.addon(plan))).collect();
+        let routes: Vec<_> =
+            plan.routes.iter().enumerate().map(|route| self.route(route, &plan, &addons, &mut faults)).collect();
+        check_addons(&plan, &mut faults);
+        let pages = error_pages(&plan.error_pages, "error_pages", &mut faults);
+        check_servers(&plan.dns, &mut faults);
+        let (Some(table), true) = (table, faults.is_empty()) else { return Err(faults) };
+        let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
+        let unrouted = Arc::clone(&self.unrouted);
+        Ok(Snapshot { table, listeners, upstreams, routes, pages, addons, unrouted, by_id, plan })
+    }
+
+    /// This snapshot runs now: what it shares is found again by the next plan, what it does not name is forgotten.
+    pub(crate) fn keep(&mut self, snapshot: &Snapshot) {
+        self.listeners = snapshot
+            .listeners
+            .iter()
+            .map(|listener| (listener.shared.name.clone(), Arc::clone(&listener.shared)))
+            .collect();
+        self.keep_tls(snapshot);
+        self.upstreams = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| (upstream.plan.name.clone(), Arc::clone(&upstream.shared)))
+            .collect();
+        self.endpoints = snapshot
+            .upstreams
+            .iter()
+            .flat_map(|upstream| {
+                upstream
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| ((upstream.plan.name.clone(), endpoint.address.clone()), Arc::clone(endpoint)))
+            })
+            .collect();
+        let tables = snapshot.upstreams.iter().map(|upstream| (upstream.plan.name.clone(), upstream.tables()));
+        self.tables = tables.collect();
+        for upstream in &snapshot.upstreams {
+            upstream
+                .endpoints
+                .iter()
+                .zip(&upstream.plan.endpoints)
+                .for_each(|(endpoint, plan)| endpoint.duty.configure(plan));
+        }
+        for (at, route) in snapshot.routes.iter().enumerate() {
+            route.shared.maintenance.configure(at, &route.plan);
+        }
+        self.routes =
+            snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
+        let addons = snapshot.addons.iter();
+        self.addons = addons.clone().map(|addon| (addon.plan.name.clone(), Arc::clone(&addon.shared))).collect();
+        self.lanes = addons.map(|addon| (addon.plan.id, Arc::clone(&addon.lane))).collect();
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed)
+    }
+
+    fn listener(&self, at: usize, plan: &penstock_plan::Listener, faults: &mut Vec<Fault>) -> Listener {
+        let trusted = plan.trusted_proxies.iter().enumerate().filter_map(|(entry, text)| {
+            let path = format!("listeners[{at}].trusted_proxies[{entry}]");
+            text.parse().map_err(|error| faults.push(Fault::new(path, format!("{text:?} is {error}")))).ok()
+        });
+        let shared = self.listeners.get(&plan.name).cloned().unwrap_or_else(|| {
+            Arc::new(SharedListener {
+                id: self.id(),
+                name: plan.name.clone(),
+                counters: Sharded::new(self.workers),
+                open: AtomicU64::new(0),
+                clients: Clients::default(),
+            })
+        });
+        let limits = HeadLimits {
+            bytes: plan.limits.head as usize,
+            fields: usize::from(plan.limits.fields),
+            uri: plan.limits.uri as usize,
+        };
+        let trusted = trusted.collect();
+        let pages = error_pages(&plan.error_pages, &format!("listeners[{at}].error_pages"), faults);
+        let to_https = plan.https_redirect.as_ref().map(|redirect| ToHttps::build(redirect, at));
+        let to_https = to_https.transpose().map_err(|fault| faults.push(fault)).ok().flatten();
+        let (tls, renewed) = self.listener_tls(at, plan, faults);
+        Listener { trusted, tls, renewed, to_https, shared, limits, pages, plan: plan.clone() }
+    }
+
+    fn upstream(&self, at: usize, plan: &Upstream, roots: &SystemRoots, faults: &mut Vec<Fault>) -> UpstreamSettings {
+        let shared = self.upstreams.get(&plan.name).cloned().unwrap_or_else(|| {
+            Arc::new(SharedUpstream {
+                id: self.id(),
+                counters: Sharded::new(self.workers),
+                ejecting: Mutex::default(),
+                gate: Arc::default(),
+                counts: Arc::default(),
+                told: Told::default(),
+            })
+        });
+        let start = plan.health_check.as_ref().map_or(Start::Up, |check| check.start);
+        let endpoints = plan.endpoints.iter().enumerate().filter_map(|(entry, endpoint)| {
+            let key = (plan.name.clone(), endpoint.address.clone());
+            if let Some(known) = self.endpoints.get(&key) {
+                return Some(Arc::clone(known));
+            }
+            let made = Endpoint::new(self.id(), endpoint, (self.workers, start), &shared.gate);
+            if made.is_none() {
+                let path = format!("upstreams[{at}].endpoints[{entry}]");
+                let message = format!("{:?} is neither \"host:port\" nor \"unix:/path\"", endpoint.address);
+                faults.push(Fault::new(path, message));
+            }
+            made.map(Arc::new)
+        });
+        let endpoints: Vec<Arc<Endpoint>> = endpoints.collect();
+        let question = plan.health_check.as_ref().and_then(|check| match Question::build(&check.probe) {
+            Ok(question) => Some(Arc::new(question)),
+            Err((key, message)) => {
+                faults.push(Fault::new(format!("upstreams[{at}].health_check.{key}"), message));
+                None
+            }
+        });
+        let limits = HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
+        let (key, tables) = match &plan.balance {
+            Balance::Hash(hash) => {
+                let key = Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"));
+                let known = self.tables.get(&plan.name).map_or(&[][..], |tables| tables);
+                (
+                    key.map_err(|found| faults.extend(found)).ok(),
+                    tables(plan, hash.method, endpoints.iter().map(|one| &**one), known),
+                )
+            }
+            _ => (None, Vec::new()),
+        };
+        let tables = ArcSwap::from_pointee(tables);
+        let affinity = affinity::build(plan, &self.secret, &format!("upstreams[{at}].affinity"));
+        let affinity = affinity.map_err(|found| faults.extend(found)).ok().flatten();
+        let circuit = Circuit::new(&plan.limits, &shared.counts);
+        let (tls, renewed) = self.upstream_tls(at, plan, roots, faults);
+        let plan = plan.clone();
+        UpstreamSettings { shared, circuit, endpoints, tls, renewed, question, limits, key, tables, affinity, plan }
+    }
+
+    fn addon(&self, plan: &penstock_plan::Addon) -> Addon {
+        let shared =
+            self.addons.get(&plan.name).cloned().unwrap_or_else(|| {
+                Arc::new(SharedAddon { name: plan.name.clone(), counters: Sharded::new(self.workers) })
+            });
+        let lane = self.lanes.get(&plan.id).cloned().unwrap_or_else(|| Addon::lane(plan));
+        Addon { shared, lane, plan: plan.clone() }
+    }
+
+    fn route(
+        &self,
+        (at, plan): (usize, &penstock_plan::Route),
+        whole: &Plan,
+        addons: &[Arc<Addon>],
+        faults: &mut Vec<Fault>,
+    ) -> Route {
+        let filters = Filters::build(&plan.filters, at).map_err(|found| faults.extend(found)).unwrap_or_default();
+        let answer = Answer::build(&plan.action, at).map_err(|found| faults.extend(found)).ok().flatten();
+        let auth = plan.forward_auth.as_ref().map(|auth| ForwardAuth::build(auth, whole.upstreams.len(), at));
+        let auth = auth.transpose().map_err(|found| faults.extend(found)).ok().flatten();
+        let split = match &plan.action {
+            Action::Split(split) => {
+                Split::build(split, |at| whole.upstream_name(at), &format!("routes[{at}].action.split"))
+                    .map_err(|found| faults.extend(found))
+                    .ok()
+            }
+            _ => None,
+        };
+        let shared = self
+            .routes
+            .get(&plan.name)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(SharedRoute::new(&plan.name, self.workers)));
+        let named: Vec<_> = plan.addons.iter().filter_map(|at| addons.get(*at as usize).cloned()).collect();
+        let pages = error_pages(&plan.error_pages, &format!("routes[{at}].error_pages"), faults);
+        let mirror = plan.mirror.as_ref().and_then(|mirror| {
+            Mirror::build(mirror, &format!("routes[{at}].mirror")).map_err(|found| faults.extend(found)).ok()
+        });
+        let exception = Exception::build(&plan.maintenance, &format!("routes[{at}].maintenance"))
+            .map_err(|found| faults.extend(found))
+            .unwrap_or_default();
+        Route {
+            shared,
+            filters,
+            auth,
+            addons: RouteAddons::of(&named),
+            answer,
+            pages,
+            split,
+            exception,
+            mirror,
+            plan: plan.clone(),
+        }
+    }
+}
+
+fn error_pages(plan: &[ErrorPages], path: &str, faults: &mut Vec<Fault>) -> Pages {
+    Pages::build(plan, path, read_page).map_err(|found| faults.extend(found)).unwrap_or_default()
+}
+
+/// A file of a page; one byte beyond the limit is enough to be refused.
+fn read_page(path: &str) -> Result<String, String> {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(page::LONGEST as u64 + 1).read_to_string(&mut text));
+    read.map_err(|error| format!("{path} cannot be read: {error}"))?;
+    Ok(text)
+}
+
+fn check_servers(dns: &Dns, faults: &mut Vec<Fault>) {
+    for (at, server) in dns.servers.iter().enumerate() {
+        if server.parse::<SocketAddr>().is_err() {
+            faults.push(Fault::new(format!("dns.servers[{at}]"), format!("{server:?} is no address with a port")));
+        }
+    }
+}
+
+/// A plan that Python made names only what is there; a plan from elsewhere might not. Of listeners and upstreams the table knows.
+fn check_addons(plan: &Plan, faults: &mut Vec<Fault>) {
+    for (at, route) in plan.routes.iter().enumerate() {
+        for addon in route.addons.iter().filter(|addon| **addon as usize >= plan.addons.len()) {
+            faults.push(Fault::new(format!("routes[{at}].addons"), format!("there is no add-on {addon}")));
+        }
+    }
+}
