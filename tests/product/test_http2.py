@@ -32,16 +32,8 @@ LARGE = 3_000_000
 
 
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    """A scripted endpoint."""
-    listening = Origin()
-    yield listening
-    listening.close()
-
-
-@pytest.fixture
-def proxy(origin: Origin) -> Iterator[penstock.Proxy]:
-    with serving(origin) as running:
+def proxy(scripted: Origin) -> Iterator[penstock.Proxy]:
+    with serving(scripted) as running:
         yield running
 
 
@@ -136,13 +128,13 @@ def test_httpx_asks_many_things_at_once_over_one_connection(tmp_path: Path) -> N
             assert (stats.listeners[0].accepted, stats.routes[0].requests) == (1, 29)
 
 
-def test_a_request_and_its_answer_in_the_form_of_http_1(client: Client, origin: Origin) -> None:
+def test_a_request_and_its_answer_in_the_form_of_http_1(client: Client, scripted: Origin) -> None:
     fields = (
         (":method", "GET"), (":scheme", "http"), (":authority", "Shop.Example:81"), (":path", "/a/../b?c"),
         ("cookie", "a=1"), ("x-a", "1"), ("cookie", "b=2"), ("te", "trailers"), ("x-forwarded-for", "6.6.6.6"),
     )  # fmt: skip
     client.send(client.headers(1, fields))
-    connection, lines = head_of(origin)
+    connection, lines = head_of(scripted)
     assert lines[:2] == ["GET /b?c HTTP/1.1", "host: shop.example:81"]
     assert {"cookie: a=1; b=2", "x-a: 1", "via: 2.0 penstock", "te: trailers"} < set(lines)
     assert "x-forwarded-for: 127.0.0.1" in lines
@@ -157,7 +149,7 @@ def test_a_request_and_its_answer_in_the_form_of_http_1(client: Client, origin: 
     assert head == {":status": "200", "x-kept": "2", "content-length": "2", "via": "1.1 penstock"}
 
 
-def test_answers_without_a_body(client: Client, origin: Origin) -> None:
+def test_answers_without_a_body(client: Client, scripted: Origin) -> None:
     for number, (method, answer, length) in enumerate(
         (
             ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", "7"),
@@ -168,39 +160,39 @@ def test_answers_without_a_body(client: Client, origin: Origin) -> None:
         )
     ):
         client.send(client.headers(2 * number + 1, ((":method", method), *GET[1:])))
-        head_of(origin)[0].send(answer)
+        head_of(scripted)[0].send(answer)
         seen = client.outcome(2 * number + 1)
         assert (seen.body, seen.reset, seen.heads[0].get("content-length")) == (b"", None, length), answer
 
 
-def test_a_body_without_a_length_goes_on_in_chunks(client: Client, origin: Origin) -> None:
+def test_a_body_without_a_length_goes_on_in_chunks(client: Client, scripted: Origin) -> None:
     client.send(client.headers(1, POST, ends=False), data(1, b"hello", ends=False))
-    connection, lines = head_of(origin)
+    connection, lines = head_of(scripted)
     assert "transfer-encoding: chunked" in lines
-    origin.read_until(lambda received: received == b"5\r\nhello\r\n")
+    scripted.read_until(lambda received: received == b"5\r\nhello\r\n")
     client.send(data(1, b" world"))
-    origin.read_until(lambda received: received == b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
+    scripted.read_until(lambda received: received == b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
     connection.send(OK)
     assert client.outcome(1).body == b"ok"
 
 
-def test_a_body_with_a_length_keeps_it(client: Client, origin: Origin) -> None:
+def test_a_body_with_a_length_keeps_it(client: Client, scripted: Origin) -> None:
     client.send(client.headers(1, (*POST, ("content-length", "11")), ends=False), data(1, b"hello world"))
-    connection, lines = head_of(origin)
+    connection, lines = head_of(scripted)
     assert "content-length: 11" in lines
-    origin.read_until(lambda received: received == b"hello world")
+    scripted.read_until(lambda received: received == b"hello world")
     connection.send(OK)
     assert client.outcome(1).status == 200
     client.send(client.headers(3, POST))
-    assert "content-length: 0" in head_of(origin)[1]
+    assert "content-length: 0" in head_of(scripted)[1]
 
 
-def test_trailers_of_an_answer_arrive_and_those_of_a_request_do_not(client: Client, origin: Origin) -> None:
+def test_trailers_of_an_answer_arrive_and_those_of_a_request_do_not(client: Client, scripted: Origin) -> None:
     trailer = HeadersFrame(
         1, client.pack((("x-sum", "9"), ("authorization", "z"))), flags=["END_HEADERS", "END_STREAM"]
     )
     client.send(client.headers(1, POST, ends=False), data(1, b"hello", ends=False), trailer)
-    connection = origin.read_until(lambda received: received.endswith(b"0\r\n\r\n"))
+    connection = scripted.read_until(lambda received: received.endswith(b"0\r\n\r\n"))
     assert b"x-sum" not in connection.received
     connection.send(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
@@ -210,46 +202,46 @@ def test_trailers_of_an_answer_arrive_and_those_of_a_request_do_not(client: Clie
     assert (seen.body, seen.heads[1:], seen.ended) == (b"ok", [{"grpc-status": "0"}], True)
 
 
-def test_messages_go_both_ways_on_one_stream_before_either_ends(client: Client, origin: Origin) -> None:
+def test_messages_go_both_ways_on_one_stream_before_either_ends(client: Client, scripted: Origin) -> None:
     client.send(client.headers(1, POST, ends=False), data(1, b"one", ends=False))
-    connection, _ = head_of(origin)
-    origin.read_until(lambda received: received == b"3\r\none\r\n")
+    connection, _ = head_of(scripted)
+    scripted.read_until(lambda received: received == b"3\r\none\r\n")
     connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nuno\r\n")
     client.read_until(lambda: client.streams[1].body == b"uno")
     client.send(data(1, b"two"))
-    origin.read_until(lambda received: received.endswith(b"3\r\ntwo\r\n0\r\n\r\n"))
+    scripted.read_until(lambda received: received.endswith(b"3\r\ntwo\r\n0\r\n\r\n"))
     connection.send(b"3\r\ndos\r\n0\r\n\r\n")
     assert client.outcome(1).body == b"unodos"
 
 
-def test_interim_answers_pass(client: Client, origin: Origin) -> None:
+def test_interim_answers_pass(client: Client, scripted: Origin) -> None:
     client.send(client.headers(1, (*POST, ("expect", "100-continue"), ("content-length", "5")), ends=False))
-    connection, lines = head_of(origin)
+    connection, lines = head_of(scripted)
     assert "expect: 100-continue" in lines
     connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
     client.read_until(lambda: client.streams[1].status == 100)
     client.send(data(1, b"hello"))
-    origin.read_until(lambda received: received == b"hello")
+    scripted.read_until(lambda received: received == b"hello")
     connection.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK)
     seen = client.outcome(1)
     assert [head[":status"] for head in seen.heads] == ["100", "103", "200"]
 
 
 def test_a_stream_that_is_given_up_ends_its_request_alone(
-    proxy: penstock.Proxy, client: Client, origin: Origin
+    proxy: penstock.Proxy, client: Client, scripted: Origin
 ) -> None:
     client.send(client.headers(1))
-    connection, _ = head_of(origin)
+    connection, _ = head_of(scripted)
     client.send(reset(1))
     connection.read_until(lambda _: False)
     wait_for(lambda: proxy.stats().rejected["client_closed"] == 1, "the request that was given up is counted")
     assert client.ask(3, OWN).body == b"own"
 
 
-def test_an_answer_that_breaks_off_is_no_whole_one(client: Client, origin: Origin) -> None:
+def test_an_answer_that_breaks_off_is_no_whole_one(client: Client, scripted: Origin) -> None:
     for number, head in ((1, b"Content-Length: 9"), (3, b"Transfer-Encoding: chunked")):
         client.send(client.headers(number))
-        connection, _ = head_of(origin)
+        connection, _ = head_of(scripted)
         connection.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
         client.read_until(lambda number=number: client.streams[number].status == 200)
         connection.reset()
@@ -258,9 +250,9 @@ def test_an_answer_that_breaks_off_is_no_whole_one(client: Client, origin: Origi
     assert client.ask(5, OWN).status == 200
 
 
-def test_an_answer_before_the_body_was_sent_ends_the_stream_alone(client: Client, origin: Origin) -> None:
+def test_an_answer_before_the_body_was_sent_ends_the_stream_alone(client: Client, scripted: Origin) -> None:
     client.send(client.headers(1, POST, ends=False), data(1, b"hello", ends=False))
-    connection, _ = head_of(origin)
+    connection, _ = head_of(scripted)
     connection.send(OK)
     seen = client.outcome(1)
     client.read_until(lambda: seen.reset is not None)
@@ -269,10 +261,10 @@ def test_an_answer_before_the_body_was_sent_ends_the_stream_alone(client: Client
     assert client.ask(3, OWN).status == 200
 
 
-def test_nobody_is_sent_more_than_its_window_and_the_endpoint_waits(proxy: penstock.Proxy, origin: Origin) -> None:
+def test_nobody_is_sent_more_than_its_window_and_the_endpoint_waits(proxy: penstock.Proxy, scripted: Origin) -> None:
     with Client(proxy.address(), window=1000) as client:
         client.send(client.headers(1), client.headers(3, OWN))
-        connection, _ = head_of(origin)
+        connection, _ = head_of(scripted)
         connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE, b"x" * LARGE)
         assert client.outcome(3).body == b"own"
         client.read_until(lambda: len(client.streams[1].body) == 1000)
@@ -281,11 +273,11 @@ def test_nobody_is_sent_more_than_its_window_and_the_endpoint_waits(proxy: penst
         assert (len(seen.body), seen.ended) == (LARGE, True)
 
 
-def test_a_client_may_send_on_only_as_the_endpoint_takes_it(proxy: penstock.Proxy, origin: Origin) -> None:
+def test_a_client_may_send_on_only_as_the_endpoint_takes_it(proxy: penstock.Proxy, scripted: Origin) -> None:
     piece, most = 16_384, 64 << 20
     with Client(proxy.address()) as client:
         client.send(client.headers(1, (*POST, ("content-length", str(most))), ends=False))
-        connection, _ = head_of(origin)
+        connection, _ = head_of(scripted)
         client.read_until(lambda: client.settings)
         window, sent = client.settings[SettingsFrame.INITIAL_WINDOW_SIZE], 0
         assert window == 65_535
@@ -308,10 +300,10 @@ def test_a_client_may_send_on_only_as_the_endpoint_takes_it(proxy: penstock.Prox
         assert client.credit[0] >= client.credit[1]
 
 
-def test_draining_lets_streams_end_and_refuses_none_that_was_sent(origin: Origin) -> None:
-    with serving(origin) as running, Client(running.address()) as client:
+def test_draining_lets_streams_end_and_refuses_none_that_was_sent(scripted: Origin) -> None:
+    with serving(scripted) as running, Client(running.address()) as client:
         client.send(client.headers(1))
-        connection, _ = head_of(origin)
+        connection, _ = head_of(scripted)
         draining = threading.Thread(target=running.drain)
         draining.start()
         client.read_until(lambda: client.goaways)
@@ -325,35 +317,35 @@ def test_draining_lets_streams_end_and_refuses_none_that_was_sent(origin: Origin
         assert not draining.is_alive()
 
 
-def test_a_listener_that_is_gone_says_goodbye(origin: Origin) -> None:
-    with serving(origin) as running, Client(running.address()) as client:
+def test_a_listener_that_is_gone_says_goodbye(scripted: Origin) -> None:
+    with serving(scripted) as running, Client(running.address()) as client:
         assert client.ask(1, OWN).status == 200
         running.apply({"listeners": {"other": {"bind": "127.0.0.1:0"}}, "routes": [{"respond": {"body": "x"}}]})
         assert client.end() == 0
 
 
-def test_requests_of_one_connection_can_be_limited(origin: Origin) -> None:
-    with serving(origin, limits={"requests": 2}) as running, Client(running.address()) as client:
+def test_requests_of_one_connection_can_be_limited(scripted: Origin) -> None:
+    with serving(scripted, limits={"requests": 2}) as running, Client(running.address()) as client:
         assert [client.ask(number, OWN).status for number in (1, 3)] == [200, 200]
         assert client.end() == 0
 
 
-def test_streams_at_once_are_limited(origin: Origin) -> None:
-    with serving(origin, limits={"streams": 2}) as running, Client(running.address()) as client:
+def test_streams_at_once_are_limited(scripted: Origin) -> None:
+    with serving(scripted, limits={"streams": 2}) as running, Client(running.address()) as client:
         client.read_until(lambda: client.settings)
         assert client.settings[SettingsFrame.MAX_CONCURRENT_STREAMS] == 2
         client.send(client.headers(1), client.headers(3), client.headers(5))
         # REFUSED_STREAM: it may be sent again as it is.
         assert client.outcome(5).reset == 7
         for number in (1, 2):
-            origin.connection(number).send(OK)
+            scripted.connection(number).send(OK)
         assert [client.outcome(number).body for number in (1, 3)] == [b"ok", b"ok"]
         assert client.ask(7, OWN).status == 200
 
 
-def test_heads_beyond_the_limits_are_answered(origin: Origin) -> None:
+def test_heads_beyond_the_limits_are_answered(scripted: Origin) -> None:
     with (
-        serving(origin, limits={"head": "2KB", "fields": 10, "uri": "256B"}) as running,
+        serving(scripted, limits={"head": "2KB", "fields": 10, "uri": "256B"}) as running,
         Client(running.address()) as client,
     ):
         path = {":path": "/" + "x" * 300}
@@ -368,11 +360,11 @@ def test_heads_beyond_the_limits_are_answered(origin: Origin) -> None:
         ):
             assert client.ask(2 * number + 1, fields).status == status, fields
         assert client.ask(21, OWN).status == 200
-    assert origin.accept_all() == []
+    assert scripted.accept_all() == []
 
 
-def test_an_idle_connection_ends(origin: Origin) -> None:
-    with serving(origin, timeouts={"idle": "100ms", "head": "100ms"}) as running:
+def test_an_idle_connection_ends(scripted: Origin) -> None:
+    with serving(scripted, timeouts={"idle": "100ms", "head": "100ms"}) as running:
         with Client(running.address()) as client:
             assert client.ask(1, OWN).status == 200
             assert client.end() == 0
@@ -400,8 +392,8 @@ def test_the_log_says_what_was_spoken(tmp_path: Path) -> None:
     assert records[0]["version"] == "2.0"
 
 
-def test_the_preface_is_no_request_where_it_is_not_asked_for(origin: Origin) -> None:
-    with serving(origin, h2c=False) as running:
+def test_the_preface_is_no_request_where_it_is_not_asked_for(scripted: Origin) -> None:
+    with serving(scripted, h2c=False) as running:
         silent = connect(running.address())
         silent.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         silent.read_until(lambda _: False)
@@ -426,10 +418,10 @@ def test_a_reload_takes_h2_from_new_connections_alone(tmp_path: Path) -> None:
             Client(running.address(), trust=trust)
 
 
-def test_a_stream_outlives_the_listener_that_it_came_by(origin: Origin) -> None:
-    with serving(origin) as running, Client(running.address()) as client:
+def test_a_stream_outlives_the_listener_that_it_came_by(scripted: Origin) -> None:
+    with serving(scripted) as running, Client(running.address()) as client:
         client.send(client.headers(1))
-        connection, _ = head_of(origin)
+        connection, _ = head_of(scripted)
         # Two reloads: the configuration that the stream began with is not even the one before the running one.
         for name in ("other", "third"):
             running.apply({"listeners": {name: {"bind": "127.0.0.1:0"}}, "routes": [{"respond": {"body": "x"}}]})

@@ -22,12 +22,12 @@ from hyperframe.frame import (
 from tests.http2 import GET, POST, WHERE, Client, Stream, data, reset, room, serving
 from tests.product.waiting import wait_for
 from tests.safety.base_line import resident
-from tests.wire.peers import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import penstock
+    from tests.wire.peers import Origin
 
 OWN = ((":method", "GET"), *WHERE, (":path", "/own"))
 ENHANCE_YOUR_CALM, COMPRESSION_ERROR = 11, 9
@@ -43,16 +43,8 @@ class Unknown:
 
 
 @pytest.fixture
-def origin() -> Iterator[Origin]:
-    """An endpoint that never answers."""
-    listening = Origin()
-    yield listening
-    listening.close()
-
-
-@pytest.fixture
-def proxy(origin: Origin) -> Iterator[penstock.Proxy]:
-    with serving(origin) as running:
+def proxy(scripted: Origin) -> Iterator[penstock.Proxy]:
+    with serving(scripted) as running:
         yield running
 
 
@@ -73,23 +65,23 @@ def calmed(
 
 
 @pytest.mark.safety(88)
-def test_rapid_reset_ends_within_a_budget(proxy: penstock.Proxy, origin: Origin) -> None:
+def test_rapid_reset_ends_within_a_budget(proxy: penstock.Proxy, scripted: Origin) -> None:
     def flood(client: Client) -> None:
         client.send_raw(
             b"".join(client.headers(number).serialize() + reset(number).serialize() for number in range(1, 20_001, 2))
         )
 
     calmed(proxy, flood)
-    assert len(origin.accept_all()) <= 300
+    assert len(scripted.accept_all()) <= 300
 
 
 @pytest.mark.safety(88)
-def test_resets_that_come_slowly_are_counted_too(proxy: penstock.Proxy, origin: Origin) -> None:
+def test_resets_that_come_slowly_are_counted_too(proxy: penstock.Proxy, scripted: Origin) -> None:
     def flood(client: Client) -> None:
         for number in range(1, 403, 2):
             client.send(client.headers(number))
             # Each is with the endpoint before it is given up.
-            origin.connection((number + 1) // 2)
+            scripted.connection((number + 1) // 2)
             client.send(reset(number))
 
     calmed(proxy, flood)
@@ -107,19 +99,19 @@ def test_resets_that_come_slowly_are_counted_too(proxy: penstock.Proxy, origin: 
     ],
 )
 def test_made_you_reset_is_the_same_budget(
-    proxy: penstock.Proxy, origin: Origin, fault: Any, reasons: tuple[int, ...]
+    proxy: penstock.Proxy, scripted: Origin, fault: Any, reasons: tuple[int, ...]
 ) -> None:
     def flood(client: Client) -> None:
         for number in range(1, 1001, 2):
             client.send(client.headers(number, (*POST, ("content-length", "5")), ends=False), *fault(number))
 
     calmed(proxy, flood, reasons)
-    assert len(origin.accept_all()) <= 300
+    assert len(scripted.accept_all()) <= 300
 
 
 @pytest.mark.safety(90)
 @pytest.mark.parametrize("payload", [b"", b"\0\x01x\x010" * 3000], ids=["empty", "full"])
-def test_a_head_without_an_end(proxy: penstock.Proxy, origin: Origin, payload: bytes) -> None:
+def test_a_head_without_an_end(proxy: penstock.Proxy, scripted: Origin, payload: bytes) -> None:
     before = resident()
 
     def flood(client: Client) -> None:
@@ -129,11 +121,11 @@ def test_a_head_without_an_end(proxy: penstock.Proxy, origin: Origin, payload: b
 
     calmed(proxy, flood)
     assert resident() - before < 8 * MEBIBYTE
-    assert origin.accept_all() == []
+    assert scripted.accept_all() == []
 
 
-def test_a_head_that_never_comes_to_its_end_is_not_waited_for(origin: Origin) -> None:
-    with serving(origin, timeouts={"head": "100ms"}) as proxy, Client(proxy.address()) as client:
+def test_a_head_that_never_comes_to_its_end_is_not_waited_for(scripted: Origin) -> None:
+    with serving(scripted, timeouts={"head": "100ms"}) as proxy, Client(proxy.address()) as client:
         assert client.ask(1, OWN).status == 200
         client.send(client.headers(3, more=True))
         client.read_until(lambda: client.closed)
@@ -142,7 +134,7 @@ def test_a_head_that_never_comes_to_its_end_is_not_waited_for(origin: Origin) ->
 
 @pytest.mark.safety(91)
 @pytest.mark.parametrize("value", ["", "x" * 4000], ids=["many fields", "much in each"])
-def test_a_packed_bomb_is_refused_before_it_is_unpacked(proxy: penstock.Proxy, origin: Origin, value: str) -> None:
+def test_a_packed_bomb_is_refused_before_it_is_unpacked(proxy: penstock.Proxy, scripted: Origin, value: str) -> None:
     before = resident()
     with Client(proxy.address(), window=0) as client, Client(proxy.address()) as sentinel:
         for number in range(1, 101, 2):
@@ -153,11 +145,11 @@ def test_a_packed_bomb_is_refused_before_it_is_unpacked(proxy: penstock.Proxy, o
         client.read_until(lambda: client.closed or len(client.streams) >= 50)
         assert all(seen.status in (431, None) for seen in client.streams.values())
         assert resident() - before < 8 * MEBIBYTE
-    assert origin.accept_all() == []
+    assert scripted.accept_all() == []
 
 
 @pytest.mark.safety(92)
-def test_every_crumb_of_a_cookie_counts(proxy: penstock.Proxy, origin: Origin) -> None:
+def test_every_crumb_of_a_cookie_counts(proxy: penstock.Proxy, scripted: Origin) -> None:
     with Client(proxy.address()) as client:
         crumbs = [("cookie", f"c{number}=1") for number in range(101)]
         assert client.ask(1, (*GET, *crumbs)).status == 431
@@ -166,7 +158,7 @@ def test_every_crumb_of_a_cookie_counts(proxy: penstock.Proxy, origin: Origin) -
         client.send_raw(*_in_pieces(frame))
         seen = client.outcome(3)
         assert client.closed or seen.status == 431 or seen.reset is not None
-    assert origin.accept_all() == []
+    assert scripted.accept_all() == []
 
 
 def _in_pieces(frame: HeadersFrame) -> Iterator[bytes]:
@@ -210,17 +202,17 @@ def test_fields_without_a_name_end_the_connection(proxy: penstock.Proxy) -> None
 
 
 @pytest.mark.safety(95)
-def test_a_hundred_streams_that_nobody_reads(origin: Origin) -> None:
+def test_a_hundred_streams_that_nobody_reads(scripted: Origin) -> None:
     before = resident()
     large, streams = MEBIBYTE, 100
     with (
-        serving(origin, timeouts={"rate": "300ms"}, limits={"write_rate": 500}) as proxy,
+        serving(scripted, timeouts={"rate": "300ms"}, limits={"write_rate": 500}) as proxy,
         Client(proxy.address(), window=0) as client,
         Client(proxy.address()) as sentinel,
     ):
         client.send(*(client.headers(number) for number in range(1, 2 * streams, 2)))
         for number in range(1, streams + 1):
-            connection = origin.connection(number)
+            connection = scripted.connection(number)
             connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % large, b"x" * large)
         assert sentinel.ask(1, OWN).body == b"own"
         assert resident() - before < 40 * MEBIBYTE
@@ -231,13 +223,13 @@ def test_a_hundred_streams_that_nobody_reads(origin: Origin) -> None:
 
 
 @pytest.mark.safety(95)
-def test_what_is_ready_for_a_socket_that_nobody_reads_is_bounded(origin: Origin) -> None:
+def test_what_is_ready_for_a_socket_that_nobody_reads_is_bounded(scripted: Origin) -> None:
     """The windows are open as far as they go, but the client reads nothing from its socket."""
     large, streams = 4 * MEBIBYTE, 20
-    with serving(origin) as proxy, Client(proxy.address(), window=2**31 - 1) as client:
+    with serving(scripted) as proxy, Client(proxy.address(), window=2**31 - 1) as client:
         client.send(room(0, 2**31 - 1 - 65_535))
         client.send(*(client.headers(number) for number in range(1, 2 * streams, 2)))
-        connections = [origin.connection(number) for number in range(1, streams + 1)]
+        connections = [scripted.connection(number) for number in range(1, streams + 1)]
         for connection in connections:
             connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % large, b"x" * large)
         deadline = time.monotonic() + 20

@@ -12,7 +12,6 @@ from tests.safety.limits.process import Process, ask, status
 from tests.wire.peers import Origin, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 CONFIG = """
@@ -35,14 +34,6 @@ to = "access.log"
 WANTED = {"PENSTOCK_FAULTS": "1"}
 
 
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    """A scripted endpoint."""
-    listening = Origin()
-    yield listening
-    listening.close()
-
-
 def struck(fault: str, more: str = "") -> bytes:
     """A request that asks for a fault."""
     return f"POST /here HTTP/1.1\r\nHost: a\r\nPenstock-Fault: {fault}\r\nContent-Length: 4\r\n{more}\r\nbody".encode()
@@ -56,13 +47,13 @@ def records(folder: Path) -> list[dict[str, object]]:
 
 @pytest.mark.safety(172)
 @pytest.mark.parametrize("place", ["head", "filter"])
-def test_before_an_answer_it_is_500_and_the_others_go_on(origin: Origin, tmp_path: Path, place: str) -> None:
-    with Process(CONFIG.format(origin=origin.address), tmp_path, env=WANTED) as penstock:
+def test_before_an_answer_it_is_500_and_the_others_go_on(scripted: Origin, tmp_path: Path, place: str) -> None:
+    with Process(CONFIG.format(origin=scripted.address), tmp_path, env=WANTED) as penstock:
         wait_for(lambda: penstock.logged("PENSTOCK_FAULTS is set"), "it is warned of")
         bystander, waiting = connect(penstock.address()), connect(penstock.address())
         assert ask(bystander, "/here") == 200
         waiting.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-        endpoint = origin.read_until(lambda got: b"\r\n\r\n" in got)
+        endpoint = scripted.read_until(lambda got: b"\r\n\r\n" in got)
         before = penstock.metrics()
         for count in range(1, 4):
             client = connect(penstock.address())
@@ -84,11 +75,11 @@ def test_before_an_answer_it_is_500_and_the_others_go_on(origin: Origin, tmp_pat
 
 
 @pytest.mark.safety(172)
-def test_behind_a_part_of_an_answer_it_is_a_visible_end(origin: Origin, tmp_path: Path) -> None:
-    with Process(CONFIG.format(origin=origin.address), tmp_path, env=WANTED) as penstock:
+def test_behind_a_part_of_an_answer_it_is_a_visible_end(scripted: Origin, tmp_path: Path) -> None:
+    with Process(CONFIG.format(origin=scripted.address), tmp_path, env=WANTED) as penstock:
         client = connect(penstock.address())
         client.send(b"GET /part HTTP/1.1\r\nHost: a\r\nPenstock-Fault: panic body\r\n\r\n")
-        endpoint = origin.read_until(lambda got: b"\r\n\r\n" in got)
+        endpoint = scripted.read_until(lambda got: b"\r\n\r\n" in got)
         endpoint.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n")
         client.read_until(lambda got: b"part" in got)
         endpoint.send(b"4\r\nmore\r\n0\r\n\r\n")
@@ -99,11 +90,11 @@ def test_behind_a_part_of_an_answer_it_is_a_visible_end(origin: Origin, tmp_path
         assert wait_for(lambda: [row for row in records(tmp_path) if row.get("cause") == "internal"], "a record")
         # The endpoint's connection is in doubt: it ends too, and nothing is counted as under way.
         endpoint.read_until(lambda _: False)
-        assert penstock.metrics()[f'penstock_endpoint_in_flight{{upstream="app",endpoint="{origin.address}"}}'] == 0
+        assert penstock.metrics()[f'penstock_endpoint_in_flight{{upstream="app",endpoint="{scripted.address}"}}'] == 0
 
 
-def test_a_process_without_the_variable_obeys_nobody(origin: Origin, tmp_path: Path) -> None:
-    with Process(CONFIG.format(origin=origin.address), tmp_path) as penstock:
+def test_a_process_without_the_variable_obeys_nobody(scripted: Origin, tmp_path: Path) -> None:
+    with Process(CONFIG.format(origin=scripted.address), tmp_path) as penstock:
         client = connect(penstock.address())
         client.send(struck("panic filter"))
         client.read_until(lambda got: got.endswith(b"here"))

@@ -16,19 +16,11 @@ from tests.safety.limits.process import ask, status
 from tests.wire.peers import DEADLINE, Connection, Origin, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 MANY = 1000
 HEAD = b"GET /slow HTTP/1.1\r\nHost: a\r\nX-Filler: "
 LARGE = 10 << 20
-
-
-@pytest.fixture
-def origin() -> Iterator[Origin]:
-    """A scripted endpoint."""
-    listening = Origin()
-    yield listening
-    listening.close()
 
 
 def config(origin: Origin | None = None, **listener: Any) -> dict[str, Any]:
@@ -134,9 +126,9 @@ def test_the_deadline_holds_for_every_head_and_for_none() -> None:
 
 
 @pytest.mark.safety(113)
-def test_a_body_that_comes_byte_by_byte_is_ended(origin: Origin) -> None:
+def test_a_body_that_comes_byte_by_byte_is_ended(scripted: Origin) -> None:
     limits, timeouts = {"body_rate": 500}, {"rate": "1s"}
-    with penstock.Proxy(config(origin, limits=limits, timeouts=timeouts)) as proxy:
+    with penstock.Proxy(config(scripted, limits=limits, timeouts=timeouts)) as proxy:
         slow, brisk = connect(proxy.address("web")), connect(proxy.address("web"))
         head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
         slow.send(head)
@@ -172,19 +164,19 @@ def download(address: tuple[str, int] | str) -> Connection:
     return client
 
 
-def much(origin: Origin) -> None:
+def much(scripted: Origin) -> None:
     """Answer the next request with 10 MB, as fast as they are taken."""
-    connection = origin.read_until(lambda got: got.startswith(b"GET /much") and b"\r\n\r\n" in got)
+    connection = scripted.read_until(lambda got: got.startswith(b"GET /much") and b"\r\n\r\n" in got)
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n".encode()
     connection.send(head + b"z" * LARGE)
 
 
 @pytest.mark.safety(113)
 @pytest.mark.parametrize("step", [1, 0], ids=["a byte at a time", "not at all"])
-def test_who_reads_an_answer_so_slowly_is_cut_off(origin: Origin, step: int) -> None:
-    with penstock.Proxy(config(origin, timeouts={"rate": "1s"})) as proxy:
+def test_who_reads_an_answer_so_slowly_is_cut_off(scripted: Origin, step: int) -> None:
+    with penstock.Proxy(config(scripted, timeouts={"rate": "1s"})) as proxy:
         client = download(proxy.address("web"))
-        much(origin)
+        much(scripted)
         began = time.monotonic()
 
         def looked() -> bool:
@@ -203,13 +195,13 @@ def test_who_reads_an_answer_so_slowly_is_cut_off(origin: Origin, step: int) -> 
 
 
 @pytest.mark.safety(113)
-def test_a_slow_endpoint_and_a_client_that_reads_are_not_blamed(origin: Origin) -> None:
+def test_a_slow_endpoint_and_a_client_that_reads_are_not_blamed(scripted: Origin) -> None:
     # A connection that rests is closed after more than twice the patience for slow ones: it tells when they had it.
-    with penstock.Proxy(config(origin, timeouts={"rate": "1s", "idle": "2500ms"})) as proxy:
+    with penstock.Proxy(config(scripted, timeouts={"rate": "1s", "idle": "2500ms"})) as proxy:
         client, clock = connect(proxy.address("web")), connect(proxy.address("web"))
         assert ask(clock, "/here") == 200
         client.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
-        endpoint = origin.read_until(lambda got: got.startswith(b"GET /events") and b"\r\n\r\n" in got)
+        endpoint = scripted.read_until(lambda got: got.startswith(b"GET /events") and b"\r\n\r\n" in got)
         endpoint.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         events = 0
         while not closed(clock, 0.2):
@@ -223,7 +215,7 @@ def test_a_slow_endpoint_and_a_client_that_reads_are_not_blamed(origin: Origin) 
         # Faster than the rate, and slower than the endpoint: the proxy waits for it nearly all the time.
         steady, clock = download(proxy.address("web")), connect(proxy.address("web"))
         assert ask(clock, "/here") == 200
-        much(origin)
+        much(scripted)
         while not closed(clock, 0.05):
             steady.sock.recv(16_384)
         assert not rejected(proxy, "client_too_slow")
