@@ -155,7 +155,6 @@ fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
         | Kind::OutOfDescriptors
         | Kind::Exhausted
         | Kind::Overloaded
-        | Kind::Draining
         | Kind::AddonBusy
         | Kind::AddonTimeout
         | Kind::AuthUnavailable => {

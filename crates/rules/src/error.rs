@@ -207,8 +207,6 @@ kinds! {
     AuthTimeout "auth_timeout" 504 Upstream,
     /// An upgraded connection was silent too long.
     TunnelIdle "tunnel_idle" 499 Proxy,
-    /// The process is stopping.
-    Draining "draining" 503 Proxy,
     /// A defect of ours.
     Internal "internal" 500 Proxy,
 }

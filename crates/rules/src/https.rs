@@ -56,18 +56,7 @@ mod tests {
     fn sent(port: u16, scheme: &str, target: &str, host: &str) -> Option<String> {
         let to_https = ToHttps::build(&HttpsRedirect { status: 308, port }, 0).unwrap();
         let head = RequestHead::compose("GET", target, host, &[]).unwrap();
-        let view = View {
-            head: &head,
-            listener: "",
-            scheme,
-            sni: None,
-            alpn: None,
-            certificate: None,
-            port: None,
-            client: None,
-            client_port: None,
-            body: None,
-        };
+        let view = View { scheme, ..View::of(&head) };
         let mut response = ResponseHead::default();
         to_https.takes(&view).then(|| {
             to_https.write(&view, &mut response).unwrap();

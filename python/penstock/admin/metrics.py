@@ -59,7 +59,8 @@ def render(controller: Controller, version: str) -> str:
     """Every metric of the process; `version` is Penstock's."""
     stats = controller.stats()
     process, policies = _of_process(controller, stats, version), _of_policies(controller)
-    return "".join([*process, *_of_traffic(stats), *_of_upstreams(stats), *_of_addons(stats), *policies])
+    parts = (_of_traffic, _of_endpoints, _of_upstreams, _of_mirrors, _of_addons)
+    return "".join([*process, *(text for part in parts for text in part(stats)), *policies])
 
 
 def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[str]:
@@ -145,7 +146,7 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     yield Family("rejected_total", "counter", "Requests and connections refused, by reason.").text(rejected)
 
 
-def _of_upstreams(stats: Stats) -> Iterator[str]:
+def _of_endpoints(stats: Stats) -> Iterator[str]:
     def endpoints(name: str, kind: str, meaning: str, field: str, scale: float = 1) -> str:
         rows: list[Sample] = []
         for upstream in stats.upstreams:
@@ -175,6 +176,8 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
         [(place, probe.took) for place, probe in probes]
     )
 
+
+def _of_upstreams(stats: Stats) -> Iterator[str]:
     def upstreams(name: str, kind: str, meaning: str, field: str) -> str:
         rows = [({"upstream": one.name}, getattr(one, field)) for one in stats.upstreams]
         return Family(f"upstream_{name}", kind, meaning).text(rows)
@@ -196,6 +199,12 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
             for what, limit in one.limits.items()
         ]
         yield Family(f"upstream_{name}", kind, meaning).text(rows)
+    failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
+    meaning = "Attempts at an endpoint that failed, and requests that failed here, by cause."
+    yield Family("upstream_failures_total", "counter", meaning).text(failures)
+
+
+def _of_mirrors(stats: Stats) -> Iterator[str]:
     mirrors = [(one.name, one.mirror) for one in stats.upstreams if one.mirror]
     copies = [
         ({"upstream": name, "outcome": outcome}, getattr(row, outcome))
@@ -205,9 +214,6 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
     yield Family("mirror_copies_total", "counter", "Copies of requests to an upstream, by how they ended.").text(copies)
     under_way = [({"upstream": name}, row.in_flight) for name, row in mirrors]
     yield Family("mirror_in_flight", "gauge", "Copies of requests under way.").text(under_way)
-    failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
-    meaning = "Attempts at an endpoint that failed, and requests that failed here, by cause."
-    yield Family("upstream_failures_total", "counter", meaning).text(failures)
 
 
 def _of_addons(stats: Stats) -> Iterator[str]:

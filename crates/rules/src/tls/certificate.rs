@@ -40,18 +40,24 @@ pub(super) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 pub(super) const DNS_NAME: u8 = 0x82;
 pub(super) const ADDRESS: u8 = 0x87;
 
+/// What a certificate says from its validity on (RFC 5280 §4.1).
+pub(super) fn from_validity(der: &[u8]) -> Result<Der<'_>, Malformed> {
+    let mut signed = Der(Der(der).expect(SEQUENCE)?);
+    let mut fields = Der(signed.expect(SEQUENCE)?);
+    fields.skip_if(VERSION)?;
+    fields.expect(INTEGER)?; // serial
+    fields.expect(SEQUENCE)?; // signature algorithm
+    fields.expect(SEQUENCE)?; // issuer
+    Ok(fields)
+}
+
 impl Certificate {
     /// Read a certificate.
     ///
     /// # Errors
     /// [`Malformed`].
     pub fn parse(der: &[u8]) -> Result<Certificate, Malformed> {
-        let mut signed = Der(Der(der).expect(SEQUENCE)?);
-        let mut fields = Der(signed.expect(SEQUENCE)?);
-        fields.skip_if(VERSION)?;
-        fields.expect(INTEGER)?; // serial
-        fields.expect(SEQUENCE)?; // signature algorithm
-        fields.expect(SEQUENCE)?; // issuer
+        let mut fields = from_validity(der)?;
         let mut validity = Der(fields.expect(SEQUENCE)?);
         let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
         let mut names = Vec::new();

@@ -2,8 +2,8 @@
 //! nothing that the certificate says can be taken for something else. That the certificate is believed was decided before.
 
 use super::certificate::{
-    ADDRESS, BOOLEAN, DNS_NAME, Der, EXTENSIONS, INTEGER, Malformed, OBJECT, OCTETS, SEQUENCE, SUBJECT_ALT_NAME,
-    VERSION, address,
+    ADDRESS, BOOLEAN, DNS_NAME, Der, EXTENSIONS, Malformed, OBJECT, OCTETS, SEQUENCE, SUBJECT_ALT_NAME, address,
+    from_validity,
 };
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -47,12 +47,7 @@ impl Client {
     /// # Errors
     /// [`Malformed`], also where it says more of its subject than a head can hold.
     pub fn parse(der: &[u8]) -> Result<Client, Malformed> {
-        let mut signed = Der(Der(der).expect(SEQUENCE)?);
-        let mut fields = Der(signed.expect(SEQUENCE)?);
-        fields.skip_if(VERSION)?;
-        fields.expect(INTEGER)?; // serial
-        fields.expect(SEQUENCE)?; // signature algorithm
-        fields.expect(SEQUENCE)?; // issuer
+        let mut fields = from_validity(der)?;
         fields.expect(SEQUENCE)?; // validity
         let subject = subject(fields.expect(SEQUENCE)?)?;
         let mut names = String::new();
@@ -166,6 +161,7 @@ fn hex(byte: u8, to: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::certificate::INTEGER;
     use super::*;
     use proptest::prelude::*;
 

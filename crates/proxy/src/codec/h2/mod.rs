@@ -105,7 +105,7 @@ impl Tunnel for H2 {
 impl Downstream for H2 {
     fn accept_body(&mut self, _: &RequestHead, limit: Option<u64>, rate: LeastRate) {
         let clock = self.alarm.clock();
-        self.source.expect(limit, rate, (clock.now(), clock.after(self.waits.body)));
+        self.source.expect_body(limit, rate, (clock.now(), clock.after(self.waits.body)));
     }
 
     fn limit_body(&mut self, limit: u64) {

@@ -41,7 +41,7 @@ impl Source {
         self.ended
     }
 
-    pub(super) fn expect(&mut self, limit: Option<u64>, rate: LeastRate, (since, read_by): (Tick, Tick)) {
+    pub(super) fn expect_body(&mut self, limit: Option<u64>, rate: LeastRate, (since, read_by): (Tick, Tick)) {
         (self.limit, self.rate) = (limit.unwrap_or(u64::MAX), rate);
         (self.since, self.read_by) = (since, read_by);
     }
