@@ -89,7 +89,7 @@ def ask(sock: ssl.SSLSocket, path: str = "/", *fields: str, body: bytes = b"") -
     return answer(sock)
 
 
-def answer(sock: ssl.SSLSocket) -> bytes:
+def answer(sock: socket.socket) -> bytes:
     """Read one answer with a length; its body."""
     got = b""
     while b"\r\n\r\n" not in got:

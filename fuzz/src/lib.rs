@@ -8,6 +8,7 @@ pub mod chunked;
 pub mod forwarded;
 pub mod path_and_host;
 pub mod predicate;
+pub mod proxy_protocol;
 pub mod request_head;
 pub mod response_head;
 mod split;

@@ -7,7 +7,8 @@ use penstock_rules::http::RequestHead;
 use penstock_rules::route::explain::{Now, Request, State, explain};
 use penstock_rules::route::json::{self, Body};
 use penstock_rules::route::{Table, Test, View};
-use std::sync::OnceLock;
+use penstock_rules::tls::Client;
+use std::sync::{LazyLock, OnceLock};
 
 /// Requests that every test is asked about.
 const REQUESTS: &[(&str, &str, &str, &[(&str, &str)])] = &[
@@ -27,6 +28,13 @@ const REQUESTS: &[(&str, &str, &str, &[(&str, &str)])] = &[
     ("PUT", "/a", "a", &[("content-type", "application/json"), ("transfer-encoding", "chunked")]),
     ("OPTIONS", "/%C3%A9/[x]?", "[::1]:80", &[("cookie", "\u{e9}=;;=a"), ("user-agent", "\u{e9}\u{ff}")]),
 ];
+
+/// Whose certificate clients show.
+static ALICE: LazyLock<Client> = LazyLock::new(|| Client {
+    subject: "CN=alice,O=Example".into(),
+    names: "DNS:alice.example, URI:spiffe://example/alice".into(),
+    fingerprint: "0123456789abcdef".repeat(4),
+});
 
 const BODY: &[u8] = br#"{"a": "x", "n": 1, "q": null, "list": [true, {"": "\u00e9"}], "/": 1e9}"#;
 
@@ -65,6 +73,9 @@ fn check_test(test: &Test, plan: &Plan, body: &[u8]) {
             let known = Body::new(json::State::Whole(body));
             let view = View {
                 listener: "web",
+                sni: client.map(|_| "shop.example"),
+                alpn: client.map(|_| "h2"),
+                certificate: client.map(|_| &*ALICE),
                 port: client.map(|_| 80),
                 client: client.map(|text| text.parse().expect("an address")),
                 body: Some(&known),
@@ -136,7 +147,7 @@ fn several<'a, T>(
 }
 
 fn operand(from: &mut Unstructured<'_>) -> arbitrary::Result<Operand> {
-    Ok(match from.int_in_range(0..=12u8)? {
+    Ok(match from.int_in_range(0..=17u8)? {
         0 => Operand::Text(text(from)?),
         1 => Operand::Number(i64::arbitrary(from)?),
         2 => Operand::Host,
@@ -149,6 +160,11 @@ fn operand(from: &mut Unstructured<'_>) -> arbitrary::Result<Operand> {
         9 => Operand::ClientPort,
         10 => Operand::Field(field(from)?),
         11 => Operand::JsonNumber(pointer(from)?),
+        12 => Operand::Sni,
+        13 => Operand::Alpn,
+        14 => Operand::ClientSubject,
+        15 => Operand::ClientNames,
+        16 => Operand::ClientFingerprint,
         _ => Operand::Lower(Box::new(operand(from)?)),
     })
 }
@@ -188,6 +204,9 @@ fn text(from: &mut Unstructured<'_>) -> arbitrary::Result<String> {
         "q",
         "c",
         "GET",
+        "h2",
+        "CN=alice,O=Example",
+        "DNS:alice.example",
         "10.0.0.0/8",
         "::/0",
         "/**",

@@ -31,7 +31,7 @@ pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange, Rewrite, SameSite};
 pub use forward_auth::ForwardAuth;
 pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, Probe, Start, TcpProbe};
-pub use listener::{HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Protocol};
+pub use listener::{HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyProtocol};
 pub use maintenance::Maintenance;
 pub use mirror::Mirror;
 pub use page::{ErrorPages, Page, PageBody};
@@ -41,7 +41,7 @@ pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeo
 pub use split::{Override, Share, Split};
 pub use template::{Piece, Template};
 pub use tls::{Alpn, Certificate, ClientCertificates, Tls, TlsVersion, UnknownName, UpstreamTls};
-pub use upstream::{AdminState, Endpoint, HostHeader, Order, Queue, Upstream, UpstreamLimits, UpstreamTimeouts};
+pub use upstream::{AdminState, Endpoint, HostHeader, Order, ProxyVersion, Queue, Upstream, UpstreamLimits, UpstreamTimeouts};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -22,6 +22,8 @@ pub struct Listener {
     pub h2c: bool,
     /// Networks (`"10.0.0.0/8"`, `"::1/128"`) whose forwarded headers are believed.
     pub trusted_proxies: Vec<String>,
+    /// From whom a connection begins with a header of the PROXY protocol. `null`: from nobody.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Sends who comes over plain HTTP to the same place over TLS. `null`: nobody.
     pub https_redirect: Option<HttpsRedirect>,
     /// How long we wait for the client.
@@ -30,6 +32,19 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Pages for failures, where the route has none.
     pub error_pages: Vec<ErrorPages>,
+}
+
+/// Who says in a header of the PROXY protocol for whom it connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyProtocol {
+    /// Networks (`"10.0.0.0/8"`, `"::1/128"`), and `"unix"` for whoever reaches a unix socket. Their connections must begin so;
+    /// those of others have no such header.
+    pub from: Vec<String>,
+    /// The whole header, from when the connection was made.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub timeout: Duration,
 }
 
 /// Where TLS is spoken, for who comes without.

@@ -19,6 +19,8 @@ pub struct Upstream {
     pub affinity: Option<Affinity>,
     /// Which `Host` the endpoint is sent.
     pub host: HostHeader,
+    /// The header of the PROXY protocol by which endpoints are told who the client is. `null`: none.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// TLS to the endpoints. `null`: they are spoken to in clear.
     pub tls: Option<UpstreamTls>,
     /// How long we wait for an endpoint.
@@ -77,6 +79,16 @@ pub enum Order {
     Admin(AdminState),
     /// Its share of the requests, 0 to 256.
     Weight(u16),
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// Which `Host` an endpoint is sent.

@@ -45,6 +45,17 @@ pub(crate) fn admit(worker: &Rc<Worker>, listener: Arc<SharedListener>, peer: Op
     }
 }
 
+impl Place {
+    /// Count the connection for the client that its proxy speaks for, if that is limited.
+    ///
+    /// # Errors
+    /// `TooManyPerClient`; it is counted.
+    pub(crate) fn count_for(&mut self, settings: &Listener, client: IpAddr) -> Result<(), Kind> {
+        self.client = enter(settings, client).inspect_err(|kind| refused(&self.worker, &self.listener, *kind))?;
+        Ok(())
+    }
+}
+
 /// Count a connection that was not taken in.
 pub(crate) fn refused(worker: &Worker, listener: &SharedListener, kind: Kind) {
     let counters = &listener.counters.of(worker.index).refused;
@@ -67,7 +78,10 @@ fn look(worker: &Worker, listener: &SharedListener, peer: Option<IpAddr>) -> Res
         return Err(Kind::TooManyConnections);
     }
     let client = match (settings, peer) {
-        (Some(settings), Some(peer)) => enter(settings, peer),
+        // Who speaks for others is counted as who they are, once that is known.
+        (Some(settings), Some(peer)) if !settings.senders.as_ref().is_some_and(|one| one.include(Some(peer))) => {
+            enter(settings, peer)
+        }
         _ => Ok(None),
     };
     // Last, so that nobody makes room for a connection that is refused anyway.

@@ -1,5 +1,7 @@
 //! A socket to a client or an endpoint: TCP or unix.
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -7,7 +9,7 @@ use std::net::Shutdown;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -58,6 +60,43 @@ impl ClearStream {
     /// Read from a fresh socket what is there already; `None`: nothing is, or the socket is not fresh.
     pub(crate) fn read_at_once(&mut self, to: &mut [u8]) -> Option<io::Result<usize>> {
         self.at_once(|socket| socket.read(to))
+    }
+
+    /// Look at what comes without taking it; 0 is the end.
+    pub(crate) fn poll_peek(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let looked = match &*self {
+                ClearStream::Fresh(_) => self.receive(to, RecvFlags::PEEK),
+                ClearStream::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || self.receive(to, RecvFlags::PEEK))
+                }
+                ClearStream::Unix(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_io(Interest::READABLE, || self.receive(to, RecvFlags::PEEK))
+                }
+            };
+            match looked {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.join()?,
+                looked => return Poll::Ready(looked),
+            }
+        }
+    }
+
+    /// Take bytes that are known to be there: without the event loop, which lets a task do only so much in a turn.
+    pub(crate) fn take_at_once(&self, to: &mut [u8]) -> io::Result<usize> {
+        self.receive(to, RecvFlags::empty())
+    }
+
+    fn receive(&self, to: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        let open = self.descriptor().ok_or(ErrorKind::NotConnected)?;
+        loop {
+            match rustix::net::recv(open, &mut *to, flags) {
+                // As in `uninterrupted`.
+                Err(Errno::INTR) => {}
+                received => return Ok(received.map(|(count, _)| count)?),
+            }
+        }
     }
 
     /// Read some; 0 is the end.
@@ -173,6 +212,11 @@ impl ClearStream {
             ClearStream::Tcp(stream) => stream.peer_addr().ok(),
             ClearStream::Unix(_) | ClearStream::Fresh(_) => None,
         }
+    }
+
+    /// What the other end has connected to.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(rustix::net::getsockname(self.descriptor()?).ok()?).ok()
     }
 
     /// Let the end be a reset: what was sent cannot be taken for the whole.

@@ -4,6 +4,7 @@
 //! first byte comes, and given up when no further request follows soon.
 
 use crate::admit::Place;
+use crate::announced;
 use crate::clock::{Alarm, NEVER, Tick};
 use crate::codec::h1::{CLIENT, H1, Waits};
 use crate::codec::{Downstream, Outgoing};
@@ -45,6 +46,8 @@ const UNWANTED_WAIT: Duration = Duration::from_secs(1);
 pub(crate) struct Origin {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) port: Option<u16>,
+    /// What the client connected to, where somebody is told of it.
+    pub(crate) destination: Option<Box<SocketAddr>>,
     pub(crate) listener: Arc<SharedListener>,
     /// What was agreed on with TLS, if that is spoken.
     pub(crate) secured: Option<Box<Secured>>,
@@ -87,18 +90,25 @@ struct Kept {
 pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> {
     let Accepted { stream, peer, port, place } = accepted;
     let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    let mut origin = Origin { peer, port, listener: Arc::clone(&place.listener), secured: None };
+    let destination = worker.local().filter(|local| local.snapshot.announces).and_then(|_| stream.local());
+    let destination = destination.map(Box::new);
+    let mut origin = Origin { peer, port, destination, listener: Arc::clone(&place.listener), secured: None };
     let alarm = Rc::new(worker.clock.alarm());
     let mut kept = Kept::default();
     async move {
-        // The connection is counted until this future ends.
-        let _: &Place = &place;
         poll_fn(|cx| {
             alarm.register(cx);
             Poll::Ready(())
         })
         .await;
+        // The connection is counted until this future ends.
+        let mut place: Place = place;
         let mut stream = Stream::Clear(stream);
+        if announced::is_expected(&worker, &origin)
+            && !Box::pin(announced::receive(&worker, &mut origin, &mut stream, &mut place, &alarm)).await
+        {
+            return;
+        }
         if is_secured(&worker, &origin) {
             match Box::pin(secure(&worker, &mut origin, stream, &alarm)).await {
                 Some(secured) => stream = secured,

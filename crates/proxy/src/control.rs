@@ -10,7 +10,7 @@ use crate::upstream::resolve::{self, Asked};
 use crate::upstream::watch::watch;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
-use penstock_plan::{Dns, HealthCheck};
+use penstock_plan::{Dns, HealthCheck, ProxyVersion};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -37,7 +37,7 @@ pub(crate) enum Command {
 
 /// What is followed, by endpoint: who is asked, the health check and the TLS, to see whether they changed, and the tasks.
 type Followed = HashMap<u64, (Wanted, Vec<AbortHandle>)>;
-type Wanted = (Dns, Option<HealthCheck>, Option<u64>);
+type Wanted = (Dns, Option<HealthCheck>, Option<u64>, Option<ProxyVersion>);
 
 /// Whoever answers for names. Made with the first name: a configuration of addresses needs none.
 #[derive(Default)]
@@ -135,7 +135,8 @@ fn follow(
     let mut now = Followed::new();
     for upstream in &snapshot.upstreams {
         let tls = upstream.tls.as_ref();
-        let wanted = (snapshot.plan.dns.clone(), upstream.plan.health_check.clone(), tls.map(|tls| tls.id));
+        let announces = upstream.plan.proxy_protocol;
+        let wanted = (snapshot.plan.dns.clone(), upstream.plan.health_check.clone(), tls.map(|tls| tls.id), announces);
         for endpoint in &upstream.endpoints {
             if upstream.plan.outlier.is_none() {
                 endpoint.standing.forget();
@@ -161,6 +162,7 @@ fn follow(
                         endpoint: Arc::clone(endpoint),
                         secure: tls.and_then(|tls| Secure::new(tls, &endpoint.address)),
                         buffers: Buffers::new(),
+                        announces,
                         check: check.clone(),
                         question: Arc::clone(question),
                         shared: Arc::clone(shared),

@@ -6,6 +6,7 @@
 
 mod addon;
 mod admit;
+mod announced;
 mod buffers;
 mod checked;
 mod clear;

@@ -29,6 +29,7 @@ use penstock_rules::maintenance::Exception;
 use penstock_rules::network::Network;
 use penstock_rules::pace::LeastRate;
 use penstock_rules::page::Pages;
+use penstock_rules::proxy_protocol::Senders;
 use penstock_rules::route::mirror::Mirror;
 use penstock_rules::route::{Key, Split, Table};
 use std::sync::atomic::AtomicU64;
@@ -47,6 +48,8 @@ pub(crate) struct Snapshot {
     pub(crate) addons: Vec<Arc<Addon>>,
     /// Counts what took no route.
     pub(crate) unrouted: Arc<SharedRoute>,
+    /// Whether some endpoint is told between whom a connection is: then each remembers what it was made to.
+    pub(crate) announces: bool,
     /// Index into `listeners` by the id of the shared part.
     by_id: AHashMap<u64, usize>,
 }
@@ -57,6 +60,8 @@ pub(crate) struct Listener {
     pub(crate) plan: penstock_plan::Listener,
     pub(crate) limits: HeadLimits,
     pub(crate) trusted: Vec<Network>,
+    /// Those whose connections begin with a header of the PROXY protocol.
+    pub(crate) senders: Option<Senders>,
     pub(crate) pages: Pages,
     pub(crate) tls: Option<Arc<Tls>>,
     /// Where who comes without TLS is sent.

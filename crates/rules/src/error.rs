@@ -107,6 +107,12 @@ kinds! {
     BadFrame "bad_frame" 400 Downstream,
     /// Frames that cost more than the requests in them are worth.
     FrameFlood "frame_flood" 400 Downstream,
+    /// No PROXY protocol header from one who must begin with one.
+    ProxyHeaderMissing "proxy_header_missing" 400 Downstream,
+    /// A PROXY protocol header that is none.
+    ProxyHeaderBad "proxy_header_bad" 400 Downstream,
+    /// The PROXY protocol header did not come in time.
+    ProxyHeaderTimeout "proxy_header_timeout" 408 Downstream,
     /// TLS where plain HTTP is spoken.
     TlsOnPlain "tls_on_plain" 400 Downstream,
     /// Plain HTTP where TLS is spoken.

@@ -21,6 +21,7 @@ pub mod network;
 pub mod pace;
 pub mod page;
 pub mod pressure;
+pub mod proxy_protocol;
 pub mod retry;
 pub mod route;
 pub mod template;

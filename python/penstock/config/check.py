@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.config.document import KeyPath, Loaded
-    from penstock.config.model import Addon, Listener, RouteTest, Upstream
+    from penstock.config.model import Addon, Listener, ProxyProtocol, RouteTest, Upstream
 
 _T = TypeVar("_T")
 
@@ -93,6 +93,8 @@ class _Check:
         self.fault(key, texts.wrong_name(name))
         for index, network in enumerate(listener.trusted_proxies):
             self.attempt((*key, "trusted_proxies", index), texts.read_network, network)
+        if listener.proxy_protocol is not None:
+            self.proxy_protocol((*key, "proxy_protocol"), listener, listener.proxy_protocol)
         if listener.h2c and listener.tls:
             self.fault((*key, "h2c"), 'is HTTP/2 without TLS, and this listener has TLS: name "h2" in tls.alpn')
         if listener.tls and len(set(listener.tls.alpn)) < len(listener.tls.alpn):
@@ -104,6 +106,17 @@ class _Check:
             self.fault(
                 (*key, "https_redirect"), "TLS is spoken here, so nobody comes without; it belongs to a plain listener"
             )
+
+    def proxy_protocol(self, key: KeyPath, listener: Listener, senders: ProxyProtocol) -> None:
+        for index, sender in enumerate(senders.from_):
+            if sender == "unix":
+                if not any(bind.startswith("unix:") for bind in listener.bind):
+                    self.fault((*key, "from", index), '"unix" is whoever reaches a unix socket, and bind has none')
+            elif (network := self.attempt((*key, "from", index), texts.read_network, sender)) and network.endswith("/0"):
+                self.warn(
+                    (*key, "from", index),
+                    f'"{sender}" lets everybody say who they are; name the proxies that connect here',
+                )
 
     def upstream(self, name: str, upstream: Upstream) -> None:
         key: KeyPath = ("upstreams", name)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Maintenance,
         Mirror,
         Outlier,
+        ProxyProtocol,
         Respond,
         Retry,
         Upstream,
@@ -101,11 +102,17 @@ def _listener(name: str, listener: Listener, folder: Path) -> Plan:
         "tls": listener.tls and listener_tls(listener.tls, partial(_absolute, folder=folder)),
         "h2c": listener.h2c,
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
+        "proxy_protocol": listener.proxy_protocol and _proxy_protocol(listener.proxy_protocol),
         "https_redirect": listener.https_redirect and dict(listener.https_redirect),
         "timeouts": _timeouts(listener.timeouts),
         "limits": dict(listener.limits),
         "error_pages": _error_pages(listener.error_pages, folder),
     }
+
+
+def _proxy_protocol(senders: ProxyProtocol) -> Plan:
+    networks = [sender if sender == "unix" else texts.read_network(sender) for sender in senders.from_]
+    return {"from": networks, "timeout": _milliseconds(senders.timeout)}
 
 
 def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
@@ -115,6 +122,7 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "balance": _balance(upstream.balance),
         "affinity": upstream.affinity and _affinity(upstream.affinity, folder),
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
+        "proxy_protocol": upstream.proxy_protocol,
         "tls": upstream.tls and upstream_tls(upstream.tls, partial(_absolute, folder=folder)),
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),

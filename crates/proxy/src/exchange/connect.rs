@@ -12,6 +12,8 @@ use crate::upstream::circuit::Limit;
 use crate::upstream::connect::connect;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::pace::LeastRate;
+use penstock_rules::proxy_protocol::{self, Addresses};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 impl Story<'_> {
@@ -19,9 +21,12 @@ impl Story<'_> {
     #[inline(always)]
     pub(super) fn pooled(&mut self) -> Option<Stream> {
         let endpoint = &self.endpoint.as_ref()?.endpoint;
+        let (announces, told) = (self.upstream?.plan.proxy_protocol.is_some(), self.told());
         let pooled = match self.pinned.take() {
-            None if self.attempts == 1 => endpoint.take_idle(),
-            pinned => pinned,
+            // Of nobody in particular it would have to be told anew.
+            _ if announces && told.is_none() => None,
+            None if self.attempts == 1 => endpoint.take_idle(told.as_ref()),
+            pinned => pinned.filter(|opened| opened.told.as_deref() == told.as_ref()),
         };
         self.reused = pooled.is_some();
         if self.reused {
@@ -43,7 +48,11 @@ impl Story<'_> {
         let began = Instant::now();
         let wait = course.settings.plan.timeouts.connect;
         let (wait, clock) = (course.patience().map_or(wait, |patience| patience.min(wait)), &worker.clock);
-        let opened = connect(endpoint, &worker.buffers, wait.min(clock.until(self.total_by))).await;
+        let mut announced = Vec::new();
+        if let Some(version) = course.settings.plan.proxy_protocol {
+            proxy_protocol::write(version, self.told().as_ref(), &mut announced);
+        }
+        let opened = connect(endpoint, &worker.buffers, wait.min(clock.until(self.total_by)), announced).await;
         self.connect += began.elapsed();
         // The client was not asked for its body meanwhile.
         down.excuse(Clock::ticks(began.elapsed()));
@@ -60,6 +69,23 @@ impl Story<'_> {
             self.reason = reason;
             Error { kind, retry: Retry::Always }
         })
+    }
+
+    /// Between whom the endpoint is told that the connection is, where it is told and that is known.
+    pub(super) fn told(&self) -> Option<Addresses> {
+        self.upstream.filter(|settings| settings.plan.proxy_protocol.is_some())?;
+        let origin = self.exchange.origin;
+        // The port of a client that a proxy speaks for is not known.
+        let port = origin.peer.filter(|_| !self.trusted).map_or(0, |peer| peer.port());
+        let source = SocketAddr::new(self.client?, port);
+        let unknown = || {
+            let nowhere =
+                if source.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+            SocketAddr::new(nowhere, origin.port.unwrap_or(0))
+        };
+        // A connection that is older than the configuration that asks for this does not know.
+        let destination = origin.destination.as_deref().copied().unwrap_or_else(unknown);
+        Some(Addresses { source, destination: SocketAddr::new(destination.ip().to_canonical(), destination.port()) })
     }
 
     /// The attempt failed: where TLS says why, that is the failure.

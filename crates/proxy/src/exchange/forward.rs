@@ -162,7 +162,11 @@ impl Story<'_> {
     }
 
     fn give_back(&mut self, stream: Stream, settings: &UpstreamSettings) {
-        let opened = Opened { stream, taken: self.taken.take() };
+        let told = self.told().map(Box::new);
+        if settings.plan.proxy_protocol.is_some() && told.is_none() {
+            return;
+        }
+        let opened = Opened { stream, taken: self.taken.take(), told };
         let Some(in_flight) = &self.endpoint else { return };
         if self.authenticated {
             self.exchange.reserved.keep(&in_flight.endpoint, opened);

@@ -21,6 +21,7 @@ use penstock_rules::http::HeadLimits;
 use penstock_rules::https::ToHttps;
 use penstock_rules::maintenance::Exception;
 use penstock_rules::page::{self, Pages};
+use penstock_rules::proxy_protocol::Senders;
 use penstock_rules::route::mirror::Mirror;
 use penstock_rules::route::{Key, Split, Table};
 use std::collections::HashMap;
@@ -92,7 +93,8 @@ impl Registry {
         let (Some(table), true) = (table, faults.is_empty()) else { return Err(faults) };
         let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
         let unrouted = Arc::clone(&self.unrouted);
-        Ok(Snapshot { table, listeners, upstreams, routes, pages, addons, unrouted, by_id, plan })
+        let announces = plan.upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
+        Ok(Snapshot { table, listeners, upstreams, routes, pages, addons, unrouted, announces, by_id, plan })
     }
 
     /// This snapshot runs now: what it shares is found again by the next plan, what it does not name is forgotten.
@@ -164,8 +166,11 @@ impl Registry {
         let pages = error_pages(&plan.error_pages, &format!("listeners[{at}].error_pages"), faults);
         let to_https = plan.https_redirect.as_ref().map(|redirect| ToHttps::build(redirect, at));
         let to_https = to_https.transpose().map_err(|fault| faults.push(fault)).ok().flatten();
+        let path = format!("listeners[{at}].proxy_protocol");
+        let senders = plan.proxy_protocol.as_ref().map(|senders| Senders::build(senders, &path));
+        let senders = senders.transpose().map_err(|found| faults.extend(found)).ok().flatten();
         let (tls, renewed) = self.listener_tls(at, plan, faults);
-        Listener { trusted, tls, renewed, to_https, shared, limits, pages, plan: plan.clone() }
+        Listener { trusted, senders, tls, renewed, to_https, shared, limits, pages, plan: plan.clone() }
     }
 
     fn upstream(&self, at: usize, plan: &Upstream, roots: &SystemRoots, faults: &mut Vec<Fault>) -> UpstreamSettings {

@@ -8,10 +8,12 @@ use crate::stream::Stream;
 use crate::tls::{Failure, Greeting};
 use penstock_rules::error::Kind;
 use socket2::SockRef;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{timeout, timeout_at};
@@ -24,21 +26,27 @@ pub(crate) async fn connect(
     endpoint: &LocalEndpoint,
     buffers: &Rc<Buffers>,
     wait: Duration,
+    announced: Vec<u8>,
 ) -> Result<Stream, Failure> {
     endpoint.counters().connects.add(1);
     let greeting = endpoint.secure.as_ref().map(|secure| secure.greeting(buffers));
+    let opening = Opening { announced, greeting };
     match &endpoint.shared.place {
-        Place::Unix(path) => connect_unix(path, greeting, wait).await,
-        Place::Tcp { .. } => connect_any(&endpoint.addresses(), greeting, wait).await,
+        Place::Unix(path) => connect_unix(path, opening, wait).await,
+        Place::Tcp { .. } => connect_any(&endpoint.addresses(), opening, wait).await,
     }
 }
 
-/// As [`connect`], to any of `addresses` in order; with TLS where there is a greeting.
-pub(crate) async fn connect_any(
-    addresses: &[SocketAddr],
-    greeting: Option<Greeting>,
-    wait: Duration,
-) -> Result<Stream, Failure> {
+/// What a connection to an endpoint begins with.
+pub(crate) struct Opening {
+    /// A header of the PROXY protocol, or nothing.
+    pub(crate) announced: Vec<u8>,
+    /// A handshake, where TLS is spoken.
+    pub(crate) greeting: Option<Greeting>,
+}
+
+/// As [`connect`], to any of `addresses` in order.
+pub(crate) async fn connect_any(addresses: &[SocketAddr], opening: Opening, wait: Duration) -> Result<Stream, Failure> {
     let began = Instant::now();
     let mut failure = Kind::Unresolved.into();
     for (at, address) in addresses.iter().enumerate() {
@@ -51,7 +59,7 @@ pub(crate) async fn connect_any(
                 // Small writes go out at once; a socket that refuses the option still works.
                 let _ = stream.set_nodelay(true);
                 let _ = watch_peer(&SockRef::from(&stream));
-                match secure(ClearStream::Tcp(stream), greeting.clone(), until).await {
+                match open(ClearStream::Tcp(stream), &opening, until).await {
                     Ok(stream) => return Ok(stream),
                     Err(refused) => failure = refused,
                 }
@@ -63,19 +71,34 @@ pub(crate) async fn connect_any(
 }
 
 /// As [`connect_any`], to a unix socket.
-pub(crate) async fn connect_unix(path: &Path, greeting: Option<Greeting>, wait: Duration) -> Result<Stream, Failure> {
+pub(crate) async fn connect_unix(path: &Path, opening: Opening, wait: Duration) -> Result<Stream, Failure> {
     let until = Instant::now() + wait;
     let stream = within(wait, UnixStream::connect(path)).await?;
-    secure(ClearStream::Unix(stream), greeting, until).await
+    open(ClearStream::Unix(stream), &opening, until).await
 }
 
-async fn secure(socket: ClearStream, greeting: Option<Greeting>, until: Instant) -> Result<Stream, Failure> {
-    let Some(greeting) = greeting else { return Ok(Stream::Clear(socket)) };
+async fn open(mut socket: ClearStream, opening: &Opening, until: Instant) -> Result<Stream, Failure> {
+    if !opening.announced.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        within(left, announce(&mut socket, &opening.announced)).await?;
+    }
+    let Some(greeting) = opening.greeting.clone() else { return Ok(Stream::Clear(socket)) };
     // Boxed, so that connecting in clear keeps no room for it.
     match timeout_at(until.into(), Box::pin(greeting.shake_hands(socket))).await {
         Ok(shaken) => shaken,
         Err(_) => Err(Kind::UpstreamTlsTimeout.into()),
     }
+}
+
+async fn announce(socket: &mut ClearStream, mut header: &[u8]) -> io::Result<()> {
+    poll_fn(|cx| {
+        while !header.is_empty() {
+            let count = ready!(socket.poll_write(cx, header))?;
+            header = header.get(count..).unwrap_or_default();
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
 }
 
 async fn within<T>(wait: Duration, connecting: impl Future<Output = io::Result<T>>) -> Result<T, Kind> {

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use penstock_plan::Start;
 use penstock_rules::balance::Latency;
 use penstock_rules::health::{Avoidance, Change, Health, Probed, State};
+use penstock_rules::proxy_protocol::Addresses;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -159,6 +160,8 @@ fn number(state: State) -> u8 {
 pub(crate) struct Opened {
     pub(crate) stream: Stream,
     pub(crate) taken: Option<Taken>,
+    /// Between whom the endpoint was told that it is: it is used for nobody else.
+    pub(crate) told: Option<Box<Addresses>>,
 }
 
 /// An unused connection to an endpoint.
@@ -217,11 +220,12 @@ impl LocalEndpoint {
         self.shared.counters.of(self.worker)
     }
 
-    /// The connection used last that is still quiet; whatever is not is closed (safety.md 69).
-    pub(crate) fn take_idle(&self) -> Option<Opened> {
+    /// The connection between these, or between anybody, used last that is still quiet; whatever is not is closed (safety.md 69).
+    pub(crate) fn take_idle(&self, told: Option<&Addresses>) -> Option<Opened> {
         let mut pool = self.pool.borrow_mut();
         let mut found = None;
-        while let Some(idle) = pool.pop() {
+        while let Some(at) = pool.iter().rposition(|idle| idle.opened.told.as_deref() == told) {
+            let idle = pool.remove(at);
             if !idle.opened.stream.is_disturbed() {
                 found = Some(idle.opened);
                 break;

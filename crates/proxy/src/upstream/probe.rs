@@ -2,16 +2,17 @@
 
 mod grpc;
 
-use super::connect::{connect_any, connect_unix};
+use super::connect::{Opening, connect_any, connect_unix};
 use super::endpoint::{Endpoint, Place};
 use crate::buffers::Buffers;
 use crate::observe::events::Level;
 use crate::stream::Stream;
 use crate::tls::Secure;
 use crate::worker::Shared;
-use penstock_plan::HealthCheck;
+use penstock_plan::{HealthCheck, ProxyVersion};
 use penstock_rules::error::Kind;
 use penstock_rules::health::{Change, Outcome, Probed, Question, Schedule, State};
+use penstock_rules::proxy_protocol;
 use serde_json::json;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -33,6 +34,8 @@ pub(crate) struct Probing {
     /// How it is spoken to, where that is with TLS.
     pub(crate) secure: Option<Secure>,
     pub(crate) buffers: Rc<Buffers>,
+    /// The PROXY protocol, where connections begin with that: a probe speaks for nobody.
+    pub(crate) announces: Option<ProxyVersion>,
     pub(crate) check: HealthCheck,
     pub(crate) question: Arc<Question>,
     pub(crate) shared: Arc<Shared>,
@@ -103,15 +106,18 @@ impl Probing {
             Question::Grpc(_) => secure.greeting_http2(&self.buffers),
             Question::Http(_) | Question::Tcp(_) => secure.greeting(&self.buffers),
         });
+        let mut announced = Vec::new();
+        self.announces.iter().for_each(|version| proxy_protocol::write(*version, None, &mut announced));
+        let opening = Opening { announced, greeting };
         let opened = match (self.check.address.as_deref(), &self.endpoint.place) {
             (Some(address), _) => match address.strip_prefix("unix:") {
-                Some(path) => connect_unix(Path::new(path), greeting, wait).await,
+                Some(path) => connect_unix(Path::new(path), opening, wait).await,
                 None => {
                     let address: SocketAddr = address.parse().map_err(|_| Kind::Unresolved)?;
-                    connect_any(&[address], greeting, wait).await
+                    connect_any(&[address], opening, wait).await
                 }
             },
-            (None, Place::Unix(path)) => connect_unix(path, greeting, wait).await,
+            (None, Place::Unix(path)) => connect_unix(path, opening, wait).await,
             (None, Place::Tcp { addresses, .. }) => {
                 let mut addresses = addresses.load().to_vec();
                 if let Some(first) = turn.checked_rem(addresses.len()) {
@@ -120,7 +126,7 @@ impl Probing {
                 if let Some(port) = self.check.port {
                     addresses.iter_mut().for_each(|address| address.set_port(port));
                 }
-                connect_any(&addresses, greeting, wait).await
+                connect_any(&addresses, opening, wait).await
             }
         };
         opened.map_err(|failure| failure.kind)

@@ -19,7 +19,7 @@ from penstock.config.model.filter import (
     RewritePath,
 )
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
-from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts
+from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol
 from penstock.config.model.page import ErrorPage
 from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import (
@@ -71,6 +71,7 @@ __all__ = [
     "Mirror",
     "Outlier",
     "Override",
+    "ProxyProtocol",
     "Queue",
     "Redirect",
     "ReplacePrefix",

@@ -63,6 +63,16 @@ class ListenerLimits(Model):
     """Requests at once on one connection of HTTP/2. Default 100."""
 
 
+class ProxyProtocol(Model):
+    """Who begins each connection with a header of the PROXY protocol, which says for whom it connects."""
+
+    from_: Annotated[tuple[str, ...], Field(min_length=1, alias="from")]
+    """Addresses and networks ("10.0.0.0/8", "::1") that must begin so, and "unix" for whoever reaches a unix socket.
+    Connections of others have no such header."""
+    timeout: Timeout = timedelta(seconds=3)
+    """The whole header, from when the connection was made. Default "3s"."""
+
+
 class HttpsRedirect(Model):
     """Where TLS is spoken, for who comes without."""
 
@@ -96,6 +106,9 @@ class Listener(Model):
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks ("10.0.0.0/8", "::1") whose X-Forwarded-* and Forwarded fields are believed. Default:
     none."""
+    proxy_protocol: ProxyProtocol | None = None
+    """From whom connections begin with a header of the PROXY protocol (version 1 or 2), which says who the client is.
+    Default: from nobody."""
     https_redirect: Annotated[
         HttpsRedirect | None, BeforeValidator(_off_or_usual, json_schema_input_type=bool | HttpsRedirect)
     ] = None

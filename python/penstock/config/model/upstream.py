@@ -122,6 +122,9 @@ class Upstream(Model):
         None
     )
     """How its endpoints are spoken to with TLS: true, or a table; false, or without it: in clear. Default: in clear."""
+    proxy_protocol: Literal["v1", "v2"] | None = None
+    """The header of the PROXY protocol by which endpoints are told who the client is, on each connection: "v1" or "v2".
+    Such a connection is used for one client alone. Default: none."""
     timeouts: UpstreamTimeouts = UpstreamTimeouts()
     """How long an endpoint is waited for."""
     limits: UpstreamLimits = UpstreamLimits()

@@ -5,7 +5,7 @@ fn plan() -> Plan {
     let waits = json!({"tls": 1, "head": 1, "body": 1, "write": 1, "rate": 1, "idle": 1, "tunnel": 1});
     let limits = json!({"head": 1, "fields": 1, "uri": 1, "body": null, "body_rate": 0, "write_rate": 0, "connections": null, "connections_per_client": null, "requests": null, "streams": 1});
     let listener = |name, bind| {
-        json!({"name": name, "bind": [bind], "protocol": "http", "tls": null, "h2c": false, "trusted_proxies": ["10.0.0.0/8"], "https_redirect": null,
+        json!({"name": name, "bind": [bind], "protocol": "http", "tls": null, "h2c": false, "trusted_proxies": ["10.0.0.0/8"], "proxy_protocol": null, "https_redirect": null,
                "timeouts": waits, "limits": limits, "error_pages": []})
     };
     let route = |name, listeners: Value, predicate: Value, action: Value, filters: Value| {
@@ -32,7 +32,7 @@ fn plan() -> Plan {
     let endpoint = |address, weight| json!({"address": address, "weight": weight, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"});
     let upstream = |name| {
         json!({
-            "name": name, "balance": "p2c", "host": "keep", "tls": null, "queue": null, "affinity": null, "health_check": null, "outlier": null,
+            "name": name, "balance": "p2c", "host": "keep", "proxy_protocol": null, "tls": null, "queue": null, "affinity": null, "health_check": null, "outlier": null,
             "retry": {"attempts": 1, "per_try_timeout": null, "on": [], "least_pause": 1, "most_pause": 1, "buffer": 1},
             "endpoints": [endpoint("10.0.0.1:9000", 1), endpoint("10.0.0.2:9000", 0), endpoint("10.0.0.3:9000", 2)],
             "timeouts": {"connect": 1, "head": 1, "body": 1, "write": 1, "idle": 1},
