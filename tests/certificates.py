@@ -81,8 +81,8 @@ def secure(
 
 
 def ask(sock: ssl.SSLSocket, path: str = "/", *fields: str, body: bytes = b"") -> bytes:
-    """One request; the answer's body."""
-    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", "Host: shop.example", *fields]
+    """One request, for the host that was asked for; the answer's body."""
+    lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {sock.server_hostname or 'shop.example'}", *fields]
     if body:
         lines.append(f"Content-Length: {len(body)}")
     sock.sendall("\r\n".join([*lines, "", ""]).encode() + body)

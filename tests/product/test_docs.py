@@ -66,7 +66,8 @@ def test_configurations_load(page: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "penstock.toml"
     path.write_text(text if "[listeners." in text else LEAST + text, "utf-8")
     for stem in re.findall(r'cert = "([\w-]+)\.pem"', text):
-        write(tmp_path, stem, f"{stem.removesuffix('-rsa')}.example", kind=RSA if stem.endswith("-rsa") else EC)
+        host = f"{stem.removesuffix('-rsa')}.example"
+        write(tmp_path, stem, host, f"*.{host}", kind=RSA if stem.endswith("-rsa") else EC)
     for stem in re.findall(r'ca = "([\w-]+)\.pem"', text):
         authority().cert_pem.write_to_path(tmp_path / f"{stem}.pem")
     for code in blocks(next(one for one in PAGES if one.name == page), "python"):

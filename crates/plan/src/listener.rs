@@ -123,4 +123,7 @@ pub struct ListenerLimits {
     pub requests: Option<u32>,
     /// Requests at once on one connection of HTTP/2.
     pub streams: u16,
+    /// TLS handshakes under way at once, of each worker; with one more, that which takes longest is given up.
+    #[schemars(range(min = 1))]
+    pub handshakes: u32,
 }

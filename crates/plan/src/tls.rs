@@ -17,6 +17,18 @@ pub struct Tls {
     pub alpn: Vec<Alpn>,
     /// Which certificates clients are asked for. `null`: they are asked for none.
     pub clients: Option<ClientCertificates>,
+    /// Names for which something else is asked of clients.
+    pub names: Vec<ServerName>,
+}
+
+/// What clients are asked for that name this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerName {
+    /// A host in lower case, or `*.` and the rest of one.
+    pub name: String,
+    /// Which certificates clients are asked for. `null`: they are asked for none.
+    pub clients: Option<ClientCertificates>,
 }
 
 /// A protocol that a client can ask for in its handshake (RFC 7301).

@@ -157,7 +157,7 @@ async fn secure(worker: &Rc<Worker>, origin: &mut Origin, stream: Stream, alarm:
     let until = worker.clock.after(listener.plan.timeouts.tls);
     let shaken = {
         let closing = || is_closing(worker, origin);
-        let shaking = pin!(tls::accept(worker, listener.tls.as_ref()?, stream, (alarm, until), closing));
+        let shaking = pin!(tls::accept(worker, (listener.tls.as_ref()?, listener), stream, (alarm, until), closing));
         contain(worker, shaking).await.ok()?
     };
     match shaken {

@@ -85,8 +85,8 @@ impl Story<'_> {
             return self.answer(down, request, response, b"").await;
         }
         let Exchange { origin, listener, .. } = self.exchange;
-        if origin.secured.as_ref().is_some_and(|secured| !secured.is_current(listener.tls.as_deref())) {
-            // What is asked of clients has changed: a new connection is asked for it.
+        if origin.secured.as_ref().is_some_and(|secured| !secured.is_for(listener.tls.as_deref(), request.host())) {
+            // What is asked of clients is something else for this host, or has changed: a new connection is asked for it.
             down.close_after();
             return Err(Kind::Misdirected.into());
         }

@@ -7,6 +7,7 @@ use crate::observe::access_log::{LogSink, RecordBatch};
 use crate::observe::events::Events;
 use crate::observe::metrics::{Sharded, WorkerCounters};
 use crate::snapshot::Snapshot;
+use crate::tls::Handshakes;
 use crate::upstream::endpoint::LocalEndpoint;
 use crate::upstream::local::{Lasting, LocalUpstream};
 use ahash::AHashMap;
@@ -96,6 +97,8 @@ pub(crate) struct Worker {
     pub(crate) lingering: Cell<usize>,
     /// Copies of requests that are under way.
     pub(crate) copies: Cell<u64>,
+    /// Clients' TLS handshakes that are under way.
+    pub(crate) handshakes: Rc<Handshakes>,
     local: RefCell<Option<Rc<Local>>>,
     /// What `local` was before: a listener that is gone answers what it had been asked.
     previous: RefCell<Option<Rc<Local>>>,
@@ -117,6 +120,7 @@ impl Worker {
             records: RefCell::default(),
             lingering: Cell::new(0),
             copies: Cell::new(0),
+            handshakes: Rc::default(),
             local: RefCell::default(),
             previous: RefCell::default(),
             sweep_at: Cell::default(),

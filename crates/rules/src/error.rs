@@ -127,7 +127,9 @@ kinds! {
     TlsProtocol "tls_protocol" 400 Downstream,
     /// The client has shown no certificate where one is required, or one that is not believed.
     TlsClient "tls_client_certificate" 400 Downstream,
-    /// The connection was made when clients had to prove something else.
+    /// It took longest of as many handshakes as may be under way.
+    TooManyHandshakes "too_many_handshakes" 503 Downstream,
+    /// The connection was made for another name, or when clients had to prove something else.
     Misdirected "misdirected" 421 Downstream,
     /// The body stopped coming.
     BodyTimeout "body_timeout" 408 Downstream,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_health import check_health
 from penstock.config.check_pages import check_pages
-from penstock.config.check_tls import check_tls
+from penstock.config.check_tls import check_listener_tls, check_tls
 from penstock.config.collector import uncollected
 from penstock.config.compile import resolve_address
 from penstock.config.document import unknown
@@ -97,10 +97,8 @@ class _Check:
             self.proxy_protocol((*key, "proxy_protocol"), listener, listener.proxy_protocol)
         if listener.h2c and listener.tls:
             self.fault((*key, "h2c"), 'is HTTP/2 without TLS, and this listener has TLS: name "h2" in tls.alpn')
-        if listener.tls and len(set(listener.tls.alpn)) < len(listener.tls.alpn):
-            self.fault((*key, "tls", "alpn"), "names a protocol twice")
-        if listener.tls and not listener.tls.alpn:
-            self.fault((*key, "tls", "alpn"), 'is empty; name "h2", "http/1.1" or both')
+        if listener.tls:
+            check_listener_tls((*key, "tls"), listener.tls, self.fault)
         check_pages((*key, "error_pages"), listener.error_pages, self.fault)
         if listener.https_redirect is not None and listener.tls is not None and not listener.trusted_proxies:
             self.fault(
@@ -112,7 +110,9 @@ class _Check:
             if sender == "unix":
                 if not any(bind.startswith("unix:") for bind in listener.bind):
                     self.fault((*key, "from", index), '"unix" is whoever reaches a unix socket, and bind has none')
-            elif (network := self.attempt((*key, "from", index), texts.read_network, sender)) and network.endswith("/0"):
+            elif (network := self.attempt((*key, "from", index), texts.read_network, sender)) and network.endswith(
+                "/0"
+            ):
                 self.warn(
                     (*key, "from", index),
                     f'"{sender}" lets everybody say who they are; name the proxies that connect here',

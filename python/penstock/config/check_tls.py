@@ -1,4 +1,5 @@
-"""The rules of TLS to endpoints: which keys belong together, and what a certificate could be for."""
+"""The rules of TLS: what is asked for which name, and, to endpoints, which keys belong together and what a certificate
+could be for."""
 
 from __future__ import annotations
 
@@ -8,7 +9,22 @@ from penstock.config import texts
 
 if TYPE_CHECKING:
     from penstock.config.document import KeyPath, Report
-    from penstock.config.model import Upstream
+    from penstock.config.model import Tls, Upstream
+
+
+def check_listener_tls(key: KeyPath, tls: Tls, fault: Report) -> None:
+    """Find every fault of how a listener speaks TLS that no file is needed for."""
+    if len(set(tls.alpn)) < len(tls.alpn):
+        fault((*key, "alpn"), "names a protocol twice")
+    if not tls.alpn:
+        fault((*key, "alpn"), 'is empty; name "h2", "http/1.1" or both')
+    seen: dict[str, str] = {}
+    for name in tls.names:
+        place: KeyPath = (*key, "names", name)
+        fault(place, texts.wrong_server_name(name))
+        before = seen.setdefault(name.lower().removesuffix("."), name)
+        if before != name:
+            fault(place, f'is written twice, the first time as "{before}"')
 
 
 def check_tls(key: KeyPath, upstream: Upstream, fault: Report, warn: Report) -> None:

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.config.model import Tls, UpstreamTls
+    from penstock.config.model import ClientCertificates, Tls, UpstreamTls
 
 Plan = dict[str, Any]
 
 
 def listener_tls(tls: Tls, place: Callable[[str], str]) -> Plan:
     """A listener's; `place` makes a path absolute."""
-    clients: Plan | None = None
-    if tls.clients is not None:
-        crl = tls.clients.crl
-        clients = {"ca": place(tls.clients.ca), "crl": crl and place(crl), "required": tls.clients.required}
     return {
         "certificates": [
             {"cert": place(one.cert), "key": place(one.key), "readable_key": one.readable_key}
@@ -26,8 +22,17 @@ def listener_tls(tls: Tls, place: Callable[[str], str]) -> Plan:
         "unknown_name": tls.unknown_name,
         "min_version": tls.min_version,
         "alpn": list(tls.alpn),
-        "clients": clients,
+        "clients": tls.clients and _clients(tls.clients, place),
+        "names": [
+            {"name": name.lower().removesuffix("."), "clients": rule.clients and _clients(rule.clients, place)}
+            for name, rule in tls.names.items()
+        ],
     }
+
+
+def _clients(clients: ClientCertificates, place: Callable[[str], str]) -> Plan:
+    crl = clients.crl
+    return {"ca": place(clients.ca), "crl": crl and place(crl), "required": clients.required}
 
 
 def upstream_tls(tls: UpstreamTls, place: Callable[[str], str]) -> Plan:

@@ -225,6 +225,16 @@ def wrong_host(host: str) -> str | None:
     return None
 
 
+def wrong_server_name(name: str) -> str | None:
+    """A host that a client can ask for by name (SNI), or `*.` and the rest of one."""
+    host = name.removeprefix("*.")
+    try:
+        _address(host)
+    except ValueError:
+        return wrong_host(host)
+    return f"{_quoted(name)} is an address, which no client asks for by name"
+
+
 def wrong_authority(text: str) -> str | None:
     """A Host field: a host with or without a port."""
     try:

@@ -3,14 +3,23 @@
 
 use std::cell::RefCell;
 
+/// What a client asked for.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// In lower case.
+    pub(super) name: Option<Box<str>>,
+    /// No certificate was chosen: the name is not served.
+    pub(super) unserved: bool,
+}
+
 thread_local! {
-    static NAME: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+    static ASKED: RefCell<Option<Asked>> = const { RefCell::new(None) };
 }
 
-pub(super) fn note(name: Option<&str>) {
-    NAME.set(name.map(|name| name.to_ascii_lowercase().into()));
+pub(super) fn note(name: Option<&str>, unserved: bool) {
+    ASKED.set(Some(Asked { name: name.map(|name| name.to_ascii_lowercase().into()), unserved }));
 }
 
-pub(super) fn take() -> Option<Box<str>> {
-    NAME.take()
+pub(super) fn take() -> Option<Asked> {
+    ASKED.take()
 }

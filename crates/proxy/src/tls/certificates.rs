@@ -3,7 +3,7 @@
 use super::PROVIDER;
 use super::clients::{Believed, files};
 use super::watch::{Stamp, stamp};
-use penstock_plan::Certificate as Paths;
+use penstock_plan::{Certificate as Paths, ClientCertificates, UnknownName};
 use penstock_rules::tls::{Certificate, Names, UnixSeconds};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -29,6 +29,8 @@ pub(crate) struct Certificates {
     pub(crate) default: Vec<usize>,
     /// Which clients are believed, where they are asked.
     pub(super) believed: Option<Believed>,
+    /// The same for each name of the plan that asks for something else.
+    pub(super) believed_by_name: Vec<Option<Believed>>,
     /// Of all files, as they were when they were read.
     pub(super) stamps: Vec<Stamp>,
 }
@@ -71,8 +73,14 @@ impl Certificates {
                 }
             }
         }
-        let believed = plan.clients.as_ref().map(Believed::read).transpose();
-        let believed = believed.map_err(|found| wrong.extend(found)).ok().flatten();
+        let mut believe = |clients: Option<&ClientCertificates>, path: &str| {
+            let believed = clients.map(|clients| Believed::read(clients, path)).transpose();
+            believed.map_err(|found| wrong.extend(found)).ok().flatten()
+        };
+        let believed = believe(plan.clients.as_ref(), "clients");
+        let by_name = plan.names.iter().enumerate();
+        let believed_by_name: Vec<_> =
+            by_name.map(|(at, one)| believe(one.clients.as_ref(), &format!("names[{at}].clients"))).collect();
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -89,12 +97,29 @@ impl Certificates {
             };
             overlaps.iter().map(message).collect::<Vec<_>>()
         })?;
+        // A rule for a name that nobody can ask for protects nothing.
+        let nameless = plan.names.iter().enumerate().filter(|(_, one)| names.find(&one.name).is_empty());
+        let nameless: Vec<Wrong> = nameless
+            .map(|(at, one)| (format!("names[{at}]"), format!("no certificate of this listener is for {:?}", one.name)))
+            .collect();
+        if !nameless.is_empty() {
+            return Err(nameless);
+        }
         let first = list.first().map(|one| one.certificate.names.clone()).unwrap_or_default();
         let shares = |one: &Served| one.certificate.names.iter().any(|name| first.contains(name));
         let mut default: Vec<usize> =
             list.iter().enumerate().filter(|(at, one)| *at == 0 || shares(one)).map(|(at, _)| at).collect();
         default.sort_by_key(|at| list.get(*at).map(|one| one.kind));
-        Ok(Certificates { list, names, default, believed, stamps })
+        Ok(Certificates { list, names, default, believed, believed_by_name, stamps })
+    }
+
+    /// Where the certificates are that a client gets who asks for `name`.
+    pub(super) fn places(&self, name: Option<&str>, unknown: UnknownName) -> &[usize] {
+        match (name.map(|name| self.names.find(name)).unwrap_or_default(), unknown) {
+            ([], UnknownName::Refuse) => &[],
+            ([], UnknownName::Default) => &self.default,
+            (found, _) => found,
+        }
     }
 
     /// The files of certificates, for a message.
@@ -126,7 +151,8 @@ impl Certificates {
 /// Of all files, as they are now.
 pub(super) fn stamps(plan: &penstock_plan::Tls) -> Vec<Stamp> {
     let own = plan.certificates.iter().flat_map(|paths| [paths.cert.as_str(), paths.key.as_str()]);
-    own.chain(files(plan.clients.as_ref())).map(stamp).collect()
+    let by_name = plan.names.iter().flat_map(|one| files(one.clients.as_ref()));
+    own.chain(files(plan.clients.as_ref())).chain(by_name).map(stamp).collect()
 }
 
 /// Seconds since 1970.

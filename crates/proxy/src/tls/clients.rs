@@ -26,13 +26,13 @@ pub(super) fn files(plan: Option<&ClientCertificates>) -> impl Iterator<Item = &
 }
 
 impl Believed {
-    /// Read all files.
+    /// Read all files of what stands at `path` of the plan.
     ///
     /// # Errors
     /// Everything wrong with any of them.
-    pub(super) fn read(plan: &ClientCertificates) -> Result<Believed, Vec<Wrong>> {
+    pub(super) fn read(plan: &ClientCertificates, path: &str) -> Result<Believed, Vec<Wrong>> {
         let mut digest = Context::new(&SHA256);
-        let wrong = |key: &str, message: String| (format!("clients.{key}"), message);
+        let wrong = |key: &str, message: String| (format!("{path}.{key}"), message);
         let authorities = chain(&plan.ca).map_err(|message| wrong("ca", message));
         let lists = plan.crl.as_deref().map_or(Ok(Vec::new()), revoked).map_err(|message| wrong("crl", message));
         let (authorities, lists) = match (authorities, lists) {

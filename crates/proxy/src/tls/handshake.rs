@@ -1,17 +1,20 @@
 //! The handshake of a client's connection: from the first byte to a stream with keys, or to a named failure.
 
+use super::asked::Asked;
+use super::line::UnderWay;
 use super::session::Session;
 use super::stream::TlsStream;
 use super::{HANDSHAKE, Tls, asked};
 use crate::clear::ClearStream;
 use crate::clock::{Alarm, Tick};
 use crate::connection::QUIET;
+use crate::snapshot::Listener;
 use crate::stream::Stream;
 use crate::worker::Worker;
 use penstock_plan::{Alpn, ClientCertificates};
 use penstock_rules::error::Kind;
 use penstock_rules::tls::Client;
-use rustls::server::UnbufferedServerConnection;
+use rustls::server::{Acceptor, UnbufferedServerConnection};
 use rustls::{AlertDescription, CommonState, Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -39,9 +42,12 @@ pub(crate) struct Secured {
 }
 
 impl Secured {
-    /// Whether a client on a new connection would be asked for what this one was.
-    pub(crate) fn is_current(&self, tls: Option<&Tls>) -> bool {
-        tls.and_then(|tls| tls.plan.clients.as_ref()) == self.asked.as_ref()
+    /// Whether a client that makes a new connection for this host would be asked for what this one was, and shown the same
+    /// certificate (safety.md 138). One that named no host takes what it gets.
+    pub(crate) fn is_for(&self, tls: Option<&Tls>, host: &str) -> bool {
+        let Some(tls) = tls else { return self.asked.is_none() };
+        tls.asked_of(Some(host)) == self.asked.as_ref()
+            && self.sni.as_deref().is_none_or(|name| name == host || tls.is_served_alike(name, host))
     }
 }
 
@@ -57,7 +63,7 @@ pub(crate) struct Refused {
 /// [`Refused`]; the client was told by an alert, where it can be.
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
-    tls: &Tls,
+    (tls, listener): (&Tls, &Listener),
     socket: ClearStream,
     (alarm, until): (&Alarm, Tick),
     is_closing: impl Fn() -> bool,
@@ -69,13 +75,18 @@ pub(crate) async fn accept(
     let began = Instant::now();
     let mut shaking = Shaking {
         stream: TlsStream::new(socket, Session::Server(Box::new(session)), Rc::clone(&worker.buffers)),
-        sni: None,
+        asked: Asked::default(),
         heard: false,
+        hello: tls.asks_by_name().then(|| (tls, Acceptor::default(), 0)),
     };
+    let mut under_way = None;
     // One that just came may be about to speak; one that does not is the first to go where room is needed.
     alarm.rest(worker.clock.after(QUIET));
     let outcome = poll_fn(|cx| match shaking.poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
+        Poll::Pending if under_way.as_ref().is_some_and(UnderWay::is_given_up) => {
+            Poll::Ready(Err(Kind::TooManyHandshakes))
+        }
         Poll::Pending if alarm.clock().now() >= until => {
             Poll::Ready(if shaking.heard { Err(Kind::TlsTimeout) } else { Ok(false) })
         }
@@ -85,8 +96,10 @@ pub(crate) async fn accept(
             Poll::Ready(Ok(false))
         }
         Poll::Pending => {
-            if shaking.heard {
+            if shaking.heard && under_way.is_none() {
                 alarm.work();
+                let most = listener.plan.limits.handshakes as usize;
+                under_way = Some(worker.handshakes.begin(listener.shared.id, most, cx.waker().clone()));
             }
             alarm.clear();
             alarm.lower(until);
@@ -96,7 +109,7 @@ pub(crate) async fn accept(
     .await;
     alarm.work();
     match outcome {
-        Ok(true) => match secured(tls, shaking.stream.agreed(), shaking.sni, began.elapsed()) {
+        Ok(true) => match secured(tls, shaking.stream.agreed(), shaking.asked.name, began.elapsed()) {
             Ok(secured) => Ok(Some((Stream::Tls(Box::new(shaking.stream)), secured))),
             Err(kind) => Err(Refused { kind, socket: shaking.stream.into_socket() }),
         },
@@ -106,35 +119,39 @@ pub(crate) async fn accept(
 }
 
 /// A handshake under way.
-struct Shaking {
+struct Shaking<'t> {
     stream: TlsStream,
-    sni: Option<Box<str>>,
+    asked: Asked,
     /// Something came.
     heard: bool,
+    /// Where the name decides what the handshake is held with: it is read ahead, by the same library, and so much of it was.
+    hello: Option<(&'t Tls, Acceptor, usize)>,
 }
 
-impl Shaking {
+impl Shaking<'_> {
     /// True: done. False: the client closed before it said anything.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Kind>> {
         loop {
-            let shaken = self.stream.shake_hands();
-            if let Some(name) = asked::take() {
-                self.sni = Some(name);
-            }
-            let done = match shaken {
-                Ok(done) => done,
-                Err(error) => {
-                    self.stream.stage_alert();
-                    // An alert that does not go at once does not go.
-                    let _ = self.stream.poll_flush(cx);
-                    return Poll::Ready(Err(kind(&error)));
+            if self.hello.is_none() {
+                let shaken = self.stream.shake_hands();
+                if let Some(asked) = asked::take() {
+                    self.asked = asked;
                 }
-            };
-            if ready!(self.stream.poll_flush(cx)).is_err() {
-                return Poll::Ready(Err(Kind::TlsFailed));
-            }
-            if done {
-                return Poll::Ready(Ok(true));
+                let done = match shaken {
+                    Ok(done) => done,
+                    Err(error) => {
+                        self.stream.stage_alert();
+                        // An alert that does not go at once does not go.
+                        let _ = self.stream.poll_flush(cx);
+                        return Poll::Ready(Err(if self.asked.unserved { Kind::TlsName } else { kind(&error) }));
+                    }
+                };
+                if ready!(self.stream.poll_flush(cx)).is_err() {
+                    return Poll::Ready(Err(Kind::TlsFailed));
+                }
+                if done {
+                    return Poll::Ready(Ok(true));
+                }
             }
             match ready!(self.stream.poll_receive(cx, false)) {
                 Ok(0) | Err(_) if !self.heard => return Poll::Ready(Ok(false)),
@@ -145,7 +162,34 @@ impl Shaking {
                 return Poll::Ready(Err(plain(self.stream.sealed_input())));
             }
             self.heard = true;
+            self.read_hello()?;
         }
+    }
+
+    /// Once it is known which host the client names, go on with what is asked for that.
+    fn read_hello(&mut self) -> Result<(), Kind> {
+        let Some((tls, acceptor, read)) = &mut self.hello else { return Ok(()) };
+        let input = self.stream.sealed_input();
+        let mut rest = input.get(*read..).unwrap_or_default();
+        *read = input.len();
+        let name = loop {
+            if rest.is_empty() {
+                return Ok(());
+            }
+            // What is no hello is told so by the handshake itself.
+            if acceptor.read_tls(&mut rest).is_err() {
+                break None;
+            }
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => break accepted.client_hello().server_name().map(str::to_owned),
+                Err(_) => break None,
+            }
+        };
+        let session = UnbufferedServerConnection::new(tls.config_for(name.as_deref())).map_err(|_| Kind::Internal)?;
+        self.stream.begin_as(Session::Server(Box::new(session)));
+        self.hello = None;
+        Ok(())
     }
 }
 
@@ -162,8 +206,6 @@ fn kind(error: &Error) -> Kind {
         Error::NoCertificatesPresented | Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
             Kind::TlsClient
         }
-        // Within a handshake the library says nothing else in free words.
-        Error::General(_) => Kind::TlsName,
         _ => Kind::TlsFailed,
     }
 }
@@ -174,7 +216,7 @@ fn secured(tls: &Tls, session: &CommonState, sni: Option<Box<str>>, took: Durati
     let client = shown.map(|shown| Client::parse(shown)).transpose().map_err(|_| Kind::TlsClient)?;
     Ok(Secured {
         client,
-        asked: tls.plan.clients.clone(),
+        asked: tls.asked_of(sni.as_deref()).cloned(),
         sni,
         alpn: [Alpn::H2, Alpn::Http11].into_iter().find(|one| Some(one.name().as_bytes()) == alpn),
         version: match session.protocol_version() {

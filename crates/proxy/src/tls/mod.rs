@@ -6,6 +6,7 @@ mod certificates;
 mod clients;
 mod greet;
 mod handshake;
+mod line;
 mod session;
 mod stream;
 mod tickets;
@@ -15,13 +16,16 @@ mod watch;
 pub(crate) use certificates::{Certificates, Served, now};
 pub(crate) use greet::{Failure, Greeting};
 pub(crate) use handshake::{Refused, Secured, accept};
+pub(crate) use line::Handshakes;
 pub(crate) use stream::TlsStream;
 pub(crate) use upstream::{Credentials, Secure, SystemRoots, UpstreamTls, build_upstream};
 pub(crate) use watch::follow;
 
 use arc_swap::ArcSwap;
-use penstock_plan::{TlsVersion, UnknownName};
+use clients::Believed;
+use penstock_plan::{ClientCertificates, TlsVersion, UnknownName};
 use penstock_rules::fault::Fault;
+use penstock_rules::tls::Names;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -41,8 +45,19 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_l
 #[derive(Debug)]
 pub(crate) struct Tls {
     pub(crate) plan: penstock_plan::Tls,
-    config: ArcSwap<ServerConfig>,
+    /// Places in `plan.names`.
+    names: Names,
+    configs: ArcSwap<Configs>,
     certificates: Arc<ArcSwap<Certificates>>,
+}
+
+/// What handshakes are held with: one for each that clients can be asked for, with tickets of its own, so that none of a name that asks
+/// for nothing is good for one that does (safety.md 139).
+#[derive(Debug)]
+struct Configs {
+    usual: Arc<ServerConfig>,
+    /// For each of `plan.names`.
+    by_name: Vec<Arc<ServerConfig>>,
 }
 
 impl Tls {
@@ -52,13 +67,54 @@ impl Tls {
     /// What the library says.
     pub(crate) fn new(plan: &penstock_plan::Tls, certificates: Certificates) -> Result<Tls, rustls::Error> {
         let certificates = Arc::new(ArcSwap::from_pointee(certificates));
-        let config = ArcSwap::from_pointee(config(plan, &certificates)?);
-        Ok(Tls { plan: plan.clone(), config, certificates })
+        let made = |believed: Option<&Believed>| config(plan, &certificates, believed);
+        let current = certificates.load_full();
+        let by_name =
+            current.believed_by_name.iter().map(|believed| made(believed.as_ref())).collect::<Result<_, _>>()?;
+        let configs = ArcSwap::from_pointee(Configs { usual: made(current.believed.as_ref())?, by_name });
+        // Where two are the same, the check of the configuration was passed by: the first counts.
+        let names = plan.names.iter().map(|one| (std::slice::from_ref(&one.name), ()));
+        let names = Names::build(names).unwrap_or_default();
+        Ok(Tls { plan: plan.clone(), names, configs, certificates })
     }
 
-    /// What the next handshake is held with.
+    /// What the next handshake is held with, if it names no host, or one of no rule of its own.
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+        Arc::clone(&self.configs.load().usual)
+    }
+
+    /// Whether the name decides what a handshake is held with.
+    fn asks_by_name(&self) -> bool {
+        !self.plan.names.is_empty()
+    }
+
+    /// What a handshake is held with that names this host.
+    fn config_for(&self, name: Option<&str>) -> Arc<ServerConfig> {
+        let configs = self.configs.load();
+        Arc::clone(self.rule(name).and_then(|at| configs.by_name.get(at)).unwrap_or(&configs.usual))
+    }
+
+    fn rule(&self, name: Option<&str>) -> Option<usize> {
+        name.and_then(|name| self.names.find(name).first().copied())
+    }
+
+    /// What clients are asked for that name this host.
+    fn asked_of(&self, name: Option<&str>) -> Option<&ClientCertificates> {
+        match self.rule(name).and_then(|at| self.plan.names.get(at)) {
+            Some(rule) => rule.clients.as_ref(),
+            None => self.plan.clients.as_ref(),
+        }
+    }
+
+    /// Whether a client that asked for the one name would get the same certificate for the other. Of a host that no certificate is
+    /// for it is not expected, unless such are refused.
+    fn is_served_alike(&self, name: &str, other: &str) -> bool {
+        let certificates = self.certificates.load();
+        let shown = certificates.places(Some(name), self.plan.unknown_name);
+        match certificates.names.find(other) {
+            [] => self.plan.unknown_name == UnknownName::Default,
+            wanted => wanted.iter().any(|place| shown.contains(place)),
+        }
     }
 
     pub(crate) fn certificates(&self) -> Arc<Certificates> {
@@ -67,27 +123,35 @@ impl Tls {
 
     /// Let handshakes from now on use these.
     pub(crate) fn renew(&self, certificates: Arc<Certificates>) {
-        let digest =
-            |certificates: &Certificates| certificates.believed.as_ref().map(|believed| believed.digest.clone());
-        let same = digest(&self.certificates()) == digest(&certificates);
-        self.certificates.store(certificates);
-        // The versions of TLS are those with which this was made, and nothing else can be wrong.
-        if !same && let Ok(config) = config(&self.plan, &self.certificates) {
-            self.config.store(Arc::new(config));
-        }
+        let before = self.certificates.swap(Arc::clone(&certificates));
+        let configs = self.configs.load_full();
+        let renewed = |known: &Arc<ServerConfig>, before: Option<&Believed>, now: Option<&Believed>| {
+            if before.map(|one| &one.digest) == now.map(|one| &one.digest) {
+                return Arc::clone(known);
+            }
+            // The versions of TLS are those with which this was made, and nothing else can be wrong.
+            config(&self.plan, &self.certificates, now).unwrap_or_else(|_| Arc::clone(known))
+        };
+        let by_name = configs.by_name.iter().zip(&before.believed_by_name).zip(&certificates.believed_by_name);
+        let by_name = by_name.map(|((known, before), now)| renewed(known, before.as_ref(), now.as_ref())).collect();
+        let usual = renewed(&configs.usual, before.believed.as_ref(), certificates.believed.as_ref());
+        self.configs.store(Arc::new(Configs { usual, by_name }));
     }
 }
 
-/// What handshakes are held with, as the files are now.
-fn config(plan: &penstock_plan::Tls, certificates: &Arc<ArcSwap<Certificates>>) -> Result<ServerConfig, rustls::Error> {
+/// What handshakes are held with that ask this of clients.
+fn config(
+    plan: &penstock_plan::Tls,
+    certificates: &Arc<ArcSwap<Certificates>>,
+    believed: Option<&Believed>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let resolver = Resolver { certificates: Arc::clone(certificates), unknown_name: plan.unknown_name };
     let versions = match plan.min_version {
         TlsVersion::Tls12 => TLS13_AND_TLS12,
         TlsVersion::Tls13 => TLS13_ALONE,
     };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER)).with_protocol_versions(versions)?;
-    let current = certificates.load();
-    let builder = match &current.believed {
+    let builder = match believed {
         Some(believed) => builder.with_client_cert_verifier(Arc::clone(&believed.verifier)),
         None => builder.with_no_client_auth(),
     };
@@ -95,11 +159,11 @@ fn config(plan: &penstock_plan::Tls, certificates: &Arc<ArcSwap<Certificates>>) 
     config.alpn_protocols = plan.alpn.iter().map(|protocol| protocol.name().into()).collect();
     // Tickets need no memory of ours and no lock.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = match &current.believed {
+    config.ticketer = match believed {
         Some(believed) => Arc::clone(&believed.tickets) as Arc<dyn ProducesTickets>,
         None => Arc::new(tickets::Tickets::new()?),
     };
-    Ok(config)
+    Ok(Arc::new(config))
 }
 
 /// TLS, and what it is to serve with from the time on at which its plan runs; `None`: it does already.
@@ -127,14 +191,9 @@ struct Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        asked::note(hello.server_name());
         let certificates = self.certificates.load();
-        let found = hello.server_name().map(|name| certificates.names.find(name)).unwrap_or_default();
-        let places = match (found, self.unknown_name) {
-            ([], UnknownName::Refuse) => return None,
-            ([], UnknownName::Default) => &certificates.default,
-            (found, _) => found,
-        };
+        let places = certificates.places(hello.server_name(), self.unknown_name);
+        asked::note(hello.server_name(), places.is_empty());
         let keys = || places.iter().filter_map(|place| certificates.list.get(*place)).map(|one| &one.key);
         let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         // With none that fits, the library says so in its alert.

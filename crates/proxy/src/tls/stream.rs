@@ -95,6 +95,11 @@ impl TlsStream {
         self.io.join()
     }
 
+    /// Let another session be the stream's. Nothing of what came was opened yet.
+    pub(super) fn begin_as(&mut self, session: Session) {
+        self.session = session;
+    }
+
     /// What came and is not yet opened.
     pub(super) fn sealed_input(&self) -> &[u8] {
         self.input.buffer.as_deref().and_then(|input| input.get(self.start..self.end)).unwrap_or_default()

@@ -35,7 +35,7 @@ from penstock.config.model.route import (
     Share,
     Split,
 )
-from penstock.config.model.tls import Certificate, ClientCertificates, Tls, UpstreamTls
+from penstock.config.model.tls import Certificate, ClientCertificates, ServerName, Tls, UpstreamTls
 from penstock.config.model.upstream import Endpoint, Queue, Upstream, UpstreamLimits, UpstreamTimeouts
 
 __all__ = [
@@ -83,6 +83,7 @@ __all__ = [
     "RouteTest",
     "RouteTimeouts",
     "Secret",
+    "ServerName",
     "Share",
     "Split",
     "Tls",

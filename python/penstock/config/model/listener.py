@@ -61,6 +61,9 @@ class ListenerLimits(Model):
     """Requests on one connection, after which it is closed. Default: no limit."""
     streams: Annotated[Whole, Field(ge=1, le=1000)] = 100
     """Requests at once on one connection of HTTP/2. Default 100."""
+    handshakes: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] = 2048
+    """TLS handshakes under way at once, of each worker; with one more, that which takes longest is given up. Default
+    2048."""
 
 
 class ProxyProtocol(Model):

@@ -1,8 +1,8 @@
 """TLS: certificates, who gets which, and who is believed."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, Model
 
@@ -29,6 +29,24 @@ class ClientCertificates(Model):
     """Refuse clients that show none. One that is not believed is always refused. Default true."""
 
 
+def _none_from_false(value: object) -> Any:
+    if isinstance(value, bool):
+        if value:
+            raise ValueError("is false, or a table")
+        return None
+    return value
+
+
+class ServerName(Model):
+    """What clients are asked for that name this host."""
+
+    clients: Annotated[
+        ClientCertificates | None,
+        BeforeValidator(_none_from_false, json_schema_input_type=Literal[False] | ClientCertificates),
+    ]
+    """Certificates that they are asked for, or false: they are asked for none."""
+
+
 class Tls(Model):
     """TLS on a listener."""
 
@@ -45,6 +63,9 @@ class Tls(Model):
     HTTP/1.1. Default both."""
     clients: ClientCertificates | None = None
     """Certificates that clients are asked for. Default: they are asked for none."""
+    names: dict[str, ServerName] = Field(default_factory=dict)
+    """Hosts ("admin.example", "*.staff.example") for which something else is asked of clients than `clients` says.
+    Default: none."""
 
 
 class UpstreamTls(Model):
