@@ -32,6 +32,9 @@ pub(crate) struct Buffers {
     lent: Cell<u64>,
     /// Memory is short: nothing is kept, and long bodies go through small buffers.
     frugal: Cell<bool>,
+    /// Whether one was lent since the last look, and whether since the last rest.
+    used: Cell<bool>,
+    worked: Cell<bool>,
 }
 
 impl Buffers {
@@ -46,9 +49,27 @@ impl Buffers {
         self.room.set(room);
         self.frugal.set(frugal);
         if frugal {
-            self.small.borrow_mut().clear();
-            self.large.borrow_mut().clear();
+            self.discard();
         }
+    }
+
+    /// Look whether anything was lent since the last look. The first time that nothing was, after it had been, what is kept goes, and
+    /// this says so.
+    pub(crate) fn rest(&self) -> bool {
+        if self.used.replace(false) {
+            self.worked.set(true);
+            return false;
+        }
+        let rests = self.worked.replace(false);
+        if rests {
+            self.discard();
+        }
+        rests
+    }
+
+    fn discard(&self) {
+        self.small.take();
+        self.large.take();
     }
 
     /// Whether more was taken than there was room for.
@@ -75,13 +96,18 @@ impl Buffers {
     }
 
     pub(crate) fn small(&self) -> Box<[u8]> {
-        self.lent.set(self.lent.get() + SMALL as u64);
+        self.lend(SMALL);
         self.small.borrow_mut().pop().unwrap_or_else(|| self.take(SMALL))
     }
 
     pub(crate) fn large(&self) -> Box<[u8]> {
-        self.lent.set(self.lent.get() + LARGE as u64);
+        self.lend(LARGE);
         self.large.borrow_mut().pop().unwrap_or_else(|| self.take(LARGE))
+    }
+
+    fn lend(&self, bytes: usize) {
+        self.used.set(true);
+        self.lent.set(self.lent.get() + bytes as u64);
     }
 
     pub(crate) fn give_back(&self, buffer: Box<[u8]>) {
@@ -126,5 +152,23 @@ impl Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_goes_when_nothing_was_lent_for_a_while() {
+        let buffers = Buffers::new();
+        assert!(!buffers.rest());
+        buffers.give_back(buffers.small());
+        buffers.give_back(buffers.large());
+        assert!(!buffers.rest());
+        assert_eq!((buffers.small.borrow().len(), buffers.large.borrow().len()), (1, 1));
+        assert!(buffers.rest());
+        assert_eq!((buffers.small.borrow().len(), buffers.large.borrow().len()), (0, 0));
+        assert!(!buffers.rest());
     }
 }

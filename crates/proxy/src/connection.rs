@@ -381,3 +381,18 @@ async fn hang_up(mut down: H1) {
     })
     .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, F>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_a_small_task() {
+        // With what the runtime keeps of a task this is its next larger size (P10).
+        assert!(size(run) <= 512, "{}", size(run));
+    }
+}

@@ -26,8 +26,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The data plane of one process, or of one `Proxy` in it.
-#[derive(Default)]
 pub struct Engine {
+    release: fn(),
     running: Mutex<Option<Running>>,
     /// Drained or stopped: what was told to end must not open again. Set under `running`.
     ended: AtomicBool,
@@ -49,9 +49,10 @@ pub struct Applied {
 }
 
 impl Engine {
-    /// An engine without threads; they start with the first plan.
-    pub fn new() -> Engine {
-        Engine::default()
+    /// An engine without threads; they start with the first plan. `release` gives memory that the calling thread freed back to the
+    /// system: which allocator that is, the program decides.
+    pub fn new(release: fn()) -> Engine {
+        Engine { release, running: Mutex::default(), ended: AtomicBool::default(), shared: ArcSwapOption::default() }
     }
 
     /// Run `plan` from now on. On failure what ran before is untouched.
@@ -66,7 +67,7 @@ impl Engine {
         match running.as_mut() {
             Some(running) => running.apply(plan),
             None => {
-                let mut first = Running::start(usize::from(plan.engine.workers.max(1)))
+                let mut first = Running::start(usize::from(plan.engine.workers.max(1)), self.release)
                     .map_err(|error| vec![Fault::new("engine.workers", format!("cannot start threads: {error}"))])?;
                 match first.apply(plan) {
                     Ok(applied) => {

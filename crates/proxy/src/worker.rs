@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Sharded<WorkerCounters>,
     pub(crate) events: Arc<Events>,
     pub(crate) log: LogSink,
+    /// Gives memory that this thread freed back to the system.
+    pub(crate) release: fn(),
 }
 
 /// What the control thread sees of the process's memory.
@@ -190,6 +192,12 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
+    /// 16 random bytes, not for secrets.
+    pub(crate) fn nonce(&self) -> [u8; 16] {
+        let (high, low) = (u128::from(self.random()), u128::from(self.random()));
+        (high << 64 | low).to_be_bytes()
+    }
+
     /// A new request id: 128 random bits in hexadecimal.
     pub(crate) fn request_id(&self) -> [u8; 32] {
         let mut id = [0; 32];
@@ -280,6 +288,9 @@ impl Worker {
         }
         if self.clock.now() >= self.sweep_at.get() {
             self.sweep_at.set(self.clock.after(SWEEP));
+            if self.buffers.rest() {
+                (self.shared.release)();
+            }
             self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(&self.clock));
             if let Some(local) = self.local.borrow().as_ref() {
                 let upstreams = local.upstreams.iter().zip(&local.snapshot.upstreams);

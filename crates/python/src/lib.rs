@@ -16,6 +16,13 @@ use std::time::Duration;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Give what this thread freed back to the system: the allocator does so by itself only while a thread goes on working.
+fn release() {
+    // SAFETY: it touches nothing but the allocator's own state, and that of the calling thread, which the allocator sets up where it is
+    // missing; it may be called at any time (libmimalloc-sys, `mi_collect`).
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
 create_exception!(_native, Refused, PyValueError, "A plan that cannot run: a JSON list of faults.");
 
 /// The workers and what they run.
@@ -26,7 +33,7 @@ struct Engine(penstock_proxy::Engine);
 impl Engine {
     #[new]
     fn new() -> Engine {
-        Engine(penstock_proxy::Engine::new())
+        Engine(penstock_proxy::Engine::new(release))
     }
 
     /// Run this plan from now on.

@@ -38,7 +38,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(workers: usize) -> io::Result<Running> {
+    pub(super) fn start(workers: usize, release: fn()) -> io::Result<Running> {
         let events = Arc::new(Events::default());
         let shared = Arc::new(Shared {
             snapshot: ArcSwapOption::empty(),
@@ -51,6 +51,7 @@ impl Running {
             counters: Sharded::new(workers),
             log: LogSink::start(Arc::clone(&events))?,
             events,
+            release,
         });
         if shared.faults {
             let warning = "PENSTOCK_FAULTS is set: clients can make this process panic and hang".into();
