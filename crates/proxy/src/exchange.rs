@@ -137,6 +137,9 @@ impl Story<'_> {
         body: &[u8],
     ) -> Result<(), Error> {
         self.filter_response(request, response);
+        if !down.takes(response.status) {
+            return Err(Kind::BadUpgrade.into());
+        }
         let mut body = Cow::Borrowed(body);
         if let Some(mut coder) = self.coder(request, response)? {
             body = Cow::Owned(coder.whole(&body).ok_or(Kind::Exhausted)?);
@@ -152,6 +155,9 @@ impl Story<'_> {
         status: u16,
         fields: &Fields,
     ) -> Result<(), Error> {
+        if !down.takes(status) {
+            return Err(Kind::BadUpgrade.into());
+        }
         response.compose(status);
         response.fields.clone_from(fields);
         self.status = status;

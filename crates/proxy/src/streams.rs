@@ -140,7 +140,9 @@ fn builder(listener: &Listener) -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         // Those that were reset before we saw them are part of the same budget.
-        .max_pending_accept_reset_streams(frames::MOST_RESETS as usize);
+        .max_pending_accept_reset_streams(frames::MOST_RESETS as usize)
+        // WebSockets (RFC 8441 §3).
+        .enable_connect_protocol();
     builder
 }
 
@@ -297,7 +299,7 @@ async fn exchange(common: &Common, request: Request<RecvStream>, mut respond: Se
     })
     .await;
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
-    let read = down.read_head(&parts, &mut request, &listener.limits);
+    let read = down.read_head(&parts, &mut request, &listener.limits, worker.nonce());
     drop(parts);
     let refused = match read {
         // Whoever gave up before we began costs no endpoint anything.

@@ -99,6 +99,8 @@ kinds! {
     BodyTooLarge "body_too_large" 413 Downstream,
     /// A body that a route asks for a JSON value, and that is no JSON.
     BadJson "bad_json" 400 Downstream,
+    /// A protocol on a stream of HTTP/2 other than `websocket`.
+    UnknownProtocol "unknown_protocol" 501 Downstream,
     /// `CONNECT` or `TRACE`.
     MethodNotAllowed "method_not_allowed" 405 Downstream,
     /// The head did not come in time.

@@ -73,8 +73,17 @@ pub(crate) trait Downstream: Tunnel {
     fn written(&self) -> u64;
     /// Whoever wakes the task of this exchange.
     fn alarm(&self) -> &Rc<Alarm>;
+    /// Whether a final response of this status can be told of: where it would mean that the protocol was switched, it cannot.
+    fn takes(&self, _status: u16) -> bool {
+        true
+    }
     /// Stage the head of the final response. `via`: it came from an origin.
     fn respond(&mut self, head: &ResponseHead, via: bool);
+    /// Stage the head that says that the endpoint switched protocols; the status that the client sees.
+    fn respond_switched(&mut self, head: &ResponseHead) -> u16 {
+        self.respond(head, true);
+        head.status
+    }
     /// Stage an interim response.
     fn interim(&mut self, head: &ResponseHead);
     /// Close behind this exchange.

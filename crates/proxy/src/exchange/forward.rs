@@ -119,6 +119,9 @@ impl Story<'_> {
             // What is left of the body would go on as bytes of the other protocol (RFC 9110 §7.8).
             return Err(Kind::BadUpgrade.into());
         }
+        if !down.takes(answered) {
+            return Err(Kind::BadUpgrade.into());
+        }
         if answered == 101 {
             return self.switch(down, &mut up, request, response).await;
         }

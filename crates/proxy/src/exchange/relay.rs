@@ -7,7 +7,7 @@ use crate::connection::is_closing;
 use crate::faults;
 use crate::relay::{Failure, Pump, tunnel};
 use penstock_rules::error::{Error, Kind};
-use penstock_rules::http::{Known, RequestHead, ResponseHead};
+use penstock_rules::http::{Known, RequestHead, ResponseHead, websocket};
 use penstock_rules::pace::LeastRate;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -84,9 +84,12 @@ impl Story<'_> {
             return Err(Kind::BadUpgrade.into());
         }
         let websocket = response.fields.known(Known::Upgrade).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
+        // A client of HTTP/2 leaves it to us to see that the endpoint understood (RFC 8441 §5.1).
+        if request.is_extended_connect() && !(websocket && is_accepted(request, response)) {
+            return Err(Kind::BadUpgrade.into());
+        }
         self.filter_response(request, response);
-        down.respond(response, true);
-        self.status = 101;
+        self.status = down.respond_switched(response);
         self.upgraded = true;
         let idle = self.exchange.listener.plan.timeouts.tunnel;
         down.become_tunnel(idle);
@@ -99,4 +102,11 @@ impl Story<'_> {
         // That one side ends a tunnel is how tunnels end.
         if end == Kind::TunnelIdle { Err(end.into()) } else { Ok(()) }
     }
+}
+
+/// Whether the answer belongs to the key of the request.
+fn is_accepted(request: &RequestHead, response: &ResponseHead) -> bool {
+    let key = request.fields.all("sec-websocket-key").next();
+    let accept = response.fields.all("sec-websocket-accept").next();
+    key.zip(accept).is_some_and(|(key, accept)| websocket::is_accepted(key, accept))
 }

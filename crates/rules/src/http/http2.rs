@@ -3,7 +3,7 @@
 use super::framing::{self, Length};
 use super::host;
 use super::request::{LONGEST_NAME, RequestHead};
-use super::{HeadLimits, Known, Options, Version};
+use super::{HeadLimits, Known, Options, Version, websocket};
 use crate::error::Kind;
 
 /// What the pseudo-fields of a request say (RFC 9113 §8.3.1).
@@ -17,6 +17,8 @@ pub struct Pseudo<'a> {
     pub authority: Option<&'a str>,
     /// `:path`; empty if there is none.
     pub path: &'a str,
+    /// `:protocol`, of a `CONNECT` that asks for another protocol on its stream (RFC 8441 §4).
+    pub protocol: Option<&'a str>,
 }
 
 /// Whether a request with this fault is malformed (RFC 9113 §8.1.1): its stream ends with a reset and no answer.
@@ -36,6 +38,9 @@ impl RequestHead {
     /// Fill this head from the fields of an HTTP/2 request. The caller vouches for names that are lower-case tokens and for values
     /// free of control characters. `ends`: there is no body behind it.
     ///
+    /// One that asks for a WebSocket on its stream (RFC 8441) becomes the `GET` with `Upgrade` that the same request is in HTTP/1.1; the key
+    /// that belongs to it is still to be given ([`Self::set_websocket_key`]).
+    ///
     /// # Errors
     /// The [`Kind`] that names what is wrong with it; the head is then not to be used, but for a record of what was asked.
     pub fn assemble<'f>(
@@ -49,7 +54,13 @@ impl RequestHead {
         *self = RequestHead::default();
         (self.fields, self.version) = (fields_kept, Version::Http2);
         self.clear();
-        self.method = self.fields.store(pseudo.method.as_bytes());
+        let method = match pseudo.protocol {
+            None => pseudo.method,
+            Some(_) if pseudo.method != "CONNECT" => return Err(Kind::BadHead),
+            Some("websocket") => "GET",
+            Some(_) => return Err(Kind::UnknownProtocol),
+        };
+        self.method = self.fields.store(method.as_bytes());
         self.raw_target = self.fields.store(pseudo.path.as_bytes());
         self.raw_length = pseudo.method.len() + pseudo.path.len();
         if pseudo.path.len() > limits.uri {
@@ -58,30 +69,48 @@ impl RequestHead {
         if !matches!(pseudo.scheme, None | Some("http" | "https")) {
             return Err(Kind::BadHead);
         }
-        self.take_fields(pseudo.authority, fields, limits)?;
+        self.take_fields(pseudo, fields, limits)?;
         self.read_host()?;
         // In HTTP/1 this may also be a whole URL.
-        if !pseudo.path.starts_with('/') && !matches!((pseudo.method, pseudo.path), ("OPTIONS", "*") | ("CONNECT", _)) {
+        if !pseudo.path.starts_with('/') && !matches!((method, pseudo.path), ("OPTIONS", "*") | ("CONNECT", _)) {
             return Err(Kind::BadHead);
         }
-        self.read_target(pseudo.method, pseudo.path)?;
+        self.read_target(method, pseudo.path)?;
         self.length = match framing::of_request(self.version, &self.fields)? {
+            // What follows is no content (RFC 9110 §9.3.6).
+            Length::Bytes(_) if pseudo.protocol.is_some() => return Err(Kind::BadContentLength),
+            _ if pseudo.protocol.is_some() => Length::None,
             Length::Bytes(1..) if ends => return Err(Kind::BadContentLength),
             Length::None if !ends => Length::Chunked,
             // HTTP/1 says so aloud where a body could be (RFC 9110 §8.6).
-            Length::None if matches!(pseudo.method, "POST" | "PUT" | "PATCH") => Length::Bytes(0),
+            Length::None if matches!(method, "POST" | "PUT" | "PATCH") => Length::Bytes(0),
             length => length,
         };
         self.options = Options::of_request(self.version, &self.fields)?;
+        self.options.upgrade = pseudo.protocol.is_some();
         Ok(())
+    }
+
+    /// Whether its stream is to become that of another protocol, which in HTTP/2 any 2xx says (RFC 8441 §5).
+    pub fn is_extended_connect(&self) -> bool {
+        self.version == Version::Http2 && self.options.upgrade
+    }
+
+    /// Give it the key that HTTP/1.1 wants with a WebSocket.
+    pub fn set_websocket_key(&mut self, nonce: [u8; 16]) {
+        self.fields.push("sec-websocket-key", websocket::key(nonce));
     }
 
     fn take_fields<'f>(
         &mut self,
-        authority: Option<&str>,
+        &Pseudo { authority, protocol, .. }: &Pseudo<'_>,
         fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
         limits: &HeadLimits,
     ) -> Result<(), Kind> {
+        if let Some(protocol) = protocol {
+            self.raw_length += protocol.len();
+            self.fields.push("upgrade", protocol);
+        }
         if let Some(authority) = authority {
             self.raw_length += authority.len();
             self.fields.push("host", authority);
@@ -114,6 +143,8 @@ impl RequestHead {
                     return Err(Kind::BadHost);
                 }
                 Known::Host if authority.is_some() => continue,
+                // It has no meaning here (RFC 8441 §5), and the endpoint gets one of ours.
+                Known::Other if protocol.is_some() && name == b"sec-websocket-key" => continue,
                 Known::Te if tes > 0 || value != b"trailers" => return Err(Kind::BadConnection),
                 Known::Te => tes += 1,
                 // RFC 9113 §8.2.2: there is no connection to speak of.
@@ -155,8 +186,14 @@ mod tests {
     use super::*;
 
     const LIMITS: HeadLimits = HeadLimits { bytes: 2048, fields: 10, uri: 64 };
-    const GET: Pseudo<'_> =
-        Pseudo { method: "GET", scheme: Some("https"), authority: Some("A.example:8443"), path: "/x/./y?z" };
+    const GET: Pseudo<'_> = Pseudo {
+        method: "GET",
+        scheme: Some("https"),
+        authority: Some("A.example:8443"),
+        path: "/x/./y?z",
+        protocol: None,
+    };
+    const WEBSOCKET: Pseudo<'_> = Pseudo { method: "CONNECT", protocol: Some("websocket"), ..GET };
 
     fn read(pseudo: Pseudo<'_>, fields: &[(&str, &str)], ends: bool) -> Result<RequestHead, Kind> {
         let mut head = RequestHead::default();
@@ -199,6 +236,18 @@ mod tests {
     }
 
     #[test]
+    fn a_websocket_is_the_request_that_it_is_in_http1() {
+        let fields = [("sec-websocket-version", "13"), ("sec-websocket-key", "theirs")];
+        let mut head = read(WEBSOCKET, &fields, false).unwrap();
+        assert!(head.is_extended_connect() && !read(GET, &[], true).unwrap().is_extended_connect());
+        assert_eq!((head.method(), head.path(), head.length), ("GET", "/x/y", Length::None));
+        assert_eq!(head.fields.all("upgrade").collect::<Vec<_>>(), [b"websocket"]);
+        assert_eq!(head.fields.all("sec-websocket-key").count(), 0);
+        head.set_websocket_key(*b"the sample nonce");
+        assert_eq!(head.fields.all("sec-websocket-key").collect::<Vec<_>>(), [b"dGhlIHNhbXBsZSBub25jZQ=="]);
+    }
+
+    #[test]
     fn what_is_no_request_names_its_reason() {
         let long = "n".repeat(257);
         for (pseudo, fields, kind) in [
@@ -213,6 +262,11 @@ mod tests {
             (Pseudo { authority: None, ..GET }, &[], Kind::BadHost),
             (Pseudo { authority: None, ..GET }, &[("host", "a"), ("host", "a")], Kind::BadHost),
             (Pseudo { authority: Some("u@a"), ..GET }, &[], Kind::BadHost),
+            (Pseudo { protocol: Some("websocket"), ..GET }, &[], Kind::BadHead),
+            (Pseudo { protocol: Some("connect-udp"), ..WEBSOCKET }, &[], Kind::UnknownProtocol),
+            (Pseudo { path: "", ..WEBSOCKET }, &[], Kind::BadHead),
+            (WEBSOCKET, &[("content-length", "0")], Kind::BadContentLength),
+            (WEBSOCKET, &[("upgrade", "websocket")], Kind::BadConnection),
             (GET, &[("host", "b")], Kind::BadHost),
             (GET, &[("host", "a.example")], Kind::BadHost),
             (GET, &[("connection", "close")], Kind::BadConnection),

@@ -1,10 +1,27 @@
-//! Where one frame of a WebSocket ends and the next may begin (RFC 6455 §5.2), in a stream that is only passed on. What is in the frames
-//! is nobody's business here.
+//! WebSockets (RFC 6455): how a handshake is agreed on, and where one frame ends and the next may begin (§5.2) in a stream that is only
+//! passed on. What is in the frames is nobody's business here.
+
+use data_encoding::BASE64;
+use sha1::{Digest, Sha1};
+
+/// What a server mixes into its answer to a key, to show that it knows what it is asked for (§1.3).
+const KNOWS_WEBSOCKET: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A close frame of a server that goes away: status 1001 (RFC 6455 §7.4.1).
 pub const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 
 const OPCODE_CLOSE: u8 = 0x8;
+
+/// `Sec-WebSocket-Key` for 16 random bytes (§4.1).
+pub fn key(nonce: [u8; 16]) -> String {
+    BASE64.encode(&nonce)
+}
+
+/// Whether `accept` is the `Sec-WebSocket-Accept` that answers `key` (§4.2.2).
+pub fn is_accepted(key: &[u8], accept: &[u8]) -> bool {
+    let expected = Sha1::new().chain_update(key).chain_update(KNOWS_WEBSOCKET).finalize();
+    BASE64.encode(&expected).as_bytes() == accept
+}
 
 /// How far the stream is.
 #[derive(Clone, Debug, Default)]
@@ -125,6 +142,14 @@ mod tests {
         }
         frame.extend(std::iter::repeat_n(0xff, length + if mask { 4 } else { 0 }));
         frame
+    }
+
+    #[test]
+    fn a_key_is_answered_as_the_rfc_shows() {
+        let key = key(*b"the sample nonce");
+        assert_eq!(key, "dGhlIHNhbXBsZSBub25jZQ==");
+        assert!(is_accepted(key.as_bytes(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert!(!is_accepted(key.as_bytes(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOp=") && !is_accepted(key.as_bytes(), b""));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::h1::Waits;
 use super::{Downstream, Tunnel};
 use crate::clock::{Alarm, NEVER, Tick};
 use bytes::Bytes;
+use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
@@ -41,6 +42,8 @@ pub(crate) struct H2 {
     pace: Pace,
     /// It asked for HEAD.
     to_head: bool,
+    /// It asked for another protocol on its stream.
+    to_switch: bool,
 }
 
 impl H2 {
@@ -65,29 +68,56 @@ impl H2 {
             write_mark: 0,
             pace,
             to_head: false,
+            to_switch: false,
         }
     }
 
-    /// Read the head that this stream began with.
+    /// Read the head that this stream began with. `nonce`: for the key of a WebSocket.
     ///
     /// # Errors
     /// As [`RequestHead::assemble`].
-    pub(crate) fn read_head(&mut self, parts: &Parts, head: &mut RequestHead, limits: &HeadLimits) -> Result<(), Kind> {
+    pub(crate) fn read_head(
+        &mut self,
+        parts: &Parts,
+        head: &mut RequestHead,
+        limits: &HeadLimits,
+        nonce: [u8; 16],
+    ) -> Result<(), Kind> {
         let pseudo = Pseudo {
             method: parts.method.as_str(),
             scheme: parts.uri.scheme_str(),
             authority: parts.uri.authority().map(|authority| authority.as_str()),
             path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
+            protocol: parts.extensions.get::<Protocol>().map(Protocol::as_str),
         };
         self.to_head = pseudo.method == "HEAD";
         let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        head.assemble(&pseudo, fields, self.source.is_over(), limits)
+        head.assemble(&pseudo, fields, self.source.is_over(), limits)?;
+        if head.is_extended_connect() {
+            self.to_switch = true;
+            head.set_websocket_key(nonce);
+        }
+        Ok(())
     }
 
     /// End the stream without an answer, because of a fault of the client's.
     pub(crate) fn refuse(&mut self) {
         self.link.refuse();
         self.respond.send_reset(Reason::PROTOCOL_ERROR);
+    }
+
+    /// Add what every final response has.
+    fn sign(&self, response: &mut Response<()>, head: &ResponseHead, via: bool) {
+        if via {
+            let number = if head.version.number() == "1.0" { "1.0 penstock" } else { "1.1 penstock" };
+            response.headers_mut().append(http::header::VIA, HeaderValue::from_static(number));
+        }
+        if response.status().as_u16() >= 200
+            && !response.headers().contains_key(http::header::DATE)
+            && let Ok(date) = HeaderValue::from_bytes(&self.alarm.clock().date())
+        {
+            response.headers_mut().insert(http::header::DATE, date);
+        }
     }
 
     /// Whether the client has given the stream up.
@@ -99,11 +129,17 @@ impl H2 {
 impl Tunnel for H2 {
     fn become_tunnel(&mut self, idle: Duration) {
         self.waits = Waits { body: idle, write: idle, rate: LeastRate::NONE };
+        let clock = self.alarm.clock();
+        self.source.expect_body(None, LeastRate::NONE, (clock.now(), clock.after(idle)));
     }
 }
 
 impl Downstream for H2 {
     fn accept_body(&mut self, _: &RequestHead, limit: Option<u64>, rate: LeastRate) {
+        if self.to_switch {
+            // Nothing that comes is content: it waits in the client's window until the endpoint has switched.
+            return self.source.hold();
+        }
         let clock = self.alarm.clock();
         self.source.expect_body(limit, rate, (clock.now(), clock.after(self.waits.body)));
     }
@@ -131,6 +167,20 @@ impl Downstream for H2 {
         &self.alarm
     }
 
+    fn takes(&self, status: u16) -> bool {
+        // RFC 9110 §9.3.6: whatever came behind it would be read as the other protocol.
+        !(self.to_switch && (200..300).contains(&status))
+    }
+
+    fn respond_switched(&mut self, head: &ResponseHead) -> u16 {
+        let mut response = message(head);
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().remove("sec-websocket-accept");
+        self.sign(&mut response, head, true);
+        self.sink.stage(response, false, None);
+        StatusCode::OK.as_u16()
+    }
+
     fn respond(&mut self, head: &ResponseHead, via: bool) {
         let bodiless = self.to_head || head.status < 200 || head.status == 204 || head.status == 304;
         let length = match head.length {
@@ -145,16 +195,7 @@ impl Downstream for H2 {
             _ => length,
         };
         let mut response = message(head);
-        if via {
-            let number = if head.version.number() == "1.0" { "1.0 penstock" } else { "1.1 penstock" };
-            response.headers_mut().append(http::header::VIA, HeaderValue::from_static(number));
-        }
-        if head.status >= 200
-            && !response.headers().contains_key(http::header::DATE)
-            && let Ok(date) = HeaderValue::from_bytes(&self.alarm().clock().date())
-        {
-            response.headers_mut().insert(http::header::DATE, date);
-        }
+        self.sign(&mut response, head, via);
         if let Some(bytes) = named {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.into());
         }

@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 pub(super) struct Source {
     chunk: Bytes,
     ended: bool,
+    /// Nothing is read of it for now.
+    held: bool,
     trailers: Option<HeaderMap>,
     received: u64,
     /// Most bytes that may come.
@@ -28,6 +30,7 @@ impl Source {
         Source {
             chunk: Bytes::new(),
             ended,
+            held: false,
             trailers: None,
             received: 0,
             limit: u64::MAX,
@@ -42,8 +45,14 @@ impl Source {
     }
 
     pub(super) fn expect_body(&mut self, limit: Option<u64>, rate: LeastRate, (since, read_by): (Tick, Tick)) {
+        self.held = false;
         (self.limit, self.rate) = (limit.unwrap_or(u64::MAX), rate);
         (self.since, self.read_by) = (since, read_by);
+    }
+
+    /// Let there seem to be no body, until one is expected.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
     }
 
     pub(super) fn limit(&mut self, limit: u64) {
@@ -67,7 +76,7 @@ impl Incoming for H2 {
             if !self.source.chunk.is_empty() {
                 return Poll::Ready(Ok(Chunk::Bytes));
             }
-            if self.source.ended {
+            if self.source.ended || self.source.held {
                 return Poll::Ready(Ok(Chunk::End));
             }
             let clock = self.alarm.clock();
@@ -118,7 +127,7 @@ impl Incoming for H2 {
     }
 
     fn is_ended(&self) -> bool {
-        self.source.ended && self.source.chunk.is_empty()
+        self.source.held || (self.source.ended && self.source.chunk.is_empty())
     }
 
     fn received(&self) -> u64 {
