@@ -157,7 +157,7 @@ def _serves(command: str, folder: Path) -> bool:
         # Asking it for a connection would show in its counters.
         log = folder / command.partition("2>")[2].split()[0]
         return log.exists() and "taking commands" in log.read_text("utf-8")
-    ports = re.findall(r"http\.server (\d+)", command) or re.findall(r"proxy :(\d+)", command)
+    ports = re.findall(r"http\.server (\d+)", command) or re.findall(r"(?:proxy|tcp) :(\d+)", command)
     assert ports, f"what does {command!r} serve?"
     return all(_accepts(int(port)) for port in ports)
 

@@ -181,6 +181,7 @@ addon = types.SimpleNamespace(request_headers=lambda request: None)
 config = {
     "listeners": {
         "web": {"bind": "127.0.0.1:0"},
+        "db": {"bind": "127.0.0.1:0", "protocol": "tcp", "upstream": "app"},
         "secure": {"bind": "127.0.0.1:0", "tls": {"certificates": [{"cert": "shop.pem", "key": "shop.key"}]}},
     },
     "upstreams": {

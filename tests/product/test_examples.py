@@ -92,6 +92,7 @@ ASKS: dict[str, list[Ask]] = {
         ),
     ],
     "generated.json": [Ask(served_by=APP), Ask(served_by=APP), Ask(served_by=APP)],
+    "tcp.toml": [Ask(target="/a?b", served_by=("9000",), seen_as="/a?b")],
     "tenants.py": [
         Ask(host="north.tenants.example", served_by=("9000",)),
         Ask(host="south.tenants.example", served_by=("9001",)),

@@ -16,6 +16,9 @@ pub struct Listener {
     pub bind: Vec<String>,
     /// What is spoken there.
     pub protocol: Protocol,
+    /// Index of the upstream whose endpoints get the sessions that no route takes. `null`: none does, and they are refused. Of
+    /// `http` always `null`.
+    pub upstream: Option<u32>,
     /// How what is spoken is kept secret. `null`: it is not.
     pub tls: Option<Tls>,
     /// Whether HTTP/2 is spoken to whoever begins with its preface. With TLS that is agreed on in the handshake.
@@ -63,6 +66,8 @@ pub struct HttpsRedirect {
 pub enum Protocol {
     /// HTTP/1.0, HTTP/1.1 and HTTP/2.
     Http,
+    /// Bytes, which are passed on as they are.
+    Tcp,
 }
 
 /// How long we wait for the client, named by what is awaited.
@@ -89,7 +94,7 @@ pub struct ListenerTimeouts {
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub rate: Duration,
-    /// The next request on a kept-alive connection.
+    /// The next request on a kept-alive connection; of `tcp`: bytes either way.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub idle: Duration,

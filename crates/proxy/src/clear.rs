@@ -185,6 +185,11 @@ impl ClearStream {
         self.descriptor().is_some_and(|open| SockRef::from(&open).peek(&mut one).is_ok_and(|count| count > 0))
     }
 
+    /// Whether the connection is gone: the peer reset it, or it was given up. Asks the system.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.descriptor().is_none_or(|open| !matches!(SockRef::from(&open).take_error(), Ok(None)))
+    }
+
     /// Write what goes at once, and say that nothing more will come. Asks the system: the event loop does not know the socket yet.
     pub(crate) fn say_last(&self, bytes: &[u8]) {
         self.send_at_once(bytes);

@@ -15,6 +15,7 @@ mod stand_in;
 mod story;
 mod whole;
 
+pub(crate) use course::Course;
 pub(crate) use mirror::CopyOutcome;
 pub(crate) use story::Story;
 

@@ -26,6 +26,7 @@ mod maintenance;
 mod observe;
 mod relay;
 mod respond;
+mod session;
 mod snapshot;
 mod stats;
 mod stream;

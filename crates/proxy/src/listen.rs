@@ -4,9 +4,11 @@ use crate::admit::{self, Place};
 use crate::clear::ClearStream;
 use crate::connection;
 use crate::respond;
+use crate::session;
 use crate::snapshot::SharedListener;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
+use penstock_plan::Protocol as Spoken;
 use penstock_rules::error::Kind;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, TcpKeepalive, Type};
@@ -227,22 +229,30 @@ impl Acceptor {
         }
     }
 
-    fn is_secured(&self) -> bool {
-        let found = self.worker.local_of(self.owner.load().id);
-        found.is_some_and(|(local, _)| {
-            local.snapshot.listener(self.owner.load().id).is_some_and(|(_, listener)| listener.tls.is_some())
-        })
+    /// What is spoken here, and whether that is with TLS.
+    fn spoken(&self) -> (Spoken, bool) {
+        let id = self.owner.load().id;
+        let found = self.worker.local_of(id);
+        let listener = found.as_ref().and_then(|(local, _)| Some(local.snapshot.listener(id)?.1));
+        listener.map_or((Spoken::Http, false), |listener| (listener.plan.protocol, listener.tls.is_some()))
     }
 
     fn begin(&self, stream: ClearStream, peer: Option<SocketAddr>) {
-        match admit::admit(&self.worker, self.owner.load_full(), peer.map(|peer| peer.ip())) {
-            Ok(place) => {
+        let admitted = admit::admit(&self.worker, self.owner.load_full(), peer.map(|peer| peer.ip()));
+        match (admitted, self.spoken()) {
+            (Ok(place), (protocol, _)) => {
                 let accepted = Accepted { stream, peer, port: self.port, place };
-                tokio::task::spawn_local(connection::run(Rc::clone(&self.worker), accepted));
+                let worker = Rc::clone(&self.worker);
+                match protocol {
+                    Spoken::Http => tokio::task::spawn_local(connection::run(worker, accepted)),
+                    Spoken::Tcp => tokio::task::spawn_local(session::run(worker, accepted)),
+                };
             }
+            // There is nothing to say it in; an end in order would be taken for an answer.
+            (Err(_), (Spoken::Tcp, _)) => stream.break_off(),
             // In clear a client that shakes hands would take it for broken TLS.
-            Err(_) if self.is_secured() => {}
-            Err(kind) => respond::turn_away(&self.worker, &stream, kind),
+            (Err(_), (Spoken::Http, true)) => {}
+            (Err(kind), (Spoken::Http, false)) => respond::turn_away(&self.worker, &stream, kind),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Moving bytes from one side to the other: the only loop that does.
+//! Moving bytes from one side to the other: the only loop that does for messages of any version. Sessions of layer 4, which have
+//! none, have `session/pipe.rs`.
 
 use crate::clock::{Alarm, Clock, Tick};
 use crate::codec::{Chunk, Incoming, Outgoing, Tunnel};

@@ -86,6 +86,7 @@ pub(crate) struct SharedListener {
 pub(crate) struct SharedUpstream {
     /// The key of what workers keep for it.
     pub(crate) id: u64,
+    pub(crate) name: String,
     pub(crate) counters: Sharded<UpstreamCounters>,
     /// Held while an endpoint is ejected.
     pub(crate) ejecting: Mutex<()>,

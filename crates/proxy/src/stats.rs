@@ -3,15 +3,16 @@
 use crate::addon::{Addon, OUTCOMES};
 use crate::engine::Binding;
 use crate::exchange::CopyOutcome;
-use crate::observe::metrics::{BOUNDS, Counter, RouteCounters, Sharded};
+use crate::observe::metrics::{BOUNDS, Counter, ListenerCounters, RouteCounters, Sharded};
 use crate::snapshot::{SharedRoute, SharedUpstream, Snapshot, UpstreamSettings};
 use crate::tls::{Certificates, Served};
 use crate::upstream::circuit::Limit;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::Shared;
-use penstock_plan::Hook;
+use penstock_plan::{Hook, Protocol};
 use penstock_rules::error::{Kind, Side};
 use penstock_rules::health::State;
+use penstock_rules::session::End;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -90,9 +91,19 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             "resumed": counters.sum(|counters| counters.resumed.get()),
             "certificates": listener.tls.as_ref().map_or_else(Vec::new, |tls| certificates(&tls.certificates())),
             "state": if draining { "draining" } else { "open" },
+            "protocol": listener.plan.protocol,
+            "sessions": if listener.plan.protocol == Protocol::Http { Map::new() } else { sessions(counters) },
+            "bytes_in": counters.sum(|counters| counters.bytes_in.get()),
+            "bytes_out": counters.sum(|counters| counters.bytes_out.get()),
         })
     };
     snapshot.listeners.iter().map(row).collect()
+}
+
+/// Sessions of layer 4 that have ended, by how.
+fn sessions(counters: &Sharded<ListenerCounters>) -> Map<String, Value> {
+    let count = |at: usize| counters.sum(|counters| counters.sessions.get(at).map_or(0, Counter::get));
+    End::WORDS.iter().enumerate().map(|(at, word)| ((*word).to_owned(), json!(count(at)))).collect()
 }
 
 fn certificates(served: &Certificates) -> Vec<Value> {

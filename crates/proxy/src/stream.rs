@@ -117,6 +117,11 @@ impl Stream {
         }
     }
 
+    /// Whether the connection is gone. Asks the system.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.socket().is_broken()
+    }
+
     /// Bytes written that our system has not taken yet.
     #[inline]
     pub(crate) fn staged(&self) -> usize {

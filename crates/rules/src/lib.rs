@@ -24,6 +24,7 @@ pub mod pressure;
 pub mod proxy_protocol;
 pub mod retry;
 pub mod route;
+pub mod session;
 pub mod template;
 pub mod tls;
 pub mod watchdog;

@@ -115,6 +115,13 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     yield listeners("listener_accepted_total", "counter", "Client connections accepted.", "accepted")
     yield listeners("listener_refused_total", "counter", "Client connections refused at a limit.", "refused")
     yield listeners("listener_tunnels", "gauge", "Open upgraded connections.", "tunnels")
+    of_tcp = [row for row in stats.listeners if row.protocol == "tcp"]
+    ended = [({"listener": row.name, "ended": word}, count) for row in of_tcp for word, count in row.sessions.items()]
+    yield Family("sessions_total", "counter", "Sessions of layer 4 that have ended, by how.").text(ended)
+    ways = [({"listener": row.name, "direction": "in"}, row.bytes_in) for row in of_tcp]
+    ways += [({"listener": row.name, "direction": "out"}, row.bytes_out) for row in of_tcp]
+    meaning = "Bytes of sessions of layer 4, in (to endpoints) and out (to clients)."
+    yield Family("session_bytes_total", "counter", meaning).text(ways)
     handshakes: list[Sample] = []
     for row in stats.listeners:
         if row.certificates:

@@ -26,6 +26,7 @@ COMMANDS = {
     "plan": "penstock.cli.check",
     "schema": "penstock.cli.check",
     "proxy": "penstock.cli.run",
+    "tcp": "penstock.cli.run",
     "demo": "penstock.cli.demo",
     "version": "penstock.cli.version",
 }

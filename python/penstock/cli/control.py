@@ -139,6 +139,7 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
                 "open",
                 row["accepted"],
                 "accepted",
+                _sessions(row),
             )
             for row in answer["listeners"]
         ]
@@ -166,6 +167,14 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
     lines += [_policy(row) for row in answer["weights"]]
     return lines
+
+
+def _sessions(row: dict[str, Any]) -> str:
+    """What is told of a listener of connections."""
+    if row["protocol"] == "http":
+        return ""
+    ended = " ".join(f"{word}:{count}" for word, count in row["sessions"].items() if count)
+    return f"{row['protocol']}, {row['bytes_in']} bytes in, {row['bytes_out']} out {ended}".rstrip()
 
 
 def _statuses(row: dict[str, Any]) -> str:

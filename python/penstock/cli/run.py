@@ -33,16 +33,19 @@ def run(config: Path, control: Path | None, form: Form, watch: bool) -> None:
     serve(Program(FileSource(config), control, watch), form)
 
 
-@click.command(short_help="Serve without a file: penstock proxy :8080 127.0.0.1:9000.")
-@click.argument("listen")
-@click.argument("endpoints", nargs=-1, required=True, metavar="ENDPOINT…")
-@click.option(
+own_control_option = click.option(
     "--control",
     type=click.Path(path_type=Path),
     envvar=CONTROL,
     metavar="PATH",
     help="Take commands at this socket. Default: none.",
 )
+
+
+@click.command(short_help="Serve without a file: penstock proxy :8080 127.0.0.1:9000.")
+@click.argument("listen")
+@click.argument("endpoints", nargs=-1, required=True, metavar="ENDPOINT…")
+@own_control_option
 @log_option
 def proxy(listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
     """Serve LISTEN in front of one or more endpoints, without a file: penstock proxy :8080 127.0.0.1:9000."""
@@ -53,6 +56,23 @@ def proxy(listen: str, endpoints: tuple[str, ...], control: Path | None, form: F
         "listeners": {"web": {"bind": listen}},
         "upstreams": {"default": {"endpoints": list(endpoints)}},
         "routes": [{"name": "all", "upstream": "default"}],
+    }
+    serve(Program(ValueSource(config), control), form)
+
+
+@click.command(short_help="Pass connections on without a file: penstock tcp :5432 db1:5432 db2:5432.")
+@click.argument("listen")
+@click.argument("endpoints", nargs=-1, required=True, metavar="ENDPOINT…")
+@own_control_option
+@log_option
+def tcp(listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
+    """Pass connections to LISTEN on to one or more endpoints, without a file: penstock tcp :5432 db1:5432 db2:5432."""
+    from penstock.control.source import ValueSource  # noqa: PLC0415
+    from penstock.program import Program  # noqa: PLC0415
+
+    config = {
+        "listeners": {"tcp": {"bind": listen, "protocol": "tcp", "upstream": "default"}},
+        "upstreams": {"default": {"endpoints": list(endpoints)}},
     }
     serve(Program(ValueSource(config), control), form)
 
@@ -79,9 +99,12 @@ def serve(program: Program, form: Form) -> None:
 
 def places(applied: Applied, stats: Stats) -> list[tuple[str, str]]:
     """Each listener with what can be opened of it."""
-    over_tls = {row.name for row in stats.listeners if row.certificates}
+    schemes = {
+        row.name: row.protocol if row.protocol != "http" else "https" if row.certificates else "http"
+        for row in stats.listeners
+    }
     return [
-        (name, "  ".join(_place(address, "https" if name in over_tls else "http") for address in found))
+        (name, "  ".join(_place(address, schemes.get(name, "http")) for address in found))
         for name, found in applied.addresses.items()
     ]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_health import check_health
+from penstock.config.check_layer4 import check_layer4
 from penstock.config.check_pages import check_pages
 from penstock.config.check_tls import check_listener_tls, check_tls
 from penstock.config.collector import uncollected
@@ -73,6 +74,7 @@ class _Check:
             self.fault(key, message)
         self.binds()
         check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)
+        check_layer4(self.config, self.fault, self.warn)
         route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
         for index, test in enumerate(self.config.tests):
             self.test(("tests", index), test, route_names)

@@ -211,10 +211,12 @@ _FILTERS: dict[str, Callable[[KeyPath, Any, Report], None]] = {
 
 def _unreached(config: Config, warn: Report) -> None:
     """A route is never reached if an earlier one that matches all that it matches serves all its listeners."""
-    everything = frozenset(config.listeners)
+    everything = frozenset(name for name, listener in config.listeners.items() if listener.protocol == "http")
     earlier: dict[str, list[tuple[int, frozenset[str]]]] = {}
     for index, route in enumerate(config.routes):
         mine = everything if route.listeners is None else frozenset(route.listeners)
+        if not mine:
+            continue
         text = "" if route.match is None or route.match.strip() == "True" else route.match.strip()
         for other, theirs in (*earlier.get("", ()), *(earlier.get(text, ()) if text else ())):
             if mine <= theirs:
@@ -232,14 +234,15 @@ def _unused(config: Config, warn: Report) -> None:
     used |= {route.forward_auth.upstream for route in config.routes if route.forward_auth is not None}
     used |= {share.upstream for route in config.routes for share in route.shares}
     used |= {route.mirror.upstream for route in config.routes if route.mirror}
+    used |= {listener.upstream for listener in config.listeners.values()}
     for name in config.upstreams:
         if name not in used:
-            warn(("upstreams", name), "no route uses it")
+            warn(("upstreams", name), "no route or listener uses it")
     if any(route.listeners is None for route in config.routes):
         return
     served = {name for route in config.routes for name in route.listeners or ()}
     for name, listener in config.listeners.items():
-        if name not in served and listener.https_redirect is None:
+        if name not in served and listener.https_redirect is None and listener.protocol == "http":
             warn(("listeners", name), "no route serves it: every request gets 404")
 
 

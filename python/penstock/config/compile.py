@@ -75,7 +75,7 @@ def compile_text(
             "watchdog": _milliseconds(config.engine.watchdog),
         },
         "dns": {"servers": [texts.read_server(server) for server in config.dns.servers]},
-        "listeners": [_listener(name, listener, folder) for name, listener in config.listeners.items()],
+        "listeners": [_listener(name, listener, config, folder) for name, listener in config.listeners.items()],
         "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
         "error_pages": _error_pages(config.error_pages, folder),
         "addons": [_addon(name, addon, (addons or {}).get(name, _UNLOADED)) for name, addon in config.addons.items()],
@@ -94,17 +94,21 @@ def resolve_address(address: str, folder: Path) -> str:
     return address if path == address else "unix:" + _absolute(path, folder)
 
 
-def _listener(name: str, listener: Listener, folder: Path) -> Plan:
+def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Plan:
+    timeouts = _timeouts(listener.timeouts)
+    if listener.protocol == "tcp" and "idle" not in listener.timeouts.model_fields_set:
+        timeouts["idle"] = _IDLE_SESSION
     return {
         "name": name,
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
+        "upstream": None if listener.upstream is None else list(config.upstreams).index(listener.upstream),
         "tls": listener.tls and listener_tls(listener.tls, partial(_absolute, folder=folder)),
         "h2c": listener.h2c,
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
         "proxy_protocol": listener.proxy_protocol and _proxy_protocol(listener.proxy_protocol),
         "https_redirect": listener.https_redirect and dict(listener.https_redirect),
-        "timeouts": _timeouts(listener.timeouts),
+        "timeouts": timeouts,
         "limits": dict(listener.limits),
         "error_pages": _error_pages(listener.error_pages, folder),
     }
@@ -235,9 +239,11 @@ def _routes(config: Config, folder: Path, memory: Memory) -> Iterator[str]:
     upstreams = {name: index for index, name in enumerate(config.upstreams)}
     addons = {name: index for index, name in enumerate(config.addons)}
     forwards = {name: _write({"upstream": index}) for name, index in upstreams.items()}
+    of_http = [index for index, one in enumerate(config.listeners.values()) if one.protocol == "http"]
+    all_of_http = "null" if len(of_http) == len(listeners) else _write(of_http)
     for number, route in enumerate(config.routes, 1):
         name = _write(route.name or f"route-{number}")
-        served = "null"
+        served = all_of_http
         if route.listeners is not None:
             served = _write(list(dict.fromkeys(listeners[name] for name in route.listeners)))
         asked = _write([addons[name] for name in route.addons]) if route.addons else "[]"
@@ -362,6 +368,9 @@ def _processors() -> int:
     """One worker for each CPU that this process may use."""
     return min(len(os.sched_getaffinity(0)), 1024)
 
+
+_IDLE_SESSION = 600_000
+"""How long a session of layer 4 may be silent, in milliseconds, where the listener does not say."""
 
 _UNLOADED: Plan = {"id": 0, "hooks": [], "concurrency": 1}
 """Of an add-on whose code nobody has looked at."""

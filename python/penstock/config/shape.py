@@ -39,7 +39,7 @@ _LATER_KEYS = frozenset(
     )
 )
 _LATER_VALUES = {
-    "protocol": ("tcp", "udp", "forward"),
+    "protocol": ("udp", "forward"),
 }
 _KINDS = {
     "string_type": "a text in quotes",

@@ -200,6 +200,10 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "resumed": 0,
                 "certificates": [],
                 "state": "open",
+                "protocol": "http",
+                "sessions": {},
+                "bytes_in": 0,
+                "bytes_out": 0,
             }
             for name, found in addresses.items()
         ],

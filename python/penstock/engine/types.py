@@ -74,6 +74,12 @@ class ListenerStats:
     """Those of them that a ticket made short."""
     certificates: tuple[CertificateStats, ...]
     state: Literal["open", "draining"]
+    protocol: Literal["http", "tcp"]
+    sessions: dict[str, int]
+    """With "tcp": connections that have ended, by how; none with "http"."""
+    bytes_in: int
+    """With "tcp": what went from clients to endpoints, and as `bytes_out` back."""
+    bytes_out: int
 
 
 @dataclass(frozen=True, slots=True)

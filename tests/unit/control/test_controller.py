@@ -169,7 +169,7 @@ def test_the_answer_has_all_warnings_at_their_places(controller: Controller, eng
     engine.warnings = ("1 names are not resolved yet",)
     engine.doubts = (Doubt("routes[0].match", "hardly meant"),)
     expected = (
-        f"{config}:15: upstreams.spare: no route uses it",
+        f"{config}:15: upstreams.spare: no route or listener uses it",
         f"{config}:9: routes[0].match: hardly meant",
         "1 names are not resolved yet",
     )

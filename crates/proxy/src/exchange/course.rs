@@ -1,4 +1,4 @@
-//! The attempts of one request at one upstream: what was tried, and what may still be.
+//! The attempts of one request, or one session of layer 4, at one upstream: what was tried, and what may still be.
 
 use super::Story;
 use crate::snapshot::UpstreamSettings;
@@ -9,29 +9,29 @@ use penstock_rules::retry::Retries;
 use std::time::{Duration, Instant};
 
 /// The attempts of one request at one upstream.
-pub(super) struct Course<'a> {
-    pub(super) settings: &'a UpstreamSettings,
-    pub(super) upstream: &'a LocalUpstream,
+pub(crate) struct Course<'a> {
+    pub(crate) settings: &'a UpstreamSettings,
+    pub(crate) upstream: &'a LocalUpstream,
     /// Bit N: endpoint N was tried. Those beyond 64 can be tried twice, which is harmless and rare.
-    pub(super) tried: u64,
-    pub(super) retries: Retries<'a>,
+    pub(crate) tried: u64,
+    pub(crate) retries: Retries<'a>,
     /// Bit of the endpoint that is tried now.
     current: u64,
 }
 
 impl<'a> Course<'a> {
-    pub(super) fn new(settings: &'a UpstreamSettings, upstream: &'a LocalUpstream, idempotent: bool) -> Course<'a> {
+    pub(crate) fn new(settings: &'a UpstreamSettings, upstream: &'a LocalUpstream, idempotent: bool) -> Course<'a> {
         let retries = Retries::new(&settings.plan.retry, idempotent);
         Course { settings, upstream, tried: 0, retries, current: 0 }
     }
 
     /// The next attempt goes to this endpoint.
-    pub(super) fn begin(&mut self, endpoint: usize) {
+    pub(crate) fn begin(&mut self, endpoint: usize) {
         self.current = u32::try_from(endpoint).ok().and_then(|endpoint| 1u64.checked_shl(endpoint)).unwrap_or(0);
     }
 
     /// This endpoint is not asked again.
-    pub(super) fn give_up(&mut self) {
+    pub(crate) fn give_up(&mut self) {
         self.tried |= self.current;
     }
 
@@ -48,13 +48,13 @@ impl<'a> Course<'a> {
 
 impl Course<'_> {
     /// Take a place of the upstream's, if it has such a limit.
-    pub(super) fn enter(&self, limit: Limit, worker: usize) -> Result<Option<Taken>, Kind> {
+    pub(crate) fn enter(&self, limit: Limit, worker: usize) -> Result<Option<Taken>, Kind> {
         let Some(circuit) = &self.settings.circuit else { return Ok(None) };
         circuit.enter(limit).map_err(|Full| self.refuse(limit, worker))
     }
 
     /// Take a place for a new connection. Where there is none, one that this worker does not use makes room.
-    pub(super) fn take_connection(&self, worker: usize) -> Result<Option<Taken>, Kind> {
+    pub(crate) fn take_connection(&self, worker: usize) -> Result<Option<Taken>, Kind> {
         let Some(circuit) = &self.settings.circuit else { return Ok(None) };
         let retry = |Full| match self.upstream.endpoints.iter().any(|endpoint| endpoint.shed_one()) {
             true => circuit.enter(Limit::Connections),
@@ -64,6 +64,15 @@ impl Course<'_> {
             circuit.ask_for_room();
             self.refuse(Limit::Connections, worker)
         })
+    }
+
+    /// Charge one more attempt to the budget, or end with the failure of the last.
+    pub(crate) fn charge(&self, worker: usize, error: Error) -> Result<(), Error> {
+        if !self.upstream.budget.try_again(Instant::now()) {
+            self.settings.shared.counters.of(worker).retries_refused.add(1);
+            return Err(error);
+        }
+        Ok(())
     }
 
     fn refuse(&self, limit: Limit, worker: usize) -> Kind {
@@ -80,7 +89,7 @@ impl Story<'_> {
         course.retries.is_reason(status)
             && self.replay.is_whole()
             && course.has_other()
-            && self.charge(course, Kind::UpstreamStatus.into()).is_ok()
+            && course.charge(self.exchange.worker.index, Kind::UpstreamStatus.into()).is_ok()
     }
 
     /// Whether there is one more attempt; it may begin when this returns.
@@ -95,7 +104,7 @@ impl Story<'_> {
         // One that asks no more of the endpoints is free: the last met a connection that the endpoint had closed, of which there are
         // no more than requests that went well before; or it had no descriptor to begin with.
         if !stale && error.kind != Kind::Exhausted && error.kind != Kind::UpstreamStatus {
-            self.charge(course, error)?;
+            course.charge(self.exchange.worker.index, error)?;
         }
         if !stale && error.kind != Kind::Exhausted {
             course.give_up();
@@ -106,15 +115,6 @@ impl Story<'_> {
         }
         self.replay.rewind();
         self.start_over();
-        Ok(())
-    }
-
-    /// Charge one more attempt to the budget, or end with the failure of the last.
-    fn charge(&self, course: &Course<'_>, error: Error) -> Result<(), Error> {
-        if !course.upstream.budget.try_again(Instant::now()) {
-            course.settings.shared.counters.of(self.exchange.worker.index).retries_refused.add(1);
-            return Err(error);
-        }
         Ok(())
     }
 }

@@ -2,9 +2,11 @@
 //! the writer cannot take is dropped and counted.
 
 mod format;
+mod session;
 mod writer;
 
 pub(crate) use format::{Record, Refusal};
+pub(crate) use session::SessionRecord;
 
 use super::events::Events;
 use super::metrics::WorkerCounters;
@@ -168,6 +170,14 @@ pub(crate) fn add_refused(format: LogFormat, refusal: &Refusal<'_>, batch: &mut 
     batch.count += 1;
     let RecordBatch { text, stamp, .. } = batch;
     format::refused(format, refusal, stamp, text);
+    batch.full = batch.text.len() >= BATCH;
+}
+
+/// Add the record of a session of layer 4.
+pub(crate) fn add_session(format: LogFormat, record: &SessionRecord<'_>, batch: &mut RecordBatch) {
+    batch.count += 1;
+    let RecordBatch { text, stamp, .. } = batch;
+    session::write(format, record, stamp, text);
     batch.full = batch.text.len() >= BATCH;
 }
 

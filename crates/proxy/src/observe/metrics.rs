@@ -5,6 +5,7 @@ use crate::exchange::CopyOutcome;
 use crate::upstream::circuit::Limit;
 use crate::upstream::waits::Waiting;
 use penstock_rules::error::Kind;
+use penstock_rules::session::End;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A counter that one thread writes and any thread reads: no locked instruction on the path of a request.
@@ -185,6 +186,10 @@ pub(crate) struct ListenerCounters {
     /// TLS handshakes that came to their end, and those of them that a ticket made short.
     pub(crate) handshakes: Counter,
     pub(crate) resumed: Counter,
+    /// Sessions of layer 4 that have ended, by [`End::index`], and what went from clients to endpoints and back.
+    pub(crate) sessions: [Counter; End::WORDS.len()],
+    pub(crate) bytes_in: Counter,
+    pub(crate) bytes_out: Counter,
 }
 
 /// What is counted of an upstream.

@@ -177,6 +177,7 @@ impl Registry {
         let shared = self.upstreams.get(&plan.name).cloned().unwrap_or_else(|| {
             Arc::new(SharedUpstream {
                 id: self.id(),
+                name: plan.name.clone(),
                 counters: Sharded::new(self.workers),
                 ejecting: Mutex::default(),
                 gate: Arc::default(),

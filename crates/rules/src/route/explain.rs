@@ -21,7 +21,7 @@ use crate::http::{
 use crate::https::ToHttps;
 use crate::maintenance::Exception;
 use crate::network::Network;
-use penstock_plan::{Action, AdminState, Filter, HostHeader, Listener, Plan, Route};
+use penstock_plan::{Action, AdminState, Filter, HostHeader, Listener, Plan, Protocol, Route};
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 
@@ -193,10 +193,16 @@ fn body_of<'r>(request: &'r Request, head: &RequestHead) -> json::State<'r> {
 }
 
 fn find_listener<'p>(plan: &'p Plan, request: &Request) -> Result<(u32, &'p Listener), Fault> {
+    // Elsewhere there are no requests.
+    let of_http = || (0..).zip(&plan.listeners).filter(|(_, listener)| listener.protocol == Protocol::Http);
     let wanted = |listener: &Listener| request.listener.as_ref().is_none_or(|name| *name == listener.name);
-    (0..).zip(&plan.listeners).find(|(_, listener)| wanted(listener)).ok_or_else(|| {
-        let names: Vec<_> = plan.listeners.iter().map(|listener| listener.name.as_str()).collect();
-        Fault::new("listener", format!("no such listener; there are: {}", names.join(", ")))
+    of_http().find(|(_, listener)| wanted(listener)).ok_or_else(|| {
+        let names: Vec<_> = of_http().map(|(_, listener)| listener.name.as_str()).collect();
+        let message = match plan.listeners.iter().any(wanted) {
+            true => "it takes no requests, only connections; there is nothing to explain".into(),
+            false => format!("no such listener; there are: {}", names.join(", ")),
+        };
+        Fault::new("listener", message)
     })
 }
 

@@ -30,7 +30,8 @@ class ListenerTimeouts(Model):
     """A body or a reader that is slower than `limits.body_rate` or `limits.write_rate`, before it is judged. Default
     "10s"."""
     idle: Timeout = timedelta(seconds=75)
-    """The next request on a connection that is kept open. Default "75s"."""
+    """The next request on a connection that is kept open; with "tcp": bytes in either direction. Default "75s", with
+    "tcp" "10m"."""
     tunnel: Timeout = timedelta(hours=1)
     """Bytes in either direction on an upgraded connection (WebSocket). Default "1h"."""
 
@@ -99,8 +100,12 @@ class Listener(Model):
     ]
     """One address or a list of them: ":8080" (every address, both families), "127.0.0.1:8080", "[::1]:8080" or
     "unix:/run/penstock.sock". Port 0 asks the system for a free one."""
-    protocol: Literal["http"] = "http"
-    """What is spoken: "http" (HTTP/2, HTTP/1.1 and HTTP/1.0). Default "http"."""
+    protocol: Literal["http", "tcp"] = "http"
+    """What is spoken: "http" (HTTP/2, HTTP/1.1 and HTTP/1.0) or "tcp" (bytes, passed on as they are). Default
+    "http"."""
+    upstream: str | None = None
+    """With "tcp": name of the upstream whose endpoints get the connections that no route takes. Default: they are
+    refused."""
     tls: Tls | None = None
     """Certificates, where TLS is spoken. Default: none, so it is not."""
     h2c: Flag = False

@@ -162,7 +162,8 @@ class Route(Model):
     """Whether a request is refused whose body the match asks for a JSON value and cannot use: too large 413, no JSON or
     another type 400. Default false: the route does not match."""
     listeners: tuple[str, ...] | None = None
-    """Names of the listeners that this route serves. Default: all."""
+    """Names of the listeners that this route serves. One that names listeners of "tcp" names no others, and says what
+    can be asked of a connection alone. Default: all of "http"."""
     upstream: str | None = None
     """Action: forward to the upstream of this name."""
     split: (

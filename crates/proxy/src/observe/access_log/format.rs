@@ -39,7 +39,11 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    fn set(&mut self) -> u32 {
+    pub(super) fn common(&self) -> &str {
+        &self.common
+    }
+
+    pub(super) fn set(&mut self) -> u32 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         if self.second != now.as_secs() || self.iso.is_empty() {
             self.second = now.as_secs();
@@ -75,12 +79,8 @@ fn date(days: u64) -> (u64, u64, u64) {
 /// One JSON object.
 pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     let Record { story, request, .. } = record;
-    let millis = stamp.set();
-    put(to, b"{\"time\":\"");
-    put(to, stamp.iso.as_bytes());
-    put(to, b".");
-    put(to, &[b'0' + (millis / 100) as u8, b'0' + (millis / 10 % 10) as u8, b'0' + (millis % 10) as u8]);
-    put(to, b"Z\",\"client\":\"");
+    time(stamp, to);
+    put(to, b"\"client\":\"");
     address(story.client, to);
     text(to, b"\",\"listener\":\"", story.exchange.listener.plan.name.as_bytes());
     text(to, b"\",\"method\":\"", request.method().as_bytes());
@@ -128,6 +128,16 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
         text(to, b"\",\"reason\":\"", reason.get(..LONGEST_REASON).unwrap_or(reason));
     }
     put(to, b"\"}\n");
+}
+
+/// The beginning of a JSON object, with the time.
+pub(super) fn time(stamp: &mut Stamp, to: &mut Vec<u8>) {
+    let millis = stamp.set();
+    put(to, b"{\"time\":\"");
+    put(to, stamp.iso.as_bytes());
+    put(to, b".");
+    put(to, &[b'0' + (millis / 100) as u8, b'0' + (millis / 10 % 10) as u8, b'0' + (millis % 10) as u8]);
+    put(to, b"Z\",");
 }
 
 /// What is known of the connection's handshake, as further members.
@@ -281,17 +291,17 @@ fn endpoint<'a>(story: &'a Story<'_>) -> &'a str {
     story.endpoint.as_ref().map_or("", |endpoint| &endpoint.endpoint.shared.address)
 }
 
-fn put(to: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend_from_slice(bytes);
 }
 
-fn number(to: &mut Vec<u8>, before: &[u8], value: u64) {
+pub(super) fn number(to: &mut Vec<u8>, before: &[u8], value: u64) {
     put(to, before);
     put(to, itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Milliseconds with three decimals.
-fn millis_of(to: &mut Vec<u8>, before: &[u8], value: Duration) {
+pub(super) fn millis_of(to: &mut Vec<u8>, before: &[u8], value: Duration) {
     let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
     number(to, before, micros / 1000);
     let rest = micros % 1000;
@@ -302,7 +312,7 @@ fn or_dash(to: &mut Vec<u8>, before: &[u8], value: Option<&[u8]>) {
     text(to, before, value.filter(|value| !value.is_empty()).unwrap_or(b"-"));
 }
 
-fn address(address: Option<IpAddr>, to: &mut Vec<u8>) {
+pub(super) fn address(address: Option<IpAddr>, to: &mut Vec<u8>) {
     match address {
         Some(IpAddr::V4(address)) => {
             for (at, octet) in address.octets().into_iter().enumerate() {
@@ -318,7 +328,7 @@ fn address(address: Option<IpAddr>, to: &mut Vec<u8>) {
 }
 
 /// Bytes from the network: printable ASCII as it is, quotes and backslashes escaped, all else as `\u00XX`.
-fn text(to: &mut Vec<u8>, before: &[u8], bytes: &[u8]) {
+pub(super) fn text(to: &mut Vec<u8>, before: &[u8], bytes: &[u8]) {
     put(to, before);
     let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
     let mut rest = bytes;

@@ -1,0 +1,261 @@
+//! What comes before a session is open: which upstream it goes to, which endpoint, and a connection to that. Whatever fails here
+//! before a byte was passed on is tried again at another endpoint.
+
+use super::pipe::Pipe;
+use super::{About, Session};
+use crate::admit::Place;
+use crate::clock::Alarm;
+use crate::exchange::Course;
+use crate::listen::Accepted;
+use crate::snapshot::{Listener, SharedRoute, UpstreamSettings};
+use crate::stream::Stream;
+use crate::upstream::affinity::{Affinity, Bond};
+use crate::upstream::circuit::{Limit, Taken};
+use crate::upstream::connect::connect;
+use crate::upstream::local::{InFlight, LocalUpstream, Unpicked};
+use crate::upstream::outlier;
+use crate::worker::{Local, Worker};
+use penstock_plan::Action;
+use penstock_rules::balance::Draw;
+use penstock_rules::error::{Error, Kind, Retry, Side};
+use penstock_rules::health::Cause;
+use penstock_rules::http::RequestHead;
+use penstock_rules::route::View;
+use penstock_rules::session::End;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// A session that is being opened.
+pub(super) struct Opening {
+    pub(super) worker: Rc<Worker>,
+    pub(super) alarm: Alarm,
+    pub(super) client: Stream,
+    pub(super) about: About,
+    port: Option<u16>,
+    place: Place,
+}
+
+/// An endpoint that was reached.
+struct Reached {
+    stream: Stream,
+    in_flight: InFlight,
+    places: [Option<Taken>; 2],
+}
+
+/// Open a session; `None`: it could not be, which was recorded.
+pub(super) async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Box<Session>> {
+    let Accepted { stream, peer, port, place } = accepted;
+    let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    let mut client = Stream::Clear(stream);
+    // A session waits for both sides from its first moment on.
+    let joined = client.join();
+    let alarm = worker.clock.alarm();
+    poll_fn(|cx| {
+        alarm.register(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let mut opening = Opening { worker, alarm, client, about: About::new(peer), port, place };
+    let (local, _) = opening.worker.local_of(opening.place.listener.id)?;
+    let reached = match joined {
+        Ok(()) => opening.reach(&local).await,
+        Err(_) => Err(Kind::OutOfDescriptors),
+    };
+    match reached {
+        Ok((idle, reached)) => Some(Box::new(opening.begin(idle, reached))),
+        Err(kind) => {
+            opening.fail(kind);
+            None
+        }
+    }
+}
+
+impl Opening {
+    /// Steps 2 to 5; how long the session may then be silent.
+    async fn reach(&mut self, local: &Local) -> Result<(Duration, Reached), Kind> {
+        let (index, listener) = local.snapshot.listener(self.place.listener.id).ok_or(Kind::NoRoute)?;
+        let head = RequestHead::default();
+        let view = self.view(listener, &head);
+        let (at, route) = self.route(local, (index, listener), &view)?;
+        let settings = local.snapshot.upstreams.get(at).ok_or(Kind::Internal)?;
+        let upstream = local.upstreams.get(at).ok_or(Kind::Internal)?;
+        let key = settings.key.as_ref().and_then(|key| key.hash(&view));
+        let bond = match &settings.affinity {
+            Some(Affinity::Key(key)) => key.hash(&view).map_or(Bond::None, Bond::Key),
+            Some(Affinity::Cookie(_)) | None => Bond::None,
+        };
+        self.about.route = route;
+        self.about.upstream = Some(Arc::clone(&settings.shared));
+        let choice = Choice { bond, key };
+        // Places are waited for and endpoints connected to for as long as the client is there.
+        let reached = self.forward(settings, upstream, &choice).await?;
+        Ok((listener.plan.timeouts.idle, reached))
+    }
+
+    /// Step 2, route: the first that serves the listener and matches, or else the listener's own upstream.
+    fn route(
+        &self,
+        local: &Local,
+        (index, listener): (usize, &Listener),
+        view: &View<'_>,
+    ) -> Result<(usize, Option<Arc<SharedRoute>>), Kind> {
+        let found = local.snapshot.table.find(view, u32::try_from(index).unwrap_or(u32::MAX));
+        let Some(route) = found.and_then(|at| local.snapshot.routes.get(at)) else {
+            let own = listener.plan.upstream.ok_or(Kind::NoRoute)?;
+            return Ok((own as usize, None));
+        };
+        let at = match (&route.plan.action, &route.split) {
+            (Action::Upstream(upstream), _) => *upstream,
+            (_, Some(split)) => split.choose(view, self.worker.random()),
+            _ => return Err(Kind::NoRoute),
+        };
+        Ok((at as usize, Some(Arc::clone(&route.shared))))
+    }
+
+    /// What expressions see of a connection.
+    fn view<'v>(&self, listener: &'v Listener, head: &'v RequestHead) -> View<'v> {
+        View {
+            listener: &listener.plan.name,
+            port: self.port,
+            client: self.about.peer.map(|peer| peer.ip()),
+            client_port: self.about.peer.map(|peer| peer.port()),
+            ..View::of(head)
+        }
+    }
+
+    /// Steps 4 and 5: an endpoint that can be reached.
+    async fn forward(
+        &mut self,
+        settings: &UpstreamSettings,
+        upstream: &LocalUpstream,
+        choice: &Choice,
+    ) -> Result<Reached, Kind> {
+        let worker = Rc::clone(&self.worker);
+        upstream.budget.request(self.about.began);
+        let mut course = Course::new(settings, upstream, true);
+        let under_way = course.enter(Limit::Requests, worker.index)?;
+        let mut last = Error::from(Kind::NoEndpoint);
+        loop {
+            // Who comes later does not take the place that somebody in the line waits for.
+            let picked = match upstream.queue.is_empty() {
+                true => upstream.pick(course.tried, choice.bond, &choice.draw(&worker)),
+                false => Err(Unpicked::Busy),
+            };
+            let (endpoint, in_flight) = match picked {
+                Ok(picked) => picked,
+                Err(Unpicked::None) => return Err(last.kind),
+                Err(Unpicked::Busy) if self.about.attempts > 0 && settings.plan.queue.is_none() => {
+                    return Err(last.kind);
+                }
+                Err(Unpicked::Busy) => self.wait_in_line(&course, choice).await?,
+            };
+            course.begin(endpoint);
+            self.about.attempts += 1;
+            settings.shared.counters.of(worker.index).retries.add(u64::from(self.about.attempts > 1));
+            match self.connect(&course, &in_flight).await {
+                Ok((stream, taken)) => return Ok(Reached { stream, in_flight, places: [under_way, taken] }),
+                Err(error) => last = error,
+            }
+            self.note_failure(settings, &in_flight, last);
+            drop(in_flight);
+            if !course.retries.again(last.retry) {
+                return Err(last.kind);
+            }
+            if last.kind != Kind::Exhausted {
+                course.charge(worker.index, last).map_err(|error| error.kind)?;
+                course.give_up();
+            }
+        }
+    }
+
+    /// Step 5, connect.
+    async fn connect(&mut self, course: &Course<'_>, in_flight: &InFlight) -> Result<(Stream, Option<Taken>), Error> {
+        let (worker, endpoint) = (&self.worker, &in_flight.endpoint);
+        let taken = course.take_connection(worker.index)?;
+        let _pending = course.enter(Limit::Pending, worker.index)?;
+        let began = Instant::now();
+        let opened = connect(endpoint, &worker.buffers, course.settings.plan.timeouts.connect).await;
+        let took = began.elapsed();
+        self.about.connect += took;
+        match opened {
+            Ok(stream) => {
+                // There is no answer whose time could be taken: how soon it accepts is what is known of its load.
+                endpoint.answered(Some(took), Instant::now());
+                Ok((stream, taken))
+            }
+            // That we have no descriptor left says nothing of the endpoint.
+            Err(failure) if failure.kind == Kind::Exhausted => {
+                worker.shed_pools();
+                Err(Error { kind: failure.kind, retry: Retry::Always })
+            }
+            Err(failure) => {
+                endpoint.unreachable(Instant::now());
+                Err(Error { kind: failure.kind, retry: Retry::Always })
+            }
+        }
+    }
+
+    /// An attempt failed.
+    fn note_failure(&self, settings: &UpstreamSettings, in_flight: &InFlight, error: Error) {
+        if error.side() != Side::Upstream {
+            return;
+        }
+        self.worker.counters().fail(error.kind);
+        in_flight.endpoint.counters().failures.add(1);
+        if in_flight.is_current() {
+            outlier::failed(settings, &in_flight.endpoint.shared, Cause::Failure(error.kind), &self.worker.shared);
+        }
+    }
+
+    /// The session is open.
+    fn begin(self, idle: Duration, reached: Reached) -> Session {
+        let Opening { worker, alarm, client, about, place, .. } = self;
+        let Reached { stream, in_flight, places } = reached;
+        let now = worker.clock.now();
+        let look_at = worker.clock.after(idle);
+        alarm.clear();
+        alarm.lower(look_at);
+        Session {
+            worker,
+            alarm,
+            client,
+            endpoint: stream,
+            up: Pipe::default(),
+            down: Pipe::default(),
+            first: None,
+            idle,
+            moved_at: now,
+            look_at,
+            in_flight,
+            about,
+            _places: places,
+            place,
+        }
+    }
+
+    /// It could not be opened: the client gets a reset, so that it takes nothing for an end in order.
+    fn fail(mut self, kind: Kind) {
+        // What an endpoint failed at was counted with its attempt.
+        if kind.side() != Side::Upstream {
+            self.worker.counters().fail(kind);
+        }
+        self.client.break_off();
+        self.about.record(&self.worker, &self.place.listener, None, End::Failed(kind), (0, 0));
+    }
+}
+
+/// What decides which endpoint takes a session.
+pub(super) struct Choice {
+    pub(super) bond: Bond,
+    pub(super) key: Option<u64>,
+}
+
+impl Choice {
+    pub(super) fn draw(&self, worker: &Worker) -> Draw {
+        Draw { random: worker.random(), now: Instant::now(), key: self.key }
+    }
+}

@@ -1,0 +1,126 @@
+//! Sessions of layer 4: how they end, in stable words, and what an end says of the endpoint.
+
+use crate::error::{Kind, Side};
+use std::time::Duration;
+
+/// An endpoint that closes so soon without having said anything has turned the client away.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both sides closed, the client first.
+    ClientClosed,
+    /// Both sides closed, the endpoint first.
+    EndpointClosed,
+    /// The client's connection broke.
+    ClientReset,
+    /// The endpoint's connection broke.
+    EndpointReset,
+    /// No byte came either way for too long.
+    Idle,
+    /// The process ends, and its time to drain was over.
+    Shutdown,
+    /// It never began, for this.
+    Failed(Kind),
+}
+
+impl End {
+    /// The words for all of them, in the order of [`End::index`]: what is told apart in counters.
+    pub const WORDS: [&str; 7] =
+        ["client_closed", "endpoint_closed", "client_reset", "endpoint_reset", "idle", "shutdown", "failed"];
+
+    /// Place in [`End::WORDS`].
+    pub fn index(self) -> usize {
+        match self {
+            End::ClientClosed => 0,
+            End::EndpointClosed => 1,
+            End::ClientReset => 2,
+            End::EndpointReset => 3,
+            End::Idle => 4,
+            End::Shutdown => 5,
+            End::Failed(_) => 6,
+        }
+    }
+
+    /// The word for logs: one that never began says why.
+    pub fn word(self) -> &'static str {
+        match self {
+            End::Failed(kind) => kind.word(),
+            other => Self::WORDS[other.index()],
+        }
+    }
+
+    /// Who is to be blamed; `None` for an end that is one.
+    pub fn side(self) -> Option<Side> {
+        match self {
+            End::ClientClosed | End::EndpointClosed => None,
+            End::ClientReset => Some(Side::Downstream),
+            End::EndpointReset => Some(Side::Upstream),
+            End::Idle | End::Shutdown => Some(Side::Proxy),
+            End::Failed(kind) => Some(kind.side()),
+        }
+    }
+
+    /// Who ended it and when, as HAProxy writes it for connections: C or c the client or its silence, S or s the endpoint, P we
+    /// ourselves; C while connecting, D while bytes went, - in order.
+    pub fn flags(self) -> [u8; 2] {
+        match self {
+            End::ClientClosed | End::EndpointClosed => *b"--",
+            End::ClientReset => *b"CD",
+            End::EndpointReset => *b"SD",
+            End::Idle => *b"cD",
+            End::Shutdown => *b"KD",
+            End::Failed(Kind::ConnectTimeout | Kind::UpstreamTlsTimeout) => *b"sC",
+            End::Failed(kind) => match kind.side() {
+                Side::Downstream => *b"CC",
+                Side::Upstream => *b"SC",
+                Side::Proxy => *b"PC",
+            },
+        }
+    }
+
+    /// Whether the endpoint has taken the connection only to close it: it said nothing, and ended it soon.
+    pub fn turned_away(self, said: u64, lasted: Duration) -> bool {
+        matches!(self, End::EndpointClosed | End::EndpointReset) && said == 0 && lasted < AT_ONCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [End; 7] = [
+        End::ClientClosed,
+        End::EndpointClosed,
+        End::ClientReset,
+        End::EndpointReset,
+        End::Idle,
+        End::Shutdown,
+        End::Failed(Kind::ConnectRefused),
+    ];
+
+    #[test]
+    fn each_end_has_a_word_of_its_own() {
+        let words: Vec<_> = ALL.iter().map(|end| End::WORDS[end.index()]).collect();
+        assert_eq!(words, End::WORDS);
+        assert_eq!(ALL.map(End::word)[..6], End::WORDS[..6]);
+        assert_eq!(End::Failed(Kind::ConnectRefused).word(), "connect_refused");
+    }
+
+    #[test]
+    fn only_who_said_nothing_and_closed_soon_has_turned_a_client_away() {
+        let soon = Duration::from_millis(3);
+        assert!(End::EndpointClosed.turned_away(0, soon) && End::EndpointReset.turned_away(0, soon));
+        assert!(!End::EndpointClosed.turned_away(1, soon));
+        assert!(!End::EndpointClosed.turned_away(0, AT_ONCE));
+        assert!(!End::ClientClosed.turned_away(0, soon) && !End::Idle.turned_away(0, soon));
+    }
+
+    #[test]
+    fn blame_goes_to_who_broke_it() {
+        assert_eq!(ALL.map(End::side).iter().filter(|side| side.is_none()).count(), 2);
+        assert_eq!(End::Failed(Kind::ConnectRefused).side(), Some(Side::Upstream));
+        assert_eq!(ALL.map(End::flags), [*b"--", *b"--", *b"CD", *b"SD", *b"cD", *b"KD", *b"SC"]);
+    }
+}

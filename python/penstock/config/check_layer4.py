@@ -1,0 +1,151 @@
+"""The rules of listeners that pass bytes on (layer 4), of the routes that serve them, and of the upstreams behind:
+there is no request, so nothing may ask for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.config.document import unknown
+from penstock.config.expression import compile_expression, compile_key
+from penstock.config.model import HashBalance, Split
+from penstock.errors import ExpressionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock.config.document import KeyPath, Report
+    from penstock.config.model import Affinity, Config, Listener, Route, Upstream
+
+_LISTENER_KEYS = ("bind", "protocol", "upstream", "timeouts", "limits")
+_TIMEOUTS = ("idle",)
+_LIMITS = ("connections", "connections_per_client")
+_ROUTE_KEYS = ("name", "match", "listeners", "upstream", "split")
+_OF_CONNECTIONS = {"client_ip": "client.ip", "client_port": "client.port", "listener": "listener", "port": "port"}
+"""Values that a connection has, by their names in the plan."""
+
+
+def check_layer4(config: Config, fault: Report, warn: Report) -> None:
+    """Find what a listener of connections, a route that serves one, or an upstream behind it cannot have."""
+    of_tcp = {name for name, listener in config.listeners.items() if listener.protocol == "tcp"}
+    routed = {name for route in config.routes for name in route.listeners or ()}
+    for name, listener in config.listeners.items():
+        key: KeyPath = ("listeners", name)
+        if listener.upstream is not None and listener.upstream not in config.upstreams:
+            fault((*key, "upstream"), unknown("upstream", listener.upstream, config.upstreams))
+        if name in of_tcp:
+            _listener(key, listener, fault)
+            if listener.upstream is None and name not in routed:
+                fault(key, 'has no upstream, so every connection would be refused; add one, as upstream = "db"')
+        elif listener.upstream is not None:
+            fault(
+                (*key, "upstream"),
+                f'does not belong to a listener of "{listener.protocol}": routes say where requests go',
+            )
+    for index, route in enumerate(config.routes):
+        key = ("routes", index)
+        if route.listeners is None and of_tcp and of_tcp >= set(config.listeners):
+            warn(key, 'serves no listener: it names none, and there is none of "http"')
+        elif of_tcp & set(route.listeners or ()):
+            _route(key, route, set(config.listeners) - of_tcp, fault)
+    for name in sorted(_behind(config, of_tcp) & set(config.upstreams)):
+        _upstream(("upstreams", name), config.upstreams[name], fault)
+    for index, test in enumerate(config.tests):
+        if test.listener in of_tcp or not set(config.listeners) - of_tcp:
+            key = ("tests", index) if test.listener is None else ("tests", index, "listener")
+            fault(key, 'a test is a request, and a listener of "tcp" takes none')
+
+
+def _listener(key: KeyPath, listener: Listener, fault: Report) -> None:
+    for place, model, allowed in (
+        (key, listener, _LISTENER_KEYS),
+        ((*key, "timeouts"), listener.timeouts, _TIMEOUTS),
+        ((*key, "limits"), listener.limits, _LIMITS),
+    ):
+        for name in sorted(model.model_fields_set.difference(allowed)):
+            fault((*place, name), f'does not belong to a listener of "tcp" (allowed: {", ".join(allowed)})')
+
+
+def _route(key: KeyPath, route: Route, others: set[str], fault: Report) -> None:
+    """A route of connections: it serves no `others`, and asks for no request."""
+    if others & set(route.listeners or ()):
+        fault((*key, "listeners"), 'names listeners of "tcp" and of "http"; a route serves one kind')
+        return
+    for name in sorted(route.model_fields_set.difference(_ROUTE_KEYS)):
+        allowed = ", ".join(_ROUTE_KEYS)
+        fault((*key, name), f'does not belong to a route of a listener of "tcp" (allowed: {allowed})')
+    if route.match is not None:
+        _connection_only((*key, "match"), _attempt(compile_expression, route.match), fault)
+    if isinstance(route.split, Split):
+        if route.split.override is not None:
+            fault((*key, "split", "override"), "names a header or a cookie, and a connection has none")
+        if route.split.key is not None:
+            _connection_only((*key, "split", "key"), _attempt(compile_key, route.split.key), fault)
+
+
+def _behind(config: Config, of_tcp: set[str]) -> set[str]:
+    """Upstreams that get connections."""
+    routes = [route for route in config.routes if of_tcp & set(route.listeners or ())]
+    named = {config.listeners[name].upstream for name in of_tcp} | {route.upstream for route in routes}
+    return {name for name in named if name} | {share.upstream for route in routes for share in route.shares}
+
+
+def _upstream(key: KeyPath, upstream: Upstream, fault: Report) -> None:
+    if isinstance(upstream.balance, HashBalance):
+        key_of = _attempt(compile_key, upstream.balance.hash)
+        _connection_only((*key, "balance", "hash"), key_of, fault)
+    if upstream.affinity is not None:
+        _affinity((*key, "affinity"), upstream.affinity, fault)
+
+
+def _affinity(key: KeyPath, affinity: Affinity, fault: Report) -> None:
+    for name in ("cookie", "header"):
+        if getattr(affinity, name) is not None:
+            fault((*key, name), f'a connection has no {name}, and a listener of "tcp" uses this upstream; give key')
+    if affinity.key is not None:
+        _connection_only((*key, "key"), _attempt(compile_key, affinity.key), fault)
+
+
+def _attempt(compiled: Any, text: str) -> Any:
+    """What is compiled; nothing where it is wrong, which is told elsewhere."""
+    try:
+        return compiled(text)
+    except ExpressionError:
+        return None
+
+
+def _connection_only(key: KeyPath, part: Any, fault: Report) -> None:
+    """Refuse values that only a request has, each once."""
+    for name in dict.fromkeys(_foreign(part)):
+        allowed = ", ".join(_OF_CONNECTIONS.values())
+        fault(key, f'asks for {name}, and a connection of a listener of "tcp" has no request (allowed: {allowed})')
+
+
+def _foreign(part: Any) -> Iterator[str]:
+    """Names of values in a predicate or a key that only a request has. Operands are plain names or tables of these."""
+    if isinstance(part, str) and part in _OF_REQUESTS:
+        yield part
+    elif isinstance(part, dict):
+        for name, below in part.items():
+            if name == "field" and isinstance(below, dict):
+                yield from below
+            elif name in ("json_is", "json_number"):
+                yield "json"
+            elif name not in _LITERALS:
+                yield from _foreign(below)
+    elif isinstance(part, list | tuple):
+        for below in part:
+            yield from _foreign(below)
+
+
+_OF_REQUESTS = (
+    "host",
+    "path",
+    "method",
+    "scheme",
+    "sni",
+    "alpn",
+    "client_subject",
+    "client_names",
+    "client_fingerprint",
+)
+_LITERALS = ("text", "regex", "pattern", "prefixes", "suffixes", "networks", "operator", "at")
