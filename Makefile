@@ -83,7 +83,7 @@ wheel: $(VENV)/.installed ## Build the abi3 wheel and try it in an empty environ
 
 debian: ## Install the Debian packages that only tests and the bench use
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends chromium curl haproxy iproute2 nginx-light nghttp2-client wrk
+	apt-get install -y -qq --no-install-recommends chromium curl haproxy iperf3 iproute2 nginx-light nghttp2-client postgresql redis wrk
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target fuzz/target dist
