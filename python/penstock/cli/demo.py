@@ -63,8 +63,9 @@ class Tour:
         self._program.run(self._started)
 
     def _started(self, applied: Applied) -> None:
-        host, _, port = applied.addresses["web"][0].rpartition(":")
-        stage = Stage(self._config, default_path(self._config), (host, int(port)), self._origins)
+        (host, _, port), (_, _, relay) = (applied.addresses[name][0].rpartition(":") for name in ("web", "relay"))
+        places = (host, int(port)), (host, int(relay))
+        stage = Stage(self._config, default_path(self._config), *places, self._origins)
         threading.Thread(target=self._give, args=(stage,), name="penstock-tour", daemon=True).start()
 
     def _give(self, stage: Stage) -> None:

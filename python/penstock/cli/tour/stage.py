@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,9 @@ class Stage:
     config: Path
     control: Path
     address: tuple[str, int]
+    """Where HTTP is spoken."""
+    relay: tuple[str, int]
+    """Where bytes are passed on."""
     origins: dict[str, Origin]
 
     @property
@@ -84,6 +88,16 @@ class Stage:
         if not quiet:
             self._show(target, headers or {}, answer)
         return answer
+
+    def say_raw(self, words: bytes) -> bytes:
+        """Say something over a connection that is passed on, and return all that comes back."""
+        try:
+            with socket.create_connection(self.relay, 10) as sock:
+                sock.sendall(words)
+                sock.shutdown(socket.SHUT_WR)
+                return b"".join(iter(lambda: sock.recv(65536), b""))
+        except OSError as error:
+            raise TourError(f"the connection broke: {error}") from error
 
     def command(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a control command. Raises `TourError` where it is refused."""

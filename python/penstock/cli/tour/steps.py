@@ -22,6 +22,11 @@ CONFIG = """\
 [listeners.web]
 bind = "127.0.0.1:0"
 
+[listeners.relay]
+bind = "127.0.0.1:0"
+protocol = "tcp"
+upstream = "media"
+
 [upstreams.shop]
 endpoints = ["{shop-1}", "{shop-2}", "{shop-3}"]
 balance = "round_robin"
@@ -93,6 +98,19 @@ def answered(stage: Stage) -> None:
     stage.check(moved.status == 308 and moved.headers.get("location") == "/new", "a redirect")
 
 
+def passed_on(stage: Stage) -> None:
+    """Passed on at layer 4, unread"""
+    words = b"GET /raw HTTP/1.0\r\nx-As-It-Is:  yes \r\n\r\n"
+    stage.say(
+        f"{len(words)} bytes are said to the listener relay, which speaks tcp; then the client says that it is done"
+    )
+    answer = stage.say_raw(words)
+    stage.check(b"x-origin: media" in answer.lower(), "an endpoint has answered over the same connection")
+    rows = stage.command({"command": "status"})["listeners"]
+    row = next(row for row in rows if row["name"] == "relay")
+    stage.check(row["bytes_in"] == len(words), f"it got {row['bytes_in']} bytes, those that were said")
+
+
 def failed_over(stage: Stage) -> None:
     """An origin stops, its traffic moves"""
     stage.origins["shop-2"].stop()
@@ -147,6 +165,7 @@ STEPS: tuple[Callable[[Stage], None], ...] = (
     routed,
     rewritten,
     answered,
+    passed_on,
     failed_over,
     reloaded,
     refused,
