@@ -135,3 +135,14 @@ def test_an_endpoint_that_is_down_gets_no_session(scripted: Origin) -> None:
         client.send(b"hello")
         scripted.read_until(lambda got: got == b"hello")
         assert proxy.stats().upstreams[0].endpoints[0].requests == 0
+
+
+def test_an_endpoint_is_told_who_the_client_is(scripted: Origin) -> None:
+    plan = config(scripted.address)
+    plan["upstreams"]["main"]["proxy_protocol"] = "v1"
+    with penstock.Proxy(plan) as proxy:
+        client = connect(proxy.address("db"), source="127.0.0.5")
+        client.send(b"hello")
+        (host, port), (_, ours) = proxy.address("db"), client.sock.getsockname()
+        header = f"PROXY TCP4 127.0.0.5 {host} {ours} {port}\r\n".encode()
+        scripted.read_until(lambda got: got == header + b"hello")

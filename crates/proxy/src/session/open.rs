@@ -20,6 +20,7 @@ use penstock_rules::balance::Draw;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::health::Cause;
 use penstock_rules::http::RequestHead;
+use penstock_rules::proxy_protocol::{self, Addresses};
 use penstock_rules::route::View;
 use penstock_rules::session::End;
 use std::future::poll_fn;
@@ -36,6 +37,8 @@ pub(super) struct Opening {
     pub(super) client: Stream,
     pub(super) about: About,
     port: Option<u16>,
+    /// What the client connected to, where somebody is told of it.
+    destination: Option<SocketAddr>,
     place: Place,
 }
 
@@ -50,6 +53,7 @@ struct Reached {
 pub(super) async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Box<Session>> {
     let Accepted { stream, peer, port, place } = accepted;
     let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    let destination = worker.local().filter(|local| local.snapshot.announces).and_then(|_| stream.local());
     let mut client = Stream::Clear(stream);
     // A session waits for both sides from its first moment on.
     let joined = client.join();
@@ -59,7 +63,7 @@ pub(super) async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Box<S
         Poll::Ready(())
     })
     .await;
-    let mut opening = Opening { worker, alarm, client, about: About::new(peer), port, place };
+    let mut opening = Opening { worker, alarm, client, about: About::new(peer), port, destination, place };
     let (local, _) = opening.worker.local_of(opening.place.listener.id)?;
     let reached = match joined {
         Ok(()) => opening.reach(&local).await,
@@ -178,7 +182,11 @@ impl Opening {
         let taken = course.take_connection(worker.index)?;
         let _pending = course.enter(Limit::Pending, worker.index)?;
         let began = Instant::now();
-        let opened = connect(endpoint, &worker.buffers, course.settings.plan.timeouts.connect).await;
+        let mut announced = Vec::new();
+        if let Some(version) = course.settings.plan.proxy_protocol {
+            proxy_protocol::write(version, self.told().as_ref(), &mut announced);
+        }
+        let opened = connect(endpoint, &worker.buffers, course.settings.plan.timeouts.connect, announced).await;
         let took = began.elapsed();
         self.about.connect += took;
         match opened {
@@ -197,6 +205,12 @@ impl Opening {
                 Err(Error { kind: failure.kind, retry: Retry::Always })
             }
         }
+    }
+
+    /// Between whom the endpoint is told that the connection is, where that is known.
+    fn told(&self) -> Option<Addresses> {
+        let (source, destination) = (self.about.peer?, self.destination?);
+        Some(Addresses { source, destination: SocketAddr::new(destination.ip().to_canonical(), destination.port()) })
     }
 
     /// An attempt failed.
