@@ -100,10 +100,12 @@ class _Origin:
             await asyncio.Event().wait()
         if mode == "500":
             return b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"
-        self.done.write((field(head.lower(), head, b"x-token") or b"-") + b"\n")
+        token = field(head.lower(), head, b"x-token") or b"-"
+        self.done.write(token + b"\n")
         if mode == "slow":
             await asyncio.sleep(SLOW)
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.name), self.name.encode())
+        name = self.name.encode()
+        return b"HTTP/1.1 200 OK\r\nX-Token: %b\r\nContent-Length: %d\r\n\r\n%b" % (token, len(name), name)
 
 
 def _serve(pipe: Connection, name: str, port: int, done: str) -> None:

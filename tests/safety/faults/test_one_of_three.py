@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 import penstock
+from tests.load.ceaseless import Asked, Ceaseless
 from tests.product.waiting import wait_for
 from tests.safety.faults.faulty import FaultyOrigin
 
@@ -19,70 +17,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CONNECTIONS = 64
 EJECT, MOST = 0.5, 1.0
 GRACE = 3.0
 """Seconds from the beginning of a fault in which requests may fail."""
 
 
-@dataclass
-class Load:
-    """Connections that ask without end; every eighth request is a POST."""
+class Load(Ceaseless):
+    """What failed, and who answered the rest."""
 
-    address: tuple[str, int]
-    failed: list[tuple[float, str, str]] = field(default_factory=list)
-    answered: set[str] = field(default_factory=set)
-    by: Counter[str] = field(default_factory=Counter)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(address)
+        self.failed: list[Asked] = []
+        self.answered: set[str] = set()
+        self.by: Counter[str] = Counter()
 
-    def __enter__(self) -> Load:
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-        self._thread.start()
-        return self
+    def failed_reads(self, since: float) -> list[Asked]:
+        return [one for one in self.failed if one.done > since and one.method == "GET"]
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
-
-    def failed_reads(self, since: float) -> list[tuple[float, str, str]]:
-        return [one for one in self.failed if one[0] > since and one[1].startswith("GET")]
-
-    async def _run(self) -> None:
-        await asyncio.gather(*(self._ask(number) for number in range(CONNECTIONS)))
-
-    async def _ask(self, connection: int) -> None:
-        streams, number = None, 0
-        while not self._stop.is_set():
-            number += 1
-            method = "POST" if number % 8 == 0 else "GET"
-            token = f"{method}-{connection}-{number}"
-            streams = streams or await asyncio.open_connection(*self.address)
-            answer = await self._once(
-                streams, f"{method} / HTTP/1.1\r\nHost: x\r\nX-Token: {token}\r\nContent-Length: 0\r\n\r\n"
-            )
-            if answer is not None and answer[0] == 200:
-                self.answered.add(token)
-                self.by[answer[1]] += 1
-            else:
-                self.failed.append((time.monotonic(), token, str(answer)))
-            if answer is None or answer[2]:
-                streams[1].close()
-                streams = None
-        if streams:
-            streams[1].close()
-
-    @staticmethod
-    async def _once(streams: Any, request: str) -> tuple[int, str, bool] | None:
-        """Status, body, and whether the connection ends; `None` if there was no answer."""
-        reader, writer = streams
-        try:
-            writer.write(request.encode())
-            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).decode().lower()
-            length = int(head.partition("content-length: ")[2].partition("\r\n")[0] or 0)
-            body = (await reader.readexactly(length)).decode()
-        except (OSError, asyncio.IncompleteReadError, TimeoutError):
-            return None
-        return int(head.split(" ", 2)[1]), body, "connection: close" in head
+    def record(self, asked: Asked) -> None:
+        if asked.status == 200:
+            self.answered.add(asked.token)
+            self.by[asked.body] += 1
+        else:
+            self.failed.append(asked)
 
 
 @pytest.fixture
