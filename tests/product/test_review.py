@@ -12,78 +12,17 @@ import subprocess
 import termios
 import threading
 from contextlib import ExitStack, closing
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from peer import Peer, config, dial, get, until
 from waiting import wait_for
 
 import penstock
 from product import DEADLINE, command
 
-
-class Peer:
-    """An endpoint that is told what to say; it speaks on the connection accepted last."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.listener.settimeout(DEADLINE)
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-
-    def accept(self) -> socket.socket:
-        connection, _ = self.listener.accept()
-        connection.settimeout(DEADLINE)
-        return connection
-
-    def close(self) -> None:
-        self.listener.close()
-
-
-def config(peer: str, **listener: Any) -> dict[str, Any]:
-    return {
-        "listeners": {"web": {"bind": "127.0.0.1:0", **listener}},
-        "upstreams": {"app": {"endpoints": [peer]}},
-        "routes": [
-            {"name": "here", "match": 'path == "/here"', "respond": {"status": 204}},
-            {"name": "app", "upstream": "app"},
-        ],
-        "engine": {"workers": 1},
-    }
-
-
-def dial(proxy: penstock.Proxy, receive: int | None = None) -> socket.socket:
-    client = socket.socket()
-    if receive is not None:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
-    client.settimeout(DEADLINE)
-    client.connect(proxy.address("web"))
-    return client
-
-
-def until(connection: socket.socket, end: bytes, limit: int = 1 << 24) -> bytes:
-    """What comes up to and with `end`, or up to the end of the connection."""
-    got = b""
-    while end not in got and len(got) < limit:
-        piece = connection.recv(65536)
-        if not piece:
-            break
-        got += piece
-    return got
-
-
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-
-
-def starve_the_worker(stack: ExitStack) -> None:
-    """From now on the worker gets what this thread leaves it: what is done without waiting is done before it looks."""
-    cores = os.sched_getaffinity(0)
-    stack.callback(os.sched_setaffinity, 0, cores)
-    os.sched_setaffinity(0, {min(cores)})
-    for task in Path("/proc/self/task").iterdir():
-        if (task / "comm").read_text("ascii").strip() == "penstock-0":
-            os.sched_setaffinity(int(task.name), {min(cores)})
-            os.setpriority(os.PRIO_PROCESS, int(task.name), 19)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_client_that_never_reads_is_let_go() -> None:
@@ -154,31 +93,6 @@ def test_a_pooled_connection_is_looked_at_however_busy_its_task_was(behind: str)
                         answering.join()
                 answering.join()
     assert not wrong
-
-
-def unanswered(clients: list[socket.socket]) -> list[bytes]:
-    """What those got that did not get the answer of `/here`."""
-    lost = []
-    for client in clients:
-        try:
-            got = until(client, b"\r\n\r\n")
-        except OSError as error:
-            got = repr(error).encode()
-        if not got.startswith(b"HTTP/1.1 204"):
-            lost.append(got)
-    return lost
-
-
-def test_who_waits_to_be_accepted_when_the_drain_begins_is_answered() -> None:
-    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, ExitStack() as stack:
-        starve_the_worker(stack)
-        clients = []
-        for _ in range(300):
-            client = stack.enter_context(closing(dial(proxy)))
-            client.sendall(get("/here"))
-            clients.append(client)
-        proxy.drain(DEADLINE)
-        assert unanswered(clients) == []
 
 
 def test_a_routes_total_holds_while_it_connects() -> None:
@@ -334,49 +248,6 @@ def test_what_framing_may_cost_does_not_depend_on_how_it_is_cut(cut: bool) -> No
             assert until(client, b"\r\n\r\n").startswith(b"HTTP/1.1 400")
 
 
-def test_the_last_answer_of_a_removed_listener_says_so() -> None:
-    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, closing(dial(proxy)) as client:
-        client.sendall(get("/"))
-        with closing(peer.accept()) as origin:
-            until(origin, b"\r\n\r\n")
-            plan = config(peer.address)
-            plan["listeners"] = {"other": {"bind": "127.0.0.1:0"}}
-            proxy.apply(plan)
-            origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-            assert b"connection: close" in until(client, b"\r\n\r\n")
-
-
-def test_connections_to_a_removed_endpoint_end_though_a_tunnel_lives_on() -> None:
-    with closing(Peer()) as peer, closing(Peer()) as other, ExitStack() as stack:
-        proxy = stack.enter_context(penstock.Proxy(config(peer.address)))
-        tunnel = stack.enter_context(closing(dial(proxy)))
-        tunnel.sendall(b"GET /t HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-        far = stack.enter_context(closing(peer.accept()))
-        until(far, b"\r\n\r\n")
-        far.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-        until(tunnel, b"\r\n\r\n")
-        client = stack.enter_context(closing(dial(proxy)))
-        client.sendall(get("/"))
-        origin = stack.enter_context(closing(peer.accept()))
-        until(origin, b"\r\n\r\n")
-        proxy.apply(config(other.address))
-        origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-        until(client, b"\r\n\r\n")
-        # Nobody can use it any more.
-        origin.settimeout(5)
-        assert origin.recv(1) == b""
-
-
-def test_a_refused_plan_leaves_no_socket_file(tmp_path: Path) -> None:
-    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy:
-        plan = config(peer.address)
-        plan["listeners"]["file"] = {"bind": f"unix:{tmp_path / 's'}"}
-        plan["log"] = {"access": {"format": "json", "to": str(tmp_path / "no" / "such" / "folder" / "a.log")}}
-        with pytest.raises(penstock.PenstockError):
-            proxy.apply(plan)
-        assert not (tmp_path / "s").exists()
-
-
 def test_a_cut_answer_without_framing_does_not_end_as_a_whole_one_does() -> None:
     with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, closing(dial(proxy)) as client:
         client.sendall(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
@@ -398,21 +269,3 @@ def test_the_last_answer_allowed_is_not_lost_to_a_reset() -> None:
         while piece := client.recv(65536):
             got += piece
         assert got.startswith(b"HTTP/1.1 204")
-
-
-def test_a_removed_listener_answers_what_was_asked_before() -> None:
-    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, ExitStack() as stack:
-        kept = []
-        for _ in range(20):
-            client = stack.enter_context(closing(dial(proxy)))
-            client.sendall(get("/here"))
-            until(client, b"\r\n\r\n")
-            kept.append(client)
-        starve_the_worker(stack)
-        plan = config(peer.address)
-        plan["listeners"] = {"other": {"bind": "127.0.0.1:0"}}
-        fresh = [stack.enter_context(closing(dial(proxy))) for _ in range(20)]
-        for client in kept + fresh:
-            client.sendall(get("/here"))
-        proxy.apply(plan)
-        assert unanswered(kept + fresh) == []

@@ -1,0 +1,88 @@
+"""Changes of what runs: who is connected keeps its answer, and a refused change leaves nothing behind."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+import pytest
+from peer import Peer, config, dial, get, starve_the_worker, unanswered, until
+
+import penstock
+from product import DEADLINE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_who_waits_to_be_accepted_when_the_drain_begins_is_answered() -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, ExitStack() as stack:
+        starve_the_worker(stack)
+        clients = []
+        for _ in range(300):
+            client = stack.enter_context(closing(dial(proxy)))
+            client.sendall(get("/here"))
+            clients.append(client)
+        proxy.drain(DEADLINE)
+        assert unanswered(clients) == []
+
+
+def test_the_last_answer_of_a_removed_listener_says_so() -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, closing(dial(proxy)) as client:
+        client.sendall(get("/"))
+        with closing(peer.accept()) as origin:
+            until(origin, b"\r\n\r\n")
+            plan = config(peer.address)
+            plan["listeners"] = {"other": {"bind": "127.0.0.1:0"}}
+            proxy.apply(plan)
+            origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            assert b"connection: close" in until(client, b"\r\n\r\n")
+
+
+def test_connections_to_a_removed_endpoint_end_though_a_tunnel_lives_on() -> None:
+    with closing(Peer()) as peer, closing(Peer()) as other, ExitStack() as stack:
+        proxy = stack.enter_context(penstock.Proxy(config(peer.address)))
+        tunnel = stack.enter_context(closing(dial(proxy)))
+        tunnel.sendall(b"GET /t HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        far = stack.enter_context(closing(peer.accept()))
+        until(far, b"\r\n\r\n")
+        far.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+        until(tunnel, b"\r\n\r\n")
+        client = stack.enter_context(closing(dial(proxy)))
+        client.sendall(get("/"))
+        origin = stack.enter_context(closing(peer.accept()))
+        until(origin, b"\r\n\r\n")
+        proxy.apply(config(other.address))
+        origin.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+        until(client, b"\r\n\r\n")
+        # Nobody can use it any more.
+        origin.settimeout(5)
+        assert origin.recv(1) == b""
+
+
+def test_a_refused_plan_leaves_no_socket_file(tmp_path: Path) -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy:
+        plan = config(peer.address)
+        plan["listeners"]["file"] = {"bind": f"unix:{tmp_path / 's'}"}
+        plan["log"] = {"access": {"format": "json", "to": str(tmp_path / "no" / "such" / "folder" / "a.log")}}
+        with pytest.raises(penstock.PenstockError):
+            proxy.apply(plan)
+        assert not (tmp_path / "s").exists()
+
+
+def test_a_removed_listener_answers_what_was_asked_before() -> None:
+    with closing(Peer()) as peer, penstock.Proxy(config(peer.address)) as proxy, ExitStack() as stack:
+        kept = []
+        for _ in range(20):
+            client = stack.enter_context(closing(dial(proxy)))
+            client.sendall(get("/here"))
+            until(client, b"\r\n\r\n")
+            kept.append(client)
+        starve_the_worker(stack)
+        plan = config(peer.address)
+        plan["listeners"] = {"other": {"bind": "127.0.0.1:0"}}
+        fresh = [stack.enter_context(closing(dial(proxy))) for _ in range(20)]
+        for client in kept + fresh:
+            client.sendall(get("/here"))
+        proxy.apply(plan)
+        assert unanswered(kept + fresh) == []
