@@ -30,9 +30,9 @@ class Program:
         """Run `source`; take commands at `control` (default: derived from the file, none for a value)."""
         self.service = Service(source)
         self.lifecycle = Lifecycle(self.service.controller)
-        path = source.path if isinstance(source, FileSource) else None
-        self.control = control or (default_path(path) if path else None)
-        self._watched = path if watch else None
+        file = source if isinstance(source, FileSource) else None
+        self.control = control or (default_path(file.path) if file else None)
+        self._watched = file if watch else None
 
     def run(self, started: Callable[[Applied], None] = lambda _: None) -> bool:
         """Serve until a signal or a command ends the process; `started` is called once it serves.
@@ -51,7 +51,7 @@ class Program:
                     if commands:
                         commands.start()
                     if self._watched:
-                        watch = FileWatch(self._watched, lambda: controller.tried, self._reload)
+                        watch = self._watch(self._watched)
                         watch.start()
                     started(applied)
                     self.lifecycle.run(self.service.stop)
@@ -62,6 +62,10 @@ class Program:
             if commands:
                 commands.close()
         return bool(self.lifecycle.drained)
+
+    def _watch(self, file: FileSource) -> FileWatch:
+        controller = self.service.controller
+        return FileWatch(file.path, lambda: controller.tried, self._reload, lambda: file.named)
 
     def _reload(self) -> None:
         self.lifecycle.order(Order.RELOAD)

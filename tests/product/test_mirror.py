@@ -314,6 +314,20 @@ def test_the_limits_of_the_shadow_hold_for_copies(first: Shadow, shadow: Shadow)
         ended(proxy, failed=5)
 
 
+def test_the_tests_of_a_file_know_who_is_copied(first: Shadow, shadow: Shadow) -> None:
+    config = mirrored(first, shadow, when='header["X-A"] == "1"')
+    url = "http://shop.example/api/x"
+    config["tests"] = [{"url": url, "headers": {"X-A": "1"}, "mirror": "shadow"}, {"url": url, "mirror": ""}]
+    with penstock.Proxy(config):
+        pass
+    config["tests"][1]["mirror"], config["tests"][0]["mirror"] = "shadow", ""
+    with pytest.raises(penstock.ConfigError) as refused, penstock.Proxy(config):
+        pass
+    told = [str(fault) for fault in refused.value.faults]
+    assert 'expected a copy to none, but one goes to "shadow"' in told[0]
+    assert 'expected a copy to "shadow", but one goes to none' in told[1]
+
+
 def test_log_metrics_status_and_explain_say_so(start: Callable[..., Running], config: Path, shadow: Shadow) -> None:
     text = config.read_text("utf-8").replace(
         'name = "app"\n', 'name = "app"\nmirror = { upstream = "shadow", percent = 100, when = \'method == "GET"\' }\n'

@@ -145,6 +145,19 @@ def test_a_watched_file_is_reloaded_once(start: Start, config: Path, eventually:
     ]
 
 
+def test_a_watched_files_pages_are_reloaded_with_it(start: Start, config: Path, eventually: Eventually) -> None:
+    page = config.parent / "none.html"
+    page.write_text("old page", "utf-8")
+    route = "match = 'path == \"/none\"'\nrespond = {}\nmaintenance = { on = true }\n"
+    text = config.read_text("utf-8")
+    config.write_text(f"[error_pages]\n503 = 'none.html'\n[[routes]]\n{route}{text}", "utf-8")
+    running = start("--watch")
+    assert running.get("/none") == (503, "old page")
+    page.write_text("a newer page", "utf-8")
+    eventually(lambda: running.get("/none") == (503, "a newer page"))
+    assert [attempt["outcome"] for attempt in running.status()["history"]] == ["applied", "applied"]
+
+
 def test_the_control_socket_is_private(start: Start) -> None:
     running = start()
     assert stat.S_IMODE(running.control.stat().st_mode) == 0o600

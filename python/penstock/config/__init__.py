@@ -6,6 +6,7 @@ decides by looking at a configuration alone. What must not: sockets, names to re
 (`penstock.engine`), or anything that runs while requests do. Of the package, only `penstock.errors` may be imported."""
 
 from penstock.config.check import check
+from penstock.config.check_pages import page_files
 from penstock.config.compile import Plan, compile_plan, compile_text, resolve_address
 from penstock.config.document import Loaded
 from penstock.config.expression import compile_expression
@@ -84,6 +85,7 @@ __all__ = [
     "explain_request",
     "load",
     "load_value",
+    "page_files",
     "policy_faults",
     "read_file",
     "resolve_address",

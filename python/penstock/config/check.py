@@ -165,19 +165,19 @@ class _Check:
         """Whether a bind can be read. Notes what it takes, and whether that is taken."""
         found = self.attempt(key, texts.read_bind, bind)
         places = [(self.resolved(f"unix:{host}"), port) if port < 0 else (host, port) for host, port in found or ()]
-        for place in places:
-            if place in taken and place[1] != 0:
-                self.fault(key, f'"{bind}" is already bound by {taken[place]}')
-                break
+        rivals = (other for other in taken for place in places if place[1] != 0 and texts.overlap(place, other))
+        if (other := next(rivals, None)) is not None:
+            self.fault(key, f'"{bind}" is already bound by {taken[other]}')
         taken.update(dict.fromkeys(places, owner))
         return found is not None
 
     def test(self, key: KeyPath, test: RouteTest, route_names: set[str]) -> None:
-        if test.route is None and test.upstream is None and test.status is None:
-            self.fault(key, "expects nothing; give at least one of route, upstream and status")
+        if all(expected is None for expected in (test.route, test.upstream, test.mirror, test.status)):
+            self.fault(key, "expects nothing; give at least one of route, upstream, mirror and status")
         for name, value, known in (
             ("route", test.route, route_names),
             ("upstream", test.upstream, set(self.config.upstreams)),
+            ("mirror", test.mirror or None, set(self.config.upstreams)),
             ("listener", test.listener, set(self.config.listeners)),
         ):
             if value is not None and value not in known:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from penstock.config import texts
@@ -11,7 +11,7 @@ from penstock.config import texts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.config.document import KeyPath, Report
+    from penstock.config.document import KeyPath, Loaded, Report
     from penstock.config.model import ErrorPage
 
 LONGEST_PAGE = 1 << 20
@@ -37,6 +37,15 @@ def check_pages(key: KeyPath, pages: Mapping[str, tuple[ErrorPage, ...]], fault:
             fault(place, "is empty; give a page")
         for page in each:
             _page(place, page, fault)
+
+
+def page_files(loaded: Loaded) -> set[Path]:
+    """The files of all error pages of a configuration."""
+    config = loaded.config
+    listeners = (listener.error_pages for listener in config.listeners.values())
+    places = (config.error_pages, *listeners, *(route.error_pages for route in config.routes))
+    pages = (page for place in places for each in place.values() for page in each)
+    return {loaded.folder / page.file for page in pages if page.file}
 
 
 def page_type(page: ErrorPage) -> str | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.check_answers import check_respond, check_type_stays, wrong_target
+from penstock.config.check_case import check_case
 from penstock.config.check_condition import check_condition
 from penstock.config.check_forward_auth import check_forward_auth
 from penstock.config.check_mapping import check_edit_cookies, check_hsts, check_map_location
@@ -40,6 +41,7 @@ def check_routes(config: Config, memory: Memory, fault: Report, warn: Report) ->
             fault(("routes", index, *key), message)
     _unreached(config, warn)
     _unused(config, warn)
+    check_case(config, warn)
 
 
 def _references(key: KeyPath, route: Route, config: Config, fault: Report, warn: Report) -> None:

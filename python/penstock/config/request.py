@@ -20,6 +20,7 @@ class Expectation:
 
     route: str | None
     upstream: str | None
+    mirror: str | None
     status: int | None
 
 
@@ -49,7 +50,7 @@ def test_requests(config: Config) -> Iterator[TestRequest]:
             client=test.client,
             listener=test.listener,
         )
-        expected = Expectation(test.route, test.upstream, test.status)
+        expected = Expectation(test.route, test.upstream, test.mirror, test.status)
         yield TestRequest(f"tests[{index}]", test.name or f"{test.method} {test.url}", test, request, expected)
 
 

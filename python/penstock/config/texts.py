@@ -168,6 +168,15 @@ def read_bind(text: str) -> list[tuple[str, int]]:
         raise ValueError(f"{_quoted(host)} is not an address of this machine{hint}") from None
 
 
+def overlap(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Whether two places of `read_bind` cannot be bound beside each other: "0.0.0.0" takes its port on every IPv4
+    address, "::" on every address."""
+    if one == other or one[1] != other[1] or one[1] < 0:
+        return one == other
+    hosts = {one[0], other[0]}
+    return "::" in hosts or ("0.0.0.0" in hosts and not any(":" in host for host in hosts))  # noqa: S104 - read, not bound
+
+
 def read_server(text: str) -> str:
     """A name server in the plan's form, `10.0.0.53:53`. Raises `ValueError` with a sentence."""
     return _with_port(text, 53, "a name server", 'as "10.0.0.53", "10.0.0.53:5353" or "[::1]:53"')

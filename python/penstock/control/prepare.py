@@ -125,9 +125,16 @@ def _difference(expected: Expectation, found: Explanation) -> str | None:
     names = [taken] if taken else [one.name for one in found.upstreams]
     if expected.upstream is not None and expected.upstream not in names:
         wrong.append(f'expected upstream "{expected.upstream}", but it goes to {", ".join(names) or "none"}')
+    copied = found.mirror.upstream if found.mirror and found.mirror.eligible else ""
+    if expected.mirror is not None and expected.mirror != copied:
+        wrong.append(f"expected a copy to {_quoted(expected.mirror)}, but one goes to {_quoted(copied)}")
     if expected.status is not None and expected.status != found.status:
         wrong.append(f"expected status {expected.status}, but {_answer(found)}")
     return "; ".join(wrong) or None
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if name else "none"
 
 
 def _route(found: Explanation) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.config import load, load_value
-from penstock.control.watch import digest_of
+from penstock.config import load, load_value, page_files
+from penstock.control.watch import digest_of, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from penstock.config import Config, Loaded, Memory
+    from penstock.control.watch import Looks
 
 
 class Source(Protocol):
@@ -34,6 +35,8 @@ class FileSource:
     def __init__(self, path: Path) -> None:
         """Read from `path`, which need not exist yet."""
         self.path = path
+        self.named: Looks = {}
+        """What the pages that the file names looked like before they were read last."""
 
     @property
     def name(self) -> str:
@@ -46,7 +49,9 @@ class FileSource:
 
     def load(self, memory: Memory) -> Loaded:
         """Read the file."""
-        return load(self.path, memory)
+        loaded = load(self.path, memory)
+        self.named = {path: look_at(path) for path in page_files(loaded)}
+        return loaded
 
 
 class ValueSource:

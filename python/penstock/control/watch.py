@@ -1,4 +1,4 @@
-"""Notice that the configuration file has changed.
+"""Notice that the configuration file, or a page that it names, has changed.
 
 The file is looked at (one `stat`) every half second in a thread of its own; its content is read only when the look is
 a new one and has stayed the same for a whole interval, so that a file that is being written is not read half way. A
@@ -23,6 +23,9 @@ INTERVAL = 0.5
 
 Look = tuple[int, int, int, int]
 """Device, inode, size and modification time in nanoseconds."""
+
+Looks = dict["Path", Look | None]
+"""Of several files."""
 
 
 def look_at(path: Path) -> Look | None:
@@ -65,14 +68,43 @@ class Watch:
         return content != tried
 
 
-class FileWatch:
-    """A thread that looks at `path` and calls `changed` when it deserves to be tried."""
+class NamedWatch:
+    """Decides, from one look after the other, when the files that a configuration names deserve that it is loaded."""
 
-    def __init__(self, path: Path, tried: Callable[[], str | None], changed: Callable[[], None]) -> None:
-        """Watch from what the file looks like now; `tried` gives the digest of the content that was loaded last."""
+    def __init__(self) -> None:
+        """Nothing was seen yet."""
+        self._settled: Looks = {}
+        self._restless: Looks = {}
+
+    def see(self, looks: Looks, loaded: Looks) -> bool:
+        """Whether to load the configuration now. `loaded`: what the same files looked like when it was loaded last."""
+        if looks in (loaded, self._settled) or None in looks.values():
+            self._restless = {}
+            return False
+        if looks != self._restless:
+            self._restless = looks
+            return False
+        self._settled, self._restless = looks, {}
+        return True
+
+
+class FileWatch:
+    """A thread that looks at a file, and at those that it names, and calls `changed` when it deserves to be tried."""
+
+    def __init__(
+        self,
+        path: Path,
+        tried: Callable[[], str | None],
+        changed: Callable[[], None],
+        named: Callable[[], Looks] = dict,
+    ) -> None:
+        """Watch from what the file looks like now. `tried` gives the digest of the content that was loaded last,
+        `named` what the files that it names looked like then."""
         self._path = path
         self._tried = tried
         self._changed = changed
+        self._named = named
+        self._named_watch = NamedWatch()
         # The digest that was loaded, not the look, decides whether a change counts: nothing is missed between load
         # and here.
         self._watch = Watch(None)
@@ -90,5 +122,7 @@ class FileWatch:
 
     def _run(self) -> None:
         while not self._stopping.wait(INTERVAL):
-            if self._watch.see(look_at(self._path), lambda: digest_of(self._path), self._tried()):
+            loaded = self._named()
+            named = self._named_watch.see({path: look_at(path) for path in loaded}, loaded)
+            if self._watch.see(look_at(self._path), lambda: digest_of(self._path), self._tried()) or named:
                 self._changed()

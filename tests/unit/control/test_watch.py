@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.config.file import LARGEST_FILE
 from penstock.control import watch
-from penstock.control.watch import FileWatch, Watch, digest_of
+from penstock.control.watch import FileWatch, NamedWatch, Watch, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import pytest
 
@@ -49,6 +49,23 @@ def test_the_content_is_read_only_when_a_change_rests() -> None:
     for look in (OLD, NEW, NEWER, NEWER, NEWER):
         deciding.see(look, lambda: asked.append(1) or "new", "old")  # type: ignore[func-returns-value]
     assert len(asked) == 1
+
+
+def named(*seen: watch.Looks, loaded: watch.Looks) -> list[bool]:
+    """As `looks`, of files that the configuration names."""
+    deciding = NamedWatch()
+    return [deciding.see(look, loaded) for look in seen]
+
+
+def test_files_that_are_named_count_once_they_rest_and_once_for_each_change() -> None:
+    page, other = Path("page.html"), Path("other.html")
+    old, new, newer = {page: OLD, other: OLD}, {page: NEW, other: OLD}, {page: NEW, other: NEWER}
+    assert named(old, old, loaded=old) == [False, False]
+    assert named(new, new, new, new, loaded=old) == [False, True, False, False]
+    assert named(new, newer, newer, old, loaded=old) == [False, False, True, False]
+    assert named({page: None, other: OLD}, {page: None, other: OLD}, loaded=old) == [False, False], "being replaced"
+    missing = {page: None, other: OLD}
+    assert named(missing, missing, old, old, loaded=missing) == [False, False, False, True], "it came"
 
 
 def test_a_digest_is_of_what_a_load_would_read_and_is_not_waited_for(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Log(Model):
 
 class RouteTest(Model):
     """A request and what must become of it. Tests run in `penstock check` and before every reload; one that fails
-    refuses the configuration. At least one of `route`, `upstream` and `status` is given."""
+    refuses the configuration. At least one of `route`, `upstream`, `mirror` and `status` is given."""
 
     name: str | None = None
     """Shown when the test fails. Default: the method and the URL."""
@@ -81,6 +81,8 @@ class RouteTest(Model):
     """Expected: name of the route taken."""
     upstream: str | None = None
     """Expected: name of the upstream asked, or of one of a split's."""
+    mirror: str | None = None
+    """Expected: name of the upstream that may get a copy; "" where none may."""
     status: Annotated[Whole, Field(ge=100, le=599)] | None = None
     """Expected: status of an answer of Penstock's own (respond, redirect, 404 without a route)."""
 
