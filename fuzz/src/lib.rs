@@ -5,6 +5,7 @@
 //! opinion it has a small one of its own.
 
 pub mod chunked;
+pub mod client_hello;
 pub mod forwarded;
 pub mod path_and_host;
 pub mod predicate;

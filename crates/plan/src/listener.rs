@@ -19,6 +19,9 @@ pub struct Listener {
     /// Index of the upstream whose endpoints get the sessions that no route takes. `null`: none does, and they are refused. Of
     /// `http` always `null`.
     pub upstream: Option<u32>,
+    /// Whether what a client says first (a TLS `ClientHello`) is read before a route is chosen, because something asks for a name or
+    /// a protocol in it. It goes on as it came. Of `http` always false.
+    pub preread: bool,
     /// How what is spoken is kept secret. `null`: it is not.
     pub tls: Option<Tls>,
     /// Whether HTTP/2 is spoken to whoever begins with its preface. With TLS that is agreed on in the handshake.
@@ -78,6 +81,10 @@ pub struct ListenerTimeouts {
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub tls: Duration,
+    /// A whole `ClientHello`, where it is read and passed on.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub hello: Duration,
     /// A whole request head, from its first byte (absolute).
     #[serde(with = "millis")]
     #[schemars(with = "u64")]

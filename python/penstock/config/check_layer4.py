@@ -6,21 +6,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.config.document import unknown
-from penstock.config.expression import compile_expression, compile_key
+from penstock.config.expression import asked, compile_expression, compile_key
 from penstock.config.model import HashBalance, Split
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from penstock.config.document import KeyPath, Report
     from penstock.config.model import Affinity, Config, Listener, Route, Upstream
 
-_LISTENER_KEYS = ("bind", "protocol", "upstream", "timeouts", "limits")
-_TIMEOUTS = ("idle",)
-_LIMITS = ("connections", "connections_per_client")
+_LISTENER_KEYS = ("bind", "protocol", "upstream", "tls", "timeouts", "limits")
+_TIMEOUTS = ("tls", "hello", "idle")
+_LIMITS = ("connections", "connections_per_client", "handshakes")
 _ROUTE_KEYS = ("name", "match", "listeners", "upstream", "split")
-_OF_CONNECTIONS = {"client_ip": "client.ip", "client_port": "client.port", "listener": "listener", "port": "port"}
+OF_CONNECTIONS = {
+    "client_ip": "client.ip",
+    "client_port": "client.port",
+    "listener": "listener",
+    "port": "port",
+    "sni": "sni",
+    "alpn": "alpn",
+}
 """Values that a connection has, by their names in the plan."""
 
 
@@ -36,11 +41,12 @@ def check_layer4(config: Config, fault: Report, warn: Report) -> None:
             _listener(key, listener, fault)
             if listener.upstream is None and name not in routed:
                 fault(key, 'has no upstream, so every connection would be refused; add one, as upstream = "db"')
-        elif listener.upstream is not None:
-            fault(
-                (*key, "upstream"),
-                f'does not belong to a listener of "{listener.protocol}": routes say where requests go',
-            )
+            continue
+        if "hello" in listener.timeouts.model_fields_set:
+            fault((*key, "timeouts", "hello"), 'is waited for by listeners of "tcp" alone; here there is tls')
+        if listener.upstream is not None:
+            place = (*key, "upstream")
+            fault(place, f'does not belong to a listener of "{listener.protocol}": routes say where requests go')
     for index, route in enumerate(config.routes):
         key = ("routes", index)
         if route.listeners is None and of_tcp and of_tcp >= set(config.listeners):
@@ -63,6 +69,8 @@ def _listener(key: KeyPath, listener: Listener, fault: Report) -> None:
     ):
         for name in sorted(model.model_fields_set.difference(allowed)):
             fault((*place, name), f'does not belong to a listener of "tcp" (allowed: {", ".join(allowed)})')
+    if listener.tls is not None and "alpn" in listener.tls.model_fields_set:
+        fault((*key, "tls", "alpn"), 'does not belong to a listener of "tcp": what is spoken inside is not known')
 
 
 def _route(key: KeyPath, route: Route, others: set[str], fault: Report) -> None:
@@ -115,37 +123,8 @@ def _attempt(compiled: Any, text: str) -> Any:
 
 def _connection_only(key: KeyPath, part: Any, fault: Report) -> None:
     """Refuse values that only a request has, each once."""
-    for name in dict.fromkeys(_foreign(part)):
-        allowed = ", ".join(_OF_CONNECTIONS.values())
+    for name in dict.fromkeys(asked(part)):
+        if name in OF_CONNECTIONS:
+            continue
+        allowed = ", ".join(OF_CONNECTIONS.values())
         fault(key, f'asks for {name}, and a connection of a listener of "tcp" has no request (allowed: {allowed})')
-
-
-def _foreign(part: Any) -> Iterator[str]:
-    """Names of values in a predicate or a key that only a request has. Operands are plain names or tables of these."""
-    if isinstance(part, str) and part in _OF_REQUESTS:
-        yield part
-    elif isinstance(part, dict):
-        for name, below in part.items():
-            if name == "field" and isinstance(below, dict):
-                yield from below
-            elif name in ("json_is", "json_number"):
-                yield "json"
-            elif name not in _LITERALS:
-                yield from _foreign(below)
-    elif isinstance(part, list | tuple):
-        for below in part:
-            yield from _foreign(below)
-
-
-_OF_REQUESTS = (
-    "host",
-    "path",
-    "method",
-    "scheme",
-    "sni",
-    "alpn",
-    "client_subject",
-    "client_names",
-    "client_fingerprint",
-)
-_LITERALS = ("text", "regex", "pattern", "prefixes", "suffixes", "networks", "operator", "at")

@@ -15,6 +15,7 @@ from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.check_pages import page_type
 from penstock.config.collector import uncollected
 from penstock.config.compile_filter import compile_filter, field_pairs
+from penstock.config.compile_layer4 import IDLE, layer4
 from penstock.config.compile_tls import listener_tls, upstream_tls
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
@@ -97,13 +98,13 @@ def resolve_address(address: str, folder: Path) -> str:
 def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Plan:
     timeouts = _timeouts(listener.timeouts)
     if listener.protocol == "tcp" and "idle" not in listener.timeouts.model_fields_set:
-        timeouts["idle"] = _IDLE_SESSION
+        timeouts["idle"] = IDLE
     return {
         "name": name,
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
-        "upstream": None if listener.upstream is None else list(config.upstreams).index(listener.upstream),
-        "tls": listener.tls and listener_tls(listener.tls, partial(_absolute, folder=folder)),
+        **layer4(name, listener, config),
+        "tls": listener.tls and listener_tls(listener, listener.tls, partial(_absolute, folder=folder)),
         "h2c": listener.h2c,
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
         "proxy_protocol": listener.proxy_protocol and _proxy_protocol(listener.proxy_protocol),
@@ -368,9 +369,6 @@ def _processors() -> int:
     """One worker for each CPU that this process may use."""
     return min(len(os.sched_getaffinity(0)), 1024)
 
-
-_IDLE_SESSION = 600_000
-"""How long a session of layer 4 may be silent, in milliseconds, where the listener does not say."""
 
 _UNLOADED: Plan = {"id": 0, "hooks": [], "concurrency": 1}
 """Of an add-on whose code nobody has looked at."""

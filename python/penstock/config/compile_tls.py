@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.config.model import ClientCertificates, Tls, UpstreamTls
+    from penstock.config.model import ClientCertificates, Listener, Tls, UpstreamTls
 
 Plan = dict[str, Any]
 
 
-def listener_tls(tls: Tls, place: Callable[[str], str]) -> Plan:
+def listener_tls(listener: Listener, tls: Tls, place: Callable[[str], str]) -> Plan:
     """A listener's; `place` makes a path absolute."""
     return {
         "certificates": [
@@ -21,7 +21,8 @@ def listener_tls(tls: Tls, place: Callable[[str], str]) -> Plan:
         ],
         "unknown_name": tls.unknown_name,
         "min_version": tls.min_version,
-        "alpn": list(tls.alpn),
+        # What is only passed on is no protocol of ours to agree on.
+        "alpn": list(tls.alpn) if listener.protocol == "http" else [],
         "clients": tls.clients and _clients(tls.clients, place),
         "names": [
             {"name": name.lower().removesuffix("."), "clients": rule.clients and _clients(rule.clients, place)}

@@ -8,7 +8,9 @@
 mod line;
 mod open;
 mod pipe;
+mod preread;
 mod record;
+mod secure;
 
 use crate::admit::Place;
 use crate::clock::{Alarm, Tick};
@@ -56,6 +58,8 @@ struct Session {
 struct About {
     began: Instant,
     peer: Option<SocketAddr>,
+    /// The host that its TLS asks for, where that was read.
+    sni: Option<Box<str>>,
     upstream: Option<Arc<SharedUpstream>>,
     route: Option<Arc<SharedRoute>>,
     /// Spent in line for a place, and on connecting.

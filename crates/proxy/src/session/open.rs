@@ -7,7 +7,7 @@ use crate::admit::Place;
 use crate::clock::Alarm;
 use crate::exchange::Course;
 use crate::listen::Accepted;
-use crate::snapshot::{Listener, SharedRoute, UpstreamSettings};
+use crate::snapshot::{Listener, SharedListener, SharedRoute, UpstreamSettings};
 use crate::stream::Stream;
 use crate::upstream::affinity::{Affinity, Bond};
 use crate::upstream::circuit::{Limit, Taken};
@@ -23,6 +23,7 @@ use penstock_rules::http::RequestHead;
 use penstock_rules::proxy_protocol::{self, Addresses};
 use penstock_rules::route::View;
 use penstock_rules::session::End;
+use penstock_rules::tls::Hello;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -36,6 +37,12 @@ pub(super) struct Opening {
     pub(super) alarm: Alarm,
     pub(super) client: Stream,
     pub(super) about: About,
+    /// What it said already.
+    pub(super) said: Vec<u8>,
+    /// Whether it was told by an alert what is wrong: a reset would take that with it.
+    pub(super) told: bool,
+    /// Whom it asks for, where that is read.
+    hello: Option<Hello>,
     port: Option<u16>,
     /// What the client connected to, where somebody is told of it.
     destination: Option<SocketAddr>,
@@ -63,7 +70,18 @@ pub(super) async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Box<S
         Poll::Ready(())
     })
     .await;
-    let mut opening = Opening { worker, alarm, client, about: About::new(peer), port, destination, place };
+    let mut opening = Opening {
+        worker,
+        alarm,
+        client,
+        about: About::new(peer),
+        said: Vec::new(),
+        told: false,
+        hello: None,
+        port,
+        destination,
+        place,
+    };
     let (local, _) = opening.worker.local_of(opening.place.listener.id)?;
     let reached = match joined {
         Ok(()) => opening.reach(&local).await,
@@ -79,9 +97,21 @@ pub(super) async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Box<S
 }
 
 impl Opening {
+    pub(super) fn listener(&self) -> &SharedListener {
+        &self.place.listener
+    }
+
     /// Steps 2 to 5; how long the session may then be silent.
     async fn reach(&mut self, local: &Local) -> Result<(Duration, Reached), Kind> {
         let (index, listener) = local.snapshot.listener(self.place.listener.id).ok_or(Kind::NoRoute)?;
+        if listener.tls.is_some() || listener.plan.preread {
+            self.hello = match &listener.tls {
+                // Boxed: it is large, and most sessions have none.
+                Some(tls) => Some(Box::pin(self.secure((tls, listener), listener.plan.timeouts.tls)).await?),
+                None => self.read_first(listener.plan.timeouts.hello).await?,
+            };
+            self.about.sni = self.hello.as_ref().and_then(|hello| hello.sni.as_deref()).map(Box::from);
+        }
         let head = RequestHead::default();
         let view = self.view(listener, &head);
         let (at, route) = self.route(local, (index, listener), &view)?;
@@ -121,8 +151,10 @@ impl Opening {
     }
 
     /// What expressions see of a connection.
-    fn view<'v>(&self, listener: &'v Listener, head: &'v RequestHead) -> View<'v> {
+    fn view<'v>(&'v self, listener: &'v Listener, head: &'v RequestHead) -> View<'v> {
         View {
+            sni: self.hello.as_ref().and_then(|hello| hello.sni.as_deref()),
+            alpn: self.hello.as_ref().and_then(|hello| hello.alpn.as_deref()),
             listener: &listener.plan.name,
             port: self.port,
             client: self.about.peer.map(|peer| peer.ip()),
@@ -227,7 +259,7 @@ impl Opening {
 
     /// The session is open.
     fn begin(self, idle: Duration, reached: Reached) -> Session {
-        let Opening { worker, alarm, client, about, place, .. } = self;
+        let Opening { worker, alarm, client, about, said, place, .. } = self;
         let Reached { stream, in_flight, places } = reached;
         let now = worker.clock.now();
         let look_at = worker.clock.after(idle);
@@ -238,7 +270,7 @@ impl Opening {
             alarm,
             client,
             endpoint: stream,
-            up: Pipe::default(),
+            up: Pipe::beginning_with(said),
             down: Pipe::default(),
             first: None,
             idle,
@@ -257,7 +289,9 @@ impl Opening {
         if kind.side() != Side::Upstream {
             self.worker.counters().fail(kind);
         }
-        self.client.break_off();
+        if !self.told {
+            self.client.break_off();
+        }
         self.about.record(&self.worker, &self.place.listener, None, End::Failed(kind), (0, 0));
     }
 }

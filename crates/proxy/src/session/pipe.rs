@@ -40,6 +40,12 @@ pub(super) enum Broken {
 }
 
 impl Pipe {
+    /// One that begins with what was read already.
+    pub(super) fn beginning_with(said: Vec<u8>) -> Pipe {
+        let end = said.len();
+        Pipe { held: (end > 0).then(|| said.into_boxed_slice()), end, ..Pipe::default() }
+    }
+
     /// Whether the source has ended.
     pub(super) fn is_ending(&self) -> bool {
         self.state != State::Moving

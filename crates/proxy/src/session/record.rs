@@ -19,6 +19,7 @@ impl About {
         About {
             began: Instant::now(),
             peer,
+            sni: None,
             upstream: None,
             route: None,
             queued: Duration::ZERO,
@@ -45,6 +46,7 @@ impl About {
         let Some(log) = &local.snapshot.plan.access_log else { return };
         let record = access_log::SessionRecord {
             peer: self.peer,
+            sni: self.sni.as_deref(),
             listener: &listener.name,
             route: self.route.as_ref().map_or("", |route| &route.name),
             upstream: self.upstream.as_ref().map_or("", |upstream| &upstream.name),

@@ -1,12 +1,14 @@
-//! What is decided about certificates: which names one is good for, how long, and which of many a client gets. No keys, no
-//! cryptography.
+//! What is decided about TLS: which names a certificate is good for, how long, and which of many a client gets; and what a client asks
+//! for whose handshake is passed on. No keys, no cryptography.
 
 mod certificate;
 mod client;
+mod hello;
 mod names;
 
 pub use certificate::{Certificate, Malformed};
 pub use client::Client;
+pub use hello::{BadHello, First, Hello, HelloReader, LONGEST};
 pub use names::{Names, Overlap};
 
 /// Seconds since 1970.

@@ -20,6 +20,8 @@ class ListenerTimeouts(Model):
 
     tls: Timeout = timedelta(seconds=10)
     """A whole TLS handshake. Default "10s"."""
+    hello: Timeout = timedelta(seconds=5)
+    """With "tcp": what a client says first in a TLS handshake, where routes ask for `sni` or `alpn`. Default "5s"."""
     head: Timeout = timedelta(seconds=10)
     """A whole request head, counted from its first byte however slowly it comes. Default "10s"."""
     body: Timeout = timedelta(seconds=60)

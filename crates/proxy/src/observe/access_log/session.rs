@@ -10,6 +10,8 @@ use std::time::Duration;
 /// One session, whole.
 pub(crate) struct SessionRecord<'a> {
     pub(crate) peer: Option<SocketAddr>,
+    /// The host that its TLS asks for, where that was read.
+    pub(crate) sni: Option<&'a str>,
     pub(crate) listener: &'a str,
     pub(crate) route: &'a str,
     pub(crate) upstream: &'a str,
@@ -40,6 +42,9 @@ fn json(record: &SessionRecord<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     put(to, b"\"client\":\"");
     address(record.peer.map(|peer| peer.ip()), to);
     text(to, b"\",\"protocol\":\"tcp\",\"listener\":\"", record.listener.as_bytes());
+    if let Some(sni) = record.sni {
+        text(to, b"\",\"sni\":\"", sni.as_bytes());
+    }
     text(to, b"\",\"route\":\"", record.route.as_bytes());
     text(to, b"\",\"upstream\":\"", record.upstream.as_bytes());
     text(to, b"\",\"endpoint\":\"", record.endpoint.as_bytes());

@@ -1,0 +1,43 @@
+"""What of a listener's plan only listeners of connections (layer 4) have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from penstock.config.expression import asked, compile_expression, compile_key
+from penstock.config.model import HashBalance, Split
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock.config.model import Config, Listener
+
+IDLE = 600_000
+"""How long a session may be silent, in milliseconds, where the listener does not say."""
+
+
+def layer4(name: str, listener: Listener, config: Config) -> dict[str, Any]:
+    """The keys that others have empty."""
+    unopened = listener.protocol == "tcp" and listener.tls is None
+    return {
+        "upstream": None if listener.upstream is None else list(config.upstreams).index(listener.upstream),
+        "preread": unopened and any(value in ("sni", "alpn") for part in _parts(name, config) for value in asked(part)),
+    }
+
+
+def _parts(name: str, config: Config) -> Iterator[Any]:
+    """Whatever is asked about a connection of this listener, compiled."""
+    upstreams = {config.listeners[name].upstream}
+    for route in config.routes:
+        if name not in (route.listeners or ()):
+            continue
+        if route.match is not None:
+            yield compile_expression(route.match)
+        if isinstance(route.split, Split) and route.split.key is not None:
+            yield compile_key(route.split.key)
+        upstreams |= {route.upstream, *(share.upstream for share in route.shares)}
+    for upstream in [config.upstreams[name] for name in upstreams if name is not None]:
+        if isinstance(upstream.balance, HashBalance):
+            yield compile_key(upstream.balance.hash)
+        if upstream.affinity is not None and upstream.affinity.key is not None:
+            yield compile_key(upstream.affinity.key)
