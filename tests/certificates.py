@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import socket
 import ssl
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trustme
-from cryptography.hazmat.primitives import serialization
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509 import ocsp
 
 DEADLINE = 20.0
 """Seconds that a handshake may take."""
 
+DAY = timedelta(days=1)
+GOOD = ocsp.OCSPCertStatus.GOOD
 EC, RSA = trustme.KeyType.ECDSA, trustme.KeyType.RSA
 
 
@@ -41,6 +43,30 @@ def write(
         fresh.write_bytes(content)
         fresh.rename(path)
     return {"cert": str(cert), "key": str(key)}
+
+
+def staple(path: Path, cert: str, status: Any = GOOD, *, until: timedelta | None = DAY, pem: bool = False) -> str:
+    """What the authority says of a certificate's revocation (OCSP), good from two days ago until `until` from now."""
+    issuer = x509.load_pem_x509_certificate(authority().cert_pem.bytes())
+    key: Any = serialization.load_pem_private_key(authority().private_key_pem.bytes(), None)
+    now = datetime.now(UTC)
+    revoked = status is ocsp.OCSPCertStatus.REVOKED
+    made = ocsp.OCSPResponseBuilder().add_response(
+        cert=x509.load_pem_x509_certificate(Path(cert).read_bytes()),
+        issuer=issuer,
+        algorithm=hashes.SHA1(),
+        cert_status=status,
+        this_update=now - 2 * DAY,
+        next_update=None if until is None else now + until,
+        revocation_time=now - DAY if revoked else None,
+        revocation_reason=None,
+    )
+    made = made.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer)
+    der = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    fresh = path.with_suffix(".fresh")
+    fresh.write_bytes(b"-----BEGIN OCSP RESPONSE-----\n" + der if pem else der)
+    fresh.rename(path)
+    return str(path)
 
 
 def rewrite_key(path: str, form: serialization.PrivateFormat, password: bytes | None = None) -> None:

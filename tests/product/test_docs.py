@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 from terminal import ROOT, blocks, compare, play
-from tests.certificates import EC, RSA, authority, write
+from tests.certificates import EC, RSA, authority, staple, write
 from waiting import wait_for
 
 import penstock
@@ -68,6 +68,8 @@ def test_configurations_load(page: str, text: str, tmp_path: Path) -> None:
     for stem in re.findall(r'cert = "([\w-]+)\.pem"', text):
         host = f"{stem.removesuffix('-rsa')}.example"
         write(tmp_path, stem, host, f"*.{host}", kind=RSA if stem.endswith("-rsa") else EC)
+    for stem in re.findall(r'ocsp = "([\w-]+)\.ocsp"', text):
+        staple(tmp_path / f"{stem}.ocsp", str(tmp_path / f"{stem}.pem"))
     for stem in re.findall(r'ca = "([\w-]+)\.pem"', text):
         authority().cert_pem.write_to_path(tmp_path / f"{stem}.pem")
     for code in blocks(next(one for one in PAGES if one.name == page), "python"):

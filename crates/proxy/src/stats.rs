@@ -114,6 +114,7 @@ fn certificates(served: &Certificates) -> Vec<Value> {
             "key": one.kind.word(),
             "not_before": one.certificate.not_before,
             "not_after": one.certificate.not_after,
+            "ocsp_until": one.staple.as_ref().map(|stapled| stapled.staple.next_update),
         })
     };
     served.list.iter().map(row).collect()

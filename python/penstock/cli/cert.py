@@ -40,5 +40,20 @@ def cert(config: Path, control: Path | None, as_json: bool) -> None:
 def _row(row: dict[str, Any], now: float) -> tuple[object, ...]:
     left = int((row["not_after"] - now) // DAY)
     state = "expired" if left < 0 else "not valid yet" if row["not_before"] > now else "expires soon" * (left < SOON)
+    stapled = ""
+    if row["ocsp_until"] is not None:
+        end = time.strftime("%Y-%m-%d %H:%M", time.gmtime(row["ocsp_until"]))
+        stapled = f"OCSP until {end}" if row["ocsp_until"] > now else f"OCSP ran out {end}"
     until = time.strftime("%Y-%m-%d", time.gmtime(row["not_after"]))
-    return (row["listener"], row["cert"], row["key"], " ".join(row["names"]), "until", until, left, "days", state)
+    return (
+        row["listener"],
+        row["cert"],
+        row["key"],
+        " ".join(row["names"]),
+        "until",
+        until,
+        left,
+        "days",
+        state,
+        stapled,
+    )

@@ -56,6 +56,8 @@ class CertificateStats:
     not_before: int
     """Seconds since the epoch, as is `not_after`."""
     not_after: int
+    ocsp_until: int | None = None
+    """Until when what is stapled to it counts; `None` where nothing is."""
 
 
 @dataclass(frozen=True, slots=True)

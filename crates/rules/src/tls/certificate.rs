@@ -14,6 +14,8 @@ pub struct Certificate {
     pub not_before: UnixSeconds,
     /// Last moment of its validity.
     pub not_after: UnixSeconds,
+    /// Its number among those of its issuer, as DER has it.
+    pub serial: Vec<u8>,
 }
 
 /// Not DER, or not a certificate.
@@ -31,7 +33,7 @@ pub(super) const OCTETS: u8 = 0x04;
 pub(super) const OBJECT: u8 = 0x06;
 pub(super) const BOOLEAN: u8 = 0x01;
 const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
+pub(super) const GENERALIZED_TIME: u8 = 0x18;
 pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const VERSION: u8 = 0xa0;
 pub(super) const EXTENSIONS: u8 = 0xa3;
@@ -42,13 +44,18 @@ pub(super) const ADDRESS: u8 = 0x87;
 
 /// What a certificate says from its validity on (RFC 5280 §4.1).
 pub(super) fn from_validity(der: &[u8]) -> Result<Der<'_>, Malformed> {
+    from_serial(der).map(|(_, fields)| fields)
+}
+
+/// Its serial number, and what stands from its validity on.
+fn from_serial(der: &[u8]) -> Result<(&[u8], Der<'_>), Malformed> {
     let mut signed = Der(Der(der).expect(SEQUENCE)?);
     let mut fields = Der(signed.expect(SEQUENCE)?);
     fields.skip_if(VERSION)?;
-    fields.expect(INTEGER)?; // serial
+    let serial = fields.expect(INTEGER)?;
     fields.expect(SEQUENCE)?; // signature algorithm
     fields.expect(SEQUENCE)?; // issuer
-    Ok(fields)
+    Ok((serial, fields))
 }
 
 impl Certificate {
@@ -57,7 +64,7 @@ impl Certificate {
     /// # Errors
     /// [`Malformed`].
     pub fn parse(der: &[u8]) -> Result<Certificate, Malformed> {
-        let mut fields = from_validity(der)?;
+        let (serial, mut fields) = from_serial(der)?;
         let mut validity = Der(fields.expect(SEQUENCE)?);
         let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
         let mut names = Vec::new();
@@ -66,7 +73,7 @@ impl Certificate {
                 names = subject_alt_names(Der(extensions).expect(SEQUENCE)?)?;
             }
         }
-        Ok(Certificate { names, not_before, not_after })
+        Ok(Certificate { names, not_before, not_after, serial: serial.to_vec() })
     }
 
     /// Whole days until it ends at `now`; negative once it has.
@@ -107,7 +114,7 @@ pub(super) fn address(octets: &[u8]) -> Result<IpAddr, Malformed> {
 }
 
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5).
-fn time((tag, text): (u8, &[u8])) -> Result<UnixSeconds, Malformed> {
+pub(super) fn time((tag, text): (u8, &[u8])) -> Result<UnixSeconds, Malformed> {
     let digits = text.strip_suffix(b"Z").filter(|digits| digits.iter().all(u8::is_ascii_digit)).ok_or(Malformed)?;
     let (year, rest) = match (tag, digits.len()) {
         (UTC_TIME, 12) => digits.split_at(2),
@@ -213,6 +220,7 @@ mod tests {
             (ADDRESS, &[127, 0, 0, 1]),
         ];
         let read = Certificate::parse(&certificate(YEAR, names)).unwrap();
+        assert_eq!(read.serial, [1]);
         assert_eq!(read.names, ["shop.example", "*.shop.example", "127.0.0.1"]);
         assert_eq!((read.not_before, read.not_after), (1_767_225_600, 2_556_143_999));
         assert_eq!(read.days_left(read.not_after - 86_400), 1);

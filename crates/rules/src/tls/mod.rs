@@ -5,11 +5,13 @@ mod certificate;
 mod client;
 mod hello;
 mod names;
+mod ocsp;
 
 pub use certificate::{Certificate, Malformed};
 pub use client::Client;
 pub use hello::{BadHello, First, Hello, HelloReader, LONGEST};
 pub use names::{Names, Overlap};
+pub use ocsp::{Staple, Unusable};
 
 /// Seconds since 1970.
 pub type UnixSeconds = i64;
