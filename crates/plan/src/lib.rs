@@ -40,7 +40,7 @@ pub use retry::Retry;
 pub use route::{Action, Match, Redirect, Respond, Route, RouteLimits, RouteTimeouts};
 pub use split::{Override, Share, Split};
 pub use template::{Piece, Template};
-pub use tls::{Alpn, Certificate, ClientCertificates, ServerName, Tls, TlsVersion, UnknownName, UpstreamTls};
+pub use tls::{Alpn, Certificate, ClientCertificates, Internal, ServerName, Tls, TlsVersion, UnknownName, UpstreamTls};
 pub use upstream::{
     AdminState, Endpoint, HostHeader, Order, ProxyVersion, Queue, Upstream, UpstreamLimits, UpstreamTimeouts,
 };

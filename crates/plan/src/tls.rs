@@ -19,6 +19,18 @@ pub struct Tls {
     pub clients: Option<ClientCertificates>,
     /// Names for which something else is asked of clients.
     pub names: Vec<ServerName>,
+    /// Where the only certificate is of our own making, for development: how it is made. `null`: people brought theirs.
+    pub internal: Option<Internal>,
+}
+
+/// A local authority, and whom its certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Internal {
+    /// Folder of the authority, an absolute path. It is made if it is missing.
+    pub folder: String,
+    /// Hosts in lower case, and addresses.
+    pub names: Vec<String>,
 }
 
 /// What clients are asked for that name this host.
@@ -74,6 +86,8 @@ pub struct Certificate {
     pub key: String,
     /// Whether it is all right that every user of the machine can read the key.
     pub readable_key: bool,
+    /// File of what its issuer says of its revocation (OCSP, in DER), for clients. `null`: they are told nothing.
+    pub ocsp: Option<String>,
 }
 
 /// How endpoints are spoken to with TLS.

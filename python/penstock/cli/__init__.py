@@ -23,6 +23,7 @@ COMMANDS = {
     "endpoint": "penstock.cli.control",
     "maintenance": "penstock.cli.control",
     "cert": "penstock.cli.cert",
+    "trust": "penstock.cli.trust",
     "plan": "penstock.cli.check",
     "schema": "penstock.cli.check",
     "proxy": "penstock.cli.run",

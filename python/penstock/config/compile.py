@@ -104,7 +104,7 @@ def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Pl
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
         **layer4(name, listener, config),
-        "tls": listener.tls and listener_tls(listener, listener.tls, partial(_absolute, folder=folder)),
+        "tls": listener.tls and listener_tls(listener, listener.tls, config, partial(_absolute, folder=folder)),
         "h2c": listener.h2c,
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
         "proxy_protocol": listener.proxy_protocol and _proxy_protocol(listener.proxy_protocol),

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.config.internal import internal_tls, is_internal
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.config.model import ClientCertificates, Listener, Tls, UpstreamTls
+    from penstock.config.model import ClientCertificates, Config, Listener, Tls, UpstreamTls
 
 Plan = dict[str, Any]
 
 
-def listener_tls(listener: Listener, tls: Tls, place: Callable[[str], str]) -> Plan:
+def listener_tls(listener: Listener, tls: Tls, config: Config, place: Callable[[str], str]) -> Plan:
     """A listener's; `place` makes a path absolute."""
+    internal: Plan | None = None
+    if is_internal(tls):
+        internal, files = internal_tls(config)
     return {
-        "certificates": [
-            {"cert": place(one.cert), "key": place(one.key), "readable_key": one.readable_key}
+        "internal": internal,
+        "certificates": [files]
+        if internal
+        else [
+            {
+                "cert": place(one.cert),
+                "key": place(one.key),
+                "readable_key": one.readable_key,
+                "ocsp": one.ocsp and place(one.ocsp),
+            }
             for one in tls.certificates
         ],
         "unknown_name": tls.unknown_name,
@@ -40,7 +53,7 @@ def upstream_tls(tls: UpstreamTls, place: Callable[[str], str]) -> Plan:
     """An upstream's."""
     certificate = None
     if tls.cert is not None and tls.key is not None:
-        certificate = {"cert": place(tls.cert), "key": place(tls.key), "readable_key": tls.readable_key}
+        certificate = {"cert": place(tls.cert), "key": place(tls.key), "readable_key": tls.readable_key, "ocsp": None}
     return {
         "ca": None if tls.ca is None else place(tls.ca),
         "name": tls.name,

@@ -1,10 +1,10 @@
 //! Certificates and keys, from files to what a handshake uses. No message holds anything of a key.
 
-use super::PROVIDER;
 use super::clients::{Believed, files};
 use super::watch::{Stamp, stamp};
+use super::{PROVIDER, internal};
 use penstock_plan::{Certificate as Paths, ClientCertificates, UnknownName};
-use penstock_rules::tls::{Certificate, Names, UnixSeconds};
+use penstock_rules::tls::{Certificate, Names, Staple, UnixSeconds, Unusable};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -42,6 +42,15 @@ pub(crate) struct Served {
     pub(crate) certificate: Certificate,
     pub(crate) paths: Paths,
     pub(crate) kind: KeyKind,
+    /// What its issuer says of its revocation.
+    pub(crate) staple: Option<Stapled>,
+}
+
+/// What clients are told of a certificate's revocation, for as long as that counts.
+#[derive(Debug)]
+pub(crate) struct Stapled {
+    key: Arc<CertifiedKey>,
+    pub(crate) staple: Staple,
 }
 
 /// Kinds of keys, the one first that costs us least.
@@ -61,6 +70,9 @@ impl Certificates {
     /// # Errors
     /// Everything wrong with any of them.
     pub(crate) fn read(plan: &penstock_plan::Tls) -> Result<Certificates, Vec<Wrong>> {
+        if let (Some(plan), Some(leaf)) = (&plan.internal, plan.certificates.first()) {
+            internal::provide(plan, leaf).map_err(|message| vec![("internal".to_owned(), message)])?;
+        }
         // Before the files are read: a change in between is seen at the next look.
         let stamps = stamps(plan);
         let (mut list, mut wrong) = (Vec::new(), Vec::new());
@@ -122,6 +134,11 @@ impl Certificates {
         }
     }
 
+    /// Whether one of our own making is to be made anew.
+    pub(super) fn is_due(&self) -> bool {
+        self.list.first().is_some_and(|one| internal::is_due(&one.certificate, now()))
+    }
+
     /// The files of certificates, for a message.
     pub(super) fn paths(&self) -> String {
         self.list.iter().map(|one| one.paths.cert.as_str()).collect::<Vec<_>>().join(", ")
@@ -144,13 +161,22 @@ impl Certificates {
                 _ => None,
             }
         });
-        doubts.collect()
+        let doubts: Vec<Wrong> = doubts.collect();
+        doubts.into_iter().chain(self.stale(now)).collect()
+    }
+
+    /// Statements of revocation that are not stapled, because they do not count now.
+    pub(super) fn stale(&self, now: UnixSeconds) -> Vec<Wrong> {
+        let stale = self.list.iter().enumerate();
+        stale.filter_map(|(at, one)| Some((format!("certificates[{at}].ocsp"), one.stale(now)?))).collect()
     }
 }
 
 /// Of all files, as they are now.
 pub(super) fn stamps(plan: &penstock_plan::Tls) -> Vec<Stamp> {
-    let own = plan.certificates.iter().flat_map(|paths| [paths.cert.as_str(), paths.key.as_str()]);
+    let own = plan.certificates.iter().flat_map(|paths| {
+        [Some(paths.cert.as_str()), Some(paths.key.as_str()), paths.ocsp.as_deref()].into_iter().flatten()
+    });
     let by_name = plan.names.iter().flat_map(|one| files(one.clients.as_ref()));
     own.chain(files(plan.clients.as_ref())).chain(by_name).map(stamp).collect()
 }
@@ -185,6 +211,8 @@ impl Served {
         })?;
         let kind = KeyKind::of(key.algorithm());
         let key = CertifiedKey::new(chain, key);
+        let staple = paths.ocsp.as_deref().map(|path| Stapled::read(path, &certificate, &key));
+        let staple = staple.transpose().map_err(|message| vec![("ocsp".to_owned(), message)])?;
         match key.keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
             Err(Error::InconsistentKeys(_)) => {
@@ -192,7 +220,41 @@ impl Served {
             }
             Err(_) => return Err(cert(format!("{} is no X.509 certificate", paths.cert))),
         }
-        Ok(Served { key: Arc::new(key), certificate, paths: paths.clone(), kind })
+        Ok(Served { key: Arc::new(key), certificate, paths: paths.clone(), kind, staple })
+    }
+
+    /// What a handshake is held with now: a statement that has run out is not stapled.
+    pub(super) fn key(&self, now: UnixSeconds) -> &Arc<CertifiedKey> {
+        match &self.staple {
+            Some(stapled) if stapled.staple.is_fresh(now) => &stapled.key,
+            _ => &self.key,
+        }
+    }
+
+    /// What is wrong with what clients are told of its revocation.
+    fn stale(&self, now: UnixSeconds) -> Option<String> {
+        let (staple, path) = (&self.staple.as_ref()?.staple, self.paths.ocsp.as_deref()?);
+        let since = now.saturating_sub(staple.next_update) / 3600;
+        match now {
+            _ if staple.is_fresh(now) => None,
+            _ if now < staple.this_update => Some(format!("{path} does not count yet: it is not stapled")),
+            _ => Some(format!("{path} has run out {since} h ago: it is not stapled; fetch a new one from the issuer")),
+        }
+    }
+}
+
+impl Stapled {
+    fn read(path: &str, certificate: &Certificate, key: &CertifiedKey) -> Result<Stapled, String> {
+        let (der, _) = read(path)?;
+        let staple = Staple::parse(&der, &certificate.serial).map_err(|unusable| match unusable {
+            Unusable::Malformed => format!("{path} is no OCSP response in DER"),
+            Unusable::Failed => format!("{path} says only that the issuer could not answer"),
+            Unusable::OtherCertificate => format!("{path} says nothing of this certificate"),
+            Unusable::NotGood => format!("{path} says that the certificate is revoked or unknown"),
+            Unusable::Endless => format!("{path} does not say until when it counts"),
+        })?;
+        let key = CertifiedKey { ocsp: Some(der), ..key.clone() };
+        Ok(Stapled { key: Arc::new(key), staple })
     }
 }
 

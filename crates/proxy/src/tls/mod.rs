@@ -6,6 +6,7 @@ mod certificates;
 mod clients;
 mod greet;
 mod handshake;
+mod internal;
 mod line;
 mod session;
 mod stream;
@@ -194,7 +195,8 @@ impl ResolvesServerCert for Resolver {
         let certificates = self.certificates.load();
         let places = certificates.places(hello.server_name(), self.unknown_name);
         asked::note(hello.server_name(), places.is_empty());
-        let keys = || places.iter().filter_map(|place| certificates.list.get(*place)).map(|one| &one.key);
+        let now = now();
+        let keys = || places.iter().filter_map(|place| certificates.list.get(*place)).map(|one| one.key(now));
         let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         // With none that fits, the library says so in its alert.
         keys().find(fits).or_else(|| keys().next()).cloned()

@@ -36,6 +36,8 @@ enum Owner {
 struct Watched {
     owner: Owner,
     failing: Option<(Vec<Stamp>, u32)>,
+    /// Statements of revocation that run out are told of once; `None`: those of the start were told when they were read.
+    stale: Option<usize>,
 }
 
 /// Look after the files of the running snapshot.
@@ -50,7 +52,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
             .flat_map(|snapshot| owners(snapshot))
             .map(|owner| {
                 let at = before.iter().position(|known| known.owner.is(&owner));
-                at.map_or_else(|| Watched { owner, failing: None }, |at| before.swap_remove(at))
+                at.map_or_else(|| Watched { owner, failing: None, stale: None }, |at| before.swap_remove(at))
             })
             .collect();
         drop(snapshot);
@@ -85,6 +87,10 @@ impl Owner {
     /// Of its files, as they are now; `None`: as they were when they were read.
     fn changed(&self) -> Option<Vec<Stamp>> {
         let (now, read) = match self {
+            // It is read anew, which makes a new one.
+            Owner::Listener(tls) if tls.plan.internal.is_some() && tls.certificates().is_due() => {
+                return Some(stamps(&tls.plan));
+            }
             Owner::Listener(tls) => (stamps(&tls.plan), tls.certificates().stamps.clone()),
             Owner::Upstream(tls) => (tls.current_stamps(), tls.credentials().stamps.clone()),
         };
@@ -109,7 +115,19 @@ impl Owner {
 }
 
 impl Watched {
+    fn look_at_staples(&mut self, events: &Events) {
+        let Owner::Listener(tls) = &self.owner else { return };
+        let stale = tls.certificates().stale(super::now());
+        let before = self.stale.replace(stale.len());
+        if before.is_some_and(|before| stale.len() > before) {
+            for (_, message) in stale {
+                events.add(Level::Warning, "certificates", message, &[]);
+            }
+        }
+    }
+
     fn look(&mut self, events: &Events) {
+        self.look_at_staples(events);
         let Some(now) = self.owner.changed() else {
             self.failing = None;
             return;

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
 from penstock.config.model.page import ErrorPages
-from penstock.config.model.tls import Tls
+from penstock.config.model.tls import ListenerTls
 
 
 def one_or_many(value: object) -> object:
@@ -108,8 +108,9 @@ class Listener(Model):
     upstream: str | None = None
     """With "tcp": name of the upstream whose endpoints get the connections that no route takes. Default: they are
     refused."""
-    tls: Tls | None = None
-    """Certificates, where TLS is spoken. Default: none, so it is not."""
+    tls: ListenerTls | None = None
+    """Certificates, where TLS is spoken, or "internal": one for development, by an authority on this machine. Default:
+    none, so it is not."""
     h2c: Flag = False
     """Without TLS, speak HTTP/2 to clients that begin with it (prior knowledge); HTTP/1.1 goes on beside it. With TLS
     see `alpn`. Default false."""

@@ -16,6 +16,8 @@ class Certificate(Model):
     """File of the private key: PKCS#8, PKCS#1 or SEC1, not encrypted, and not readable by every user."""
     readable_key: Flag = False
     """Take a key that every user of the machine can read. Default false."""
+    ocsp: Annotated[str, Field(min_length=1)] | None = None
+    """File of what its issuer says of its revocation (an OCSP response in DER), which is stapled. Default: none."""
 
 
 class ClientCertificates(Model):
@@ -66,6 +68,20 @@ class Tls(Model):
     names: dict[str, ServerName] = Field(default_factory=dict)
     """Hosts ("admin.example", "*.staff.example") for which something else is asked of clients than `clients` says.
     Default: none."""
+
+
+INTERNAL = "<internal>"
+"""Stands for the files of a certificate that Penstock makes itself."""
+
+
+def _tls_from_word(value: object) -> Any:
+    if value == "internal":
+        return Tls(certificates=(Certificate(cert=INTERNAL, key=INTERNAL),))
+    return value
+
+
+ListenerTls = Annotated[Tls, BeforeValidator(_tls_from_word, json_schema_input_type=Literal["internal"] | Tls)]
+"""TLS on a listener, or `"internal"`: a certificate of a local authority, for development."""
 
 
 class UpstreamTls(Model):
