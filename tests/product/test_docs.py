@@ -75,7 +75,7 @@ def test_configurations_load(page: str, text: str, tmp_path: Path) -> None:
     for code in blocks(next(one for one in PAGES if one.name == page), "python"):
         if named := _NAMED.match(code):
             (tmp_path / named[1]).write_text(code, "utf-8")
-    done = run("check", "-c", str(path))
+    done = run("check", "-c", str(path), env={"STATE_DIRECTORY": str(tmp_path)})
     assert done.returncode == 0, f"{page}: {done.stderr}"
     assert done.stderr == ""
 

@@ -142,12 +142,13 @@ impl TlsStream {
         if has_room(input, &mut self.start, &mut self.end) {
             return Ok(());
         }
-        if input.len() >= LARGE {
+        let length = input.len();
+        if length >= LARGE {
             // No record and no message of a handshake that is taken in is so long.
             return Err(ErrorKind::InvalidData.into());
         }
-        let mut larger = self.input.home().large();
-        if let (Some(room), Some(old)) = (larger.get_mut(..SMALL), self.input.buffer.as_deref()) {
+        let mut larger = if length < SMALL { self.input.home().small() } else { self.input.home().large() };
+        if let (Some(room), Some(old)) = (larger.get_mut(..length), self.input.buffer.as_deref()) {
             room.copy_from_slice(old);
         }
         self.input.end();
@@ -404,6 +405,13 @@ impl TlsStream {
         }
         if self.taken == self.opened.len() {
             (self.opened, self.taken) = (Vec::new(), 0);
+        }
+        // Whoever sends part of a record and nothing more holds no more of ours than that.
+        let part: Option<Box<[u8]>> = Some(self.sealed_input()).filter(|part| part.len() < SMALL / 2).map(Into::into);
+        if let Some(part) = part.filter(|part| !part.is_empty()) {
+            (self.start, self.end) = (0, part.len());
+            self.input.end();
+            self.input.buffer = Some(part);
         }
     }
 }
