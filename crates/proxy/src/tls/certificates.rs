@@ -90,9 +90,9 @@ impl Certificates {
             believed.map_err(|found| wrong.extend(found)).ok().flatten()
         };
         let believed = believe(plan.clients.as_ref(), "clients");
-        let by_name = plan.names.iter().enumerate();
+        let by_name = plan.names.iter();
         let believed_by_name: Vec<_> =
-            by_name.map(|(at, one)| believe(one.clients.as_ref(), &format!("names[{at}].clients"))).collect();
+            by_name.map(|one| believe(one.clients.as_ref(), &format!("names.{:?}.clients", one.name))).collect();
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -110,9 +110,9 @@ impl Certificates {
             overlaps.iter().map(message).collect::<Vec<_>>()
         })?;
         // A rule for a name that nobody can ask for protects nothing.
-        let nameless = plan.names.iter().enumerate().filter(|(_, one)| names.find(&one.name).is_empty());
+        let nameless = plan.names.iter().filter(|one| names.find(&one.name).is_empty());
         let nameless: Vec<Wrong> = nameless
-            .map(|(at, one)| (format!("names[{at}]"), format!("no certificate of this listener is for {:?}", one.name)))
+            .map(|one| (format!("names.{:?}", one.name), "no certificate of this listener is for that name".to_owned()))
             .collect();
         if !nameless.is_empty() {
             return Err(nameless);
