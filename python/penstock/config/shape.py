@@ -31,7 +31,6 @@ _LATER_KEYS = frozenset(
         "cache",
         "forward",
         "providers",
-        "proxy_protocol",
         "rate_limit",
         "retry_budget",
         "secrets",
