@@ -74,6 +74,19 @@ def test_all_routes_are_ordered_together(origin: Origin) -> None:
         assert (ask(proxy, "/shop"), ask(proxy, "/")) == ((200, None), (200, None))
 
 
+def test_a_route_that_comes_while_all_are_shut_is_shut(origin: Origin) -> None:
+    with penstock.Proxy(two(origin)) as proxy:
+        proxy.maintenance(True)
+        more = two(origin)
+        more["routes"].insert(0, {"name": "new", "match": 'path == "/new"', "upstream": "app"})
+        proxy.apply(more)
+        assert (ask(proxy, "/new"), ask(proxy, "/")) == ((503, "300"), (503, "300"))
+        proxy.maintenance(False)
+        more["routes"].insert(0, {"name": "newer", "match": 'path == "/newer"', "upstream": "app"})
+        proxy.apply(more)
+        assert (ask(proxy, "/newer"), ask(proxy, "/new")) == ((200, None), (200, None))
+
+
 def test_an_order_does_not_move_to_the_route_that_takes_the_place_of_another(origin: Origin) -> None:
     with penstock.Proxy(two(origin)) as proxy:
         proxy.maintenance(True, "route-2")

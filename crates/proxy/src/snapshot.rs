@@ -134,6 +134,7 @@ pub(crate) struct Route {
     pub(crate) pages: Pages,
     /// Which of several upstreams takes a request.
     pub(crate) split: Option<Split>,
+    pub(crate) maintenance: Arc<Maintenance>,
     /// Who passes while the route is in maintenance.
     pub(crate) exception: Exception,
     /// Which requests are copied elsewhere.
@@ -145,12 +146,11 @@ pub(crate) struct Route {
 pub(crate) struct SharedRoute {
     pub(crate) name: String,
     pub(crate) counters: Sharded<RouteCounters>,
-    pub(crate) maintenance: Maintenance,
 }
 
 impl SharedRoute {
     fn new(name: &str, workers: usize) -> SharedRoute {
-        SharedRoute { name: name.into(), counters: Sharded::new(workers), maintenance: Maintenance::default() }
+        SharedRoute { name: name.into(), counters: Sharded::new(workers) }
     }
 }
 

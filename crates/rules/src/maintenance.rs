@@ -27,29 +27,22 @@ impl Exception {
 
 /// Whether a route is in maintenance: as it is configured, or as was ordered since. What the file changes goes before what was
 /// ordered.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Switch {
-    configured: Option<Configured>,
+    configured: bool,
     ordered: Option<bool>,
 }
 
-/// What an order overrides.
-#[derive(Debug, PartialEq, Eq)]
-struct Configured {
-    on: bool,
-    /// Of a route without a name, which is known by its place: another match there is another route.
-    text: Option<String>,
-}
-
 impl Switch {
-    /// This plan runs now; `at` is the route's place in it.
-    pub fn configure(&mut self, at: usize, route: &Route) {
-        let nameless = route.name == format!("route-{}", at + 1);
-        let text = route.matches.as_ref().filter(|_| nameless).map(|matches| matches.text.clone());
-        let configured = Some(Configured { on: route.maintenance.on, text });
-        if self.configured != configured {
-            *self = Switch { configured, ordered: None };
-        }
+    /// That of a route which is configured so and was not there before; `all`: all routes were ordered into maintenance.
+    pub fn new(configured: bool, all: bool) -> Switch {
+        Switch { configured, ordered: all.then_some(true) }
+    }
+
+    /// That of the same route where another plan runs; `None`: as it is now.
+    #[must_use]
+    pub fn under(&self, configured: bool) -> Option<Switch> {
+        (self.configured != configured).then_some(Switch { configured, ordered: None })
     }
 
     /// A command.
@@ -59,8 +52,15 @@ impl Switch {
 
     /// Whether it is on.
     pub fn is_on(&self) -> bool {
-        self.ordered.unwrap_or_else(|| self.configured.as_ref().is_some_and(|configured| configured.on))
+        self.ordered.unwrap_or(self.configured)
     }
+}
+
+/// What tells a route from the one that has its name in another plan: a route without a name is known by its place, and another
+/// match there is another route. `at` is its place.
+pub fn identity(at: usize, route: &Route) -> Option<&str> {
+    let nameless = route.name == format!("route-{}", at + 1);
+    route.matches.as_ref().filter(|_| nameless).map(|matches| matches.text.as_str())
 }
 
 /// The `Retry-After` that says so, in whole seconds (RFC 9110 §10.2.3).
@@ -73,41 +73,40 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn route(name: &str, text: &str, on: bool) -> Route {
+    fn route(name: &str, text: &str) -> Route {
         let matches = json!({"text": text, "predicate": {"constant": true}});
         serde_json::from_value(json!({
             "name": name, "listeners": null, "match": matches, "strict": false, "action": {"upstream": 0}, "filters": [],
             "addons": [], "timeouts": {"head": null, "body": null, "total": null}, "limits": {"body": null}, "error_pages": [],
-            "mirror": null, "maintenance": {"on": on, "except": Value::Null, "retry_after": 1},
+            "mirror": null, "maintenance": {"on": false, "except": Value::Null, "retry_after": 1},
         }))
         .unwrap()
     }
 
     #[test]
     fn an_order_lasts_until_the_file_says_otherwise() {
-        let mut switch = Switch::default();
+        let mut switch = Switch::new(false, false);
         assert!(!switch.is_on());
-        switch.configure(0, &route("shop", "a", false));
         switch.order(true);
-        switch.configure(4, &route("shop", "b", false));
-        assert!(switch.is_on(), "a route is known by its name");
-        switch.configure(4, &route("shop", "b", true));
-        switch.order(false);
-        assert!(!switch.is_on());
-        switch.configure(4, &route("shop", "b", false));
-        switch.configure(4, &route("shop", "b", true));
-        assert!(switch.is_on(), "the order has ended");
+        assert!(switch.is_on() && switch.under(false).is_none());
+        let mut written = switch.under(true).unwrap();
+        written.order(false);
+        assert!(!written.is_on());
+        assert!(!written.under(false).unwrap().is_on(), "the order has ended");
     }
 
     #[test]
-    fn an_order_does_not_go_to_another_route_in_the_same_place() {
-        let mut switch = Switch::default();
-        switch.configure(1, &route("route-2", "a", false));
-        switch.order(true);
-        switch.configure(1, &route("route-2", "a", false));
-        assert!(switch.is_on());
-        switch.configure(1, &route("route-2", "b", false));
-        assert!(!switch.is_on());
+    fn a_route_that_comes_while_all_are_shut_is_shut_until_the_file_says_otherwise() {
+        let switch = Switch::new(false, true);
+        assert!(switch.is_on() && switch.under(false).is_none());
+        assert!(!Switch::new(true, true).under(false).unwrap().is_on());
+    }
+
+    #[test]
+    fn a_route_without_a_name_is_known_by_its_match() {
+        let (shop, first, other) = (route("shop", "a"), route("route-2", "a"), route("route-2", "b"));
+        assert_eq!((identity(1, &shop), identity(1, &first), identity(1, &other)), (None, Some("a"), Some("b")));
+        assert_eq!(identity(4, &first), None, "somebody gave it this name");
     }
 
     #[test]

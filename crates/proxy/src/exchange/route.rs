@@ -31,7 +31,7 @@ impl<'a> Story<'a> {
         }
         let route = found?;
         self.route = Some(route);
-        if route.shared.maintenance.is_on() && !route.exception.spares(&self.view(request)) {
+        if route.maintenance.is_on() && !route.exception.spares(&self.view(request)) {
             return Err(Kind::Maintenance.into());
         }
         let limit = route.plan.limits.body.or(listener.plan.limits.body);

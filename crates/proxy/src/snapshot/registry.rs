@@ -3,6 +3,7 @@
 use super::{Listener, Route, SharedListener, SharedRoute, SharedUpstream, Snapshot, UpstreamSettings, tables};
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::Clients;
+use crate::maintenance::Maintenance;
 use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
 use crate::tls::{SystemRoots, Tls, UpstreamTls};
@@ -46,6 +47,10 @@ pub(crate) struct Registry {
     pub(super) tables: HashMap<String, Arc<Vec<Arc<HashTable>>>>,
     pub(super) secret: OwnSecret,
     pub(super) routes: HashMap<String, Arc<SharedRoute>>,
+    /// By name of the route.
+    pub(super) maintenance: HashMap<String, Arc<Maintenance>>,
+    /// All routes were ordered into maintenance, so those that come are, too.
+    pub(crate) all_shut: bool,
     pub(super) addons: HashMap<String, Arc<SharedAddon>>,
     /// By the id of the loading.
     pub(super) lanes: HashMap<u64, Arc<Lane>>,
@@ -66,6 +71,8 @@ impl Registry {
             tables: HashMap::new(),
             secret: OwnSecret::default(),
             routes: HashMap::new(),
+            maintenance: HashMap::new(),
+            all_shut: false,
             addons: HashMap::new(),
             lanes: HashMap::new(),
             unrouted,
@@ -129,9 +136,8 @@ impl Registry {
                 .zip(&upstream.plan.endpoints)
                 .for_each(|(endpoint, plan)| endpoint.duty.configure(plan));
         }
-        for (at, route) in snapshot.routes.iter().enumerate() {
-            route.shared.maintenance.configure(at, &route.plan);
-        }
+        let routes = snapshot.routes.iter();
+        self.maintenance = routes.map(|route| (route.plan.name.clone(), Arc::clone(&route.maintenance))).collect();
         self.routes =
             snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
         let addons = snapshot.addons.iter();
@@ -269,8 +275,10 @@ impl Registry {
         let exception = Exception::build(&plan.maintenance, &format!("routes[{at}].maintenance"))
             .map_err(|found| faults.extend(found))
             .unwrap_or_default();
+        let before = self.maintenance.get(&plan.name);
         Route {
             shared,
+            maintenance: Maintenance::of(before, (at, plan), self.all_shut),
             filters,
             auth,
             addons: RouteAddons::of(&named),
