@@ -28,7 +28,7 @@ use crate::upstream::reserved::Reserved;
 use crate::worker::{Local, Worker};
 use penstock_plan::Action;
 use penstock_rules::error::{Error, Kind};
-use penstock_rules::http::{Fields, Identity, RequestHead, ResponseHead, Target};
+use penstock_rules::http::{Fields, Identity, RequestHead, ResponseHead, Target, take_hop};
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -117,6 +117,9 @@ impl Story<'_> {
         if let Some(answer) = &route.answer {
             let body = answer.write(&self.view(request), self.id(request), response)?;
             return self.answer(down, request, response, &body).await;
+        }
+        if !take_hop(request) {
+            return self.answer_fields(down, response, 204, &Fields::default()).await;
         }
         let at = match (&route.plan.action, &route.split) {
             (Action::Upstream(upstream), _) => *upstream,

@@ -1,7 +1,9 @@
 //! Fields that are for one hop only (RFC 9110 §7.6.1), and what they say.
 
-use super::{Field, Fields, Known, Version};
+use super::{Field, Fields, Known, RequestHead, Version};
 use crate::error::Kind;
+
+const MAX_FORWARDS: &str = "max-forwards";
 
 /// What a head says about its own connection, read once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +109,30 @@ impl Options {
     }
 }
 
+/// Take one hop off `Max-Forwards` of an `OPTIONS`; false where none is left, and whoever has the request answers it (RFC 9110 §7.6.2).
+/// (`TRACE`, the other method that has it, goes nowhere.) What is no number is passed on as it is: it is the receiver's to judge.
+pub fn take_hop(head: &mut RequestHead) -> bool {
+    if head.method() != "OPTIONS" {
+        return true;
+    }
+    match hops(&head.fields) {
+        Some(0) => false,
+        Some(hops) => {
+            head.fields.set(MAX_FORWARDS, (hops - 1).to_string());
+            true
+        }
+        None => true,
+    }
+}
+
+/// The number of hops that `Max-Forwards` leaves, if it is one.
+fn hops(fields: &Fields) -> Option<u64> {
+    let mut values = fields.all(MAX_FORWARDS);
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
 /// Whether credentials or a challenge are of a scheme that authenticates a connection and not a request (RFC 4559 §6).
 fn is_of_connection(value: &[u8]) -> bool {
     tokens(value).any(|token| {
@@ -157,6 +183,32 @@ pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_options_goes_as_far_as_it_says() {
+        let after = |method: &str, values: &[&str]| {
+            let fields: Vec<_> = values.iter().map(|value| ("Max-Forwards".to_owned(), (*value).to_owned())).collect();
+            let mut head = RequestHead::compose(method, "/x", "a", &fields).unwrap();
+            let goes_on = take_hop(&mut head);
+            let left: Vec<_> =
+                head.fields.all(MAX_FORWARDS).map(|left| str::from_utf8(left).unwrap().to_owned()).collect();
+            (goes_on, left.join("|"))
+        };
+        for (method, values, goes_on, left) in [
+            ("OPTIONS", &["1"][..], true, "0"),
+            ("OPTIONS", &["0"], false, "0"),
+            ("OPTIONS", &["000"], false, "000"),
+            ("OPTIONS", &["010"], true, "9"),
+            ("OPTIONS", &[], true, ""),
+            ("OPTIONS", &["x"], true, "x"),
+            ("OPTIONS", &["+0"], true, "+0"),
+            ("OPTIONS", &["0", "0"], true, "0|0"),
+            ("OPTIONS", &["99999999999999999999"], true, "99999999999999999999"),
+            ("GET", &["0"], true, "0"),
+        ] {
+            assert_eq!(after(method, values), (goes_on, left.to_owned()), "{method} {values:?}");
+        }
+    }
 
     fn options(version: Version, fields: &[(&str, &str)]) -> Result<Options, Kind> {
         let mut all = Fields::default();

@@ -21,7 +21,7 @@ mod write;
 
 pub use fields::{Field, Fields, Known};
 pub use framing::Length;
-pub use hop::Options;
+pub use hop::{Options, take_hop};
 pub use http2::{Pseudo, is_malformed};
 pub use readings::readings;
 pub use request::{LONGEST_METHOD, PREFACE, RequestHead, Target};
