@@ -192,6 +192,8 @@ def test_the_command_orders_and_the_status_shows_it(start: Callable[..., Running
     (row,) = running.status()["upstreams"][0]["endpoints"]
     assert (row["admin"], row["labels"]) == ("draining", {})
     assert "up, draining" in running.command("status").stdout
+    told = running.command("explain", "GET", "http://a/", "--running").stdout
+    assert f"{origin.address}  weight 1  up, draining  not a candidate\n" in told
     assert running.command("endpoint", "app", origin.address, "ready").returncode == 0
     assert running.get("/")[0] == 200
     refused = running.command("endpoint", "app", origin.address, "stop")

@@ -3,7 +3,7 @@
 use crate::snapshot::{Registry, Snapshot};
 use penstock_plan::Plan;
 use penstock_rules::fault::Fault;
-use penstock_rules::route::explain::{self, Explanation, Now, Request, State};
+use penstock_rules::route::explain::{self, Explanation, Now, Request, Standing, State};
 
 /// A plan with all of it built that needs neither socket nor name, as often as it is asked.
 pub struct CheckedPlan(Snapshot);
@@ -28,6 +28,7 @@ impl CheckedPlan {
     /// The fault of the request.
     pub fn explain(&self, request: &Request) -> Result<Explanation, Fault> {
         let shut = |route: usize| self.0.plan.routes.get(route).is_some_and(|route| route.maintenance.on);
-        explain::explain(&self.0.plan, &self.0.table, request, &Now { state: |_, _| State::Unknown, shut })
+        let standing = |_: usize, _: usize, endpoint: &_| Standing::planned(endpoint, State::Unknown);
+        explain::explain(&self.0.plan, &self.0.table, request, &Now { standing, shut })
     }
 }

@@ -107,11 +107,10 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
         lines.append("filters")
         lines += columns([(f"{number}.", one.name, one.effect) for number, one in enumerate(found.filters, 1)])
     lines += _asked(found)
-    if found.forwarded:
-        lines.append(f"forwarded  {found.forwarded.method} {shown(found.forwarded.target)}")
-        lines += columns(
-            [(f"{name}:", value) for name, value in (("host", found.forwarded.host), *found.forwarded.headers)]
-        )
+    for sent in found.forwarded:
+        to = f" to {sent.upstream}" if len(found.forwarded) > 1 else ""
+        lines.append(f"forwarded  {sent.method} {shown(sent.target)}{to}")
+        lines += columns([(f"{name}:", value) for name, value in (("host", sent.host), *sent.headers)])
     lines += _where_to(found)
     for upstream in found.upstreams:
         lines += _upstream(upstream, split=found.action == "split")
@@ -184,7 +183,12 @@ def _upstream(upstream: UpstreamChoice, *, split: bool) -> list[str]:
     share = f", weight {upstream.weight}" if split else ""
     lines = [f"upstream   {click.style(upstream.name, fg='green')} ({upstream.balance}{share})"]
     rows = [
-        (one.address, f"weight {one.weight}", one.state, "" if one.eligible else "not a candidate")
+        (
+            one.address,
+            f"weight {one.weight}",
+            one.state if one.admin == "ready" else f"{one.state}, {one.admin}",
+            "" if one.eligible else "not a candidate",
+        )
         for one in upstream.endpoints
     ]
     return lines + columns(rows)

@@ -145,7 +145,9 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
     upstreams = []
     if action == "upstream" and index is not None:
         upstream = plan["upstreams"][routes[index]["action"]["upstream"]]
-        endpoints = [{**endpoint, "state": "unknown", "eligible": True} for endpoint in upstream["endpoints"]]
+        endpoints = [
+            {**endpoint, "admin": "ready", "state": "unknown", "eligible": True} for endpoint in upstream["endpoints"]
+        ]
         upstreams = [{"name": upstream["name"], "weight": 1, "balance": "p2c", "endpoints": endpoints}]
     status = {"respond": 200, "redirect": 308, None: 404}.get(action)
     if index is not None and action in ("respond", "redirect"):
@@ -169,7 +171,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "filters": [],
             "forward_auth": None,
             "addons": [],
-            "forwarded": None,
+            "forwarded": [],
             "share": None,
             "mirror": None,
             "upstreams": upstreams,
@@ -228,7 +230,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "latency": {"bounds_us": [1000, 10000], "counts": [0, 0, 0], "sum_us": 0},
         "rejected": {},
         "failures": {},
-        "memory": {"limit": 0, "used": 0, "pressure": 0},
+        "memory": {"limit": 0, "used": 0, "pressure": 0, "failed": 0},
         "connections_limit": None,
         "shed": {"idle_connections": 0, "pooled_connections": 0},
         "panics": 0,

@@ -237,6 +237,8 @@ class MemoryStats:
     used: int
     pressure: int
     """0: enough; 1: idle connections are closed; 2: new requests are refused."""
+    failed: int
+    """Allocations of the data plane that could not be had at once; those of all engines of the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +309,8 @@ class FilterEffect:
 class Forwarded:
     """The request as an endpoint gets it."""
 
+    upstream: str
+    """Name of the upstream that gets it."""
     method: str
     host: str
     target: str
@@ -319,8 +323,11 @@ class Candidate:
 
     address: str
     weight: int
+    """As it is now: an order may have changed it."""
+    admin: Literal["ready", "draining", "disabled"]
     state: str
     eligible: bool
+    """Whether it may be picked for a request that is bound to no endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +387,8 @@ class Explanation:
     """The service that would be asked whether the request may go on; it is not."""
     addons: tuple[str, ...]
     """Names of those that would be asked, in order; none is."""
-    forwarded: Forwarded | None
+    forwarded: tuple[Forwarded, ...]
+    """For each upstream that may be asked: every share of a split that is drawn, otherwise one."""
     share: ShareTaken | None
     """Which share of a split takes it; nothing without a split."""
     mirror: MirrorTaken | None

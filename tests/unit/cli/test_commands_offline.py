@@ -49,10 +49,17 @@ FOUND = Explanation(
     filters=(FilterEffect("strip_prefix", "/api/x -> /x"),),
     forward_auth=Asking("login", "/verify?x", ("remote-user", "x-groups")),
     addons=("auth", "stamp"),
-    forwarded=Forwarded("GET", "h", "/x", (("x-a", "1"),)),
+    forwarded=(Forwarded("shop", "GET", "h", "/x", (("x-a", "1"),)),),
     share=None,
     mirror=None,
-    upstreams=(UpstreamChoice("shop", 1, "p2c", (Candidate("a:1", 1, "down", False),)),),
+    upstreams=(
+        UpstreamChoice(
+            "shop",
+            1,
+            "p2c",
+            (Candidate("a:1", 1, "ready", "down", False), Candidate("b:1", 3, "draining", "up", False)),
+        ),
+    ),
 )
 
 
@@ -78,8 +85,16 @@ def test_an_explanation_underlines_what_said_no() -> None:
         "  host:  h",
         "  x-a:   1",
         "upstream   shop (p2c)",
-        "  a:1  weight 1  down  not a candidate",
+        "  a:1  weight 1  down          not a candidate",
+        "  b:1  weight 3  up, draining  not a candidate",
     ]
+
+
+def test_an_explanation_has_the_request_of_every_share_that_may_be_drawn() -> None:
+    shares = tuple(Forwarded(name, "GET", f"{name}.internal", "/x", ()) for name in ("blue", "green"))
+    lines = plain(explanation_lines("GET http://h/", replace(FOUND, forwarded=shares)))
+    at = lines.index("forwarded  GET /x to blue")
+    assert lines[at + 1 : at + 4] == ["  host:  blue.internal", "forwarded  GET /x to green", "  host:  green.internal"]
 
 
 def test_an_explanation_says_that_no_route_is_asked() -> None:

@@ -72,7 +72,7 @@ def test_spans_and_candidates_of_an_explanation() -> None:
             "filters": [{"name": "strip_prefix", "effect": "/api/x -> /x"}],
             "forward_auth": None,
             "addons": [],
-            "forwarded": {"method": "GET", "host": "h", "target": "/x", "headers": [["a", "b"]]},
+            "forwarded": [{"upstream": "shop", "method": "GET", "host": "h", "target": "/x", "headers": [["a", "b"]]}],
             "share": None,
             "mirror": None,
             "upstreams": [
@@ -80,7 +80,7 @@ def test_spans_and_candidates_of_an_explanation() -> None:
                     "name": "shop",
                     "weight": 1,
                     "balance": "p2c",
-                    "endpoints": [{"address": "a:1", "weight": 1, "state": "up", "eligible": True}],
+                    "endpoints": [{"address": "a:1", "weight": 1, "admin": "ready", "state": "up", "eligible": True}],
                 }
             ],
         },

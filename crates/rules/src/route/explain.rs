@@ -5,7 +5,7 @@ mod answer;
 
 pub use answer::{
     Asking, Candidate, Choice, Effect, Explanation, Forwarded, MirrorTaken, Parts, PassedOver, RouteTaken, ShareTaken,
-    State, Why,
+    Standing, State, Why,
 };
 
 use super::json::{self, Body};
@@ -16,12 +16,13 @@ use crate::error::Kind;
 use crate::fault::Fault;
 use crate::filter::{Asked, Filters};
 use crate::http::{
-    BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, Target, forwarded, write_request,
+    BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, Target, forwarded, take_hop,
+    write_request,
 };
 use crate::https::ToHttps;
 use crate::maintenance::Exception;
 use crate::network::Network;
-use penstock_plan::{Action, AdminState, Filter, HostHeader, Listener, Plan, Protocol, Route};
+use penstock_plan::{Action, AdminState, Endpoint, Filter, Listener, Plan, Protocol, Route, Upstream};
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
 
@@ -50,8 +51,8 @@ pub struct Request {
 
 /// What is not in a plan.
 pub struct Now<S, M> {
-    /// Of an endpoint, by the indexes of its upstream and itself.
-    pub state: S,
+    /// Of an endpoint, by the indexes of its upstream and itself, and its plan.
+    pub standing: S,
     /// Whether the route of this index is in maintenance.
     pub shut: M,
 }
@@ -64,7 +65,7 @@ pub fn explain(
     plan: &Plan,
     table: &Table,
     request: &Request,
-    now: &Now<impl Fn(usize, usize) -> State, impl Fn(usize) -> bool>,
+    now: &Now<impl Fn(usize, usize, &Endpoint) -> Standing, impl Fn(usize) -> bool>,
 ) -> Result<Explanation, Fault> {
     let (index, listener) = find_listener(plan, request)?;
     let peer = peer(request)?;
@@ -113,7 +114,7 @@ pub fn explain(
     }
     answer.maintenance = spared.map(|spared| if spared { "excepted" } else { "refused" });
     // What would be without it is told all the same.
-    let answer = take_way(plan, &entry, (route, &mut head), answer, &now.state);
+    let answer = take_way(plan, &entry, (route, &mut head), answer, &now.standing);
     Ok(if spared == Some(false) { answer.refuse(Kind::Maintenance) } else { answer })
 }
 
@@ -129,7 +130,7 @@ fn take_way(
     entry: &Entry<'_>,
     (route, head): (&Route, &mut RequestHead),
     mut answer: Explanation,
-    states: impl Fn(usize, usize) -> State,
+    standing: impl Fn(usize, usize, &Endpoint) -> Standing,
 ) -> Explanation {
     answer.forward_auth = route.forward_auth.as_ref().and_then(|auth| Asking::of(plan, auth, head));
     match run_filters(&route.filters, head, entry.scheme, &mut answer.filters) {
@@ -143,35 +144,31 @@ fn take_way(
     }
     let addons = route.addons.iter().filter_map(|at| plan.addons.get(*at as usize));
     answer.addons = addons.map(|addon| addon.name.clone()).collect();
-    answer.upstreams = choices(plan, &route.action, states);
+    answer.upstreams = choices(plan, &route.action, standing);
     answer.mirror =
         route.mirror.as_ref().map(|mirror| copy(plan, mirror, &entry.view(head, &Body::new(json::State::None))));
-    let upstream = match &route.action {
-        Action::Upstream(upstream) => Some(*upstream),
-        Action::Split(split) => {
-            let body = Body::new(json::State::None);
-            let (upstream, share) = share(plan, split, &entry.view(head, &body));
-            answer.share = Some(share);
-            upstream
-        }
-        Action::Respond(_) | Action::Redirect(_) => None,
-    };
-    answer.forwarded = upstream.and_then(|at| plan.upstreams.get(at as usize)).map(|upstream| {
-        let choice = answer.upstreams.iter().find(|choice| choice.name == upstream.name);
-        entry.forwarded(head, &upstream.host, choice.and_then(Choice::likely).unwrap_or_default())
-    });
+    if !answer.upstreams.is_empty() && !take_hop(head) {
+        answer.status = Some(204);
+        return answer;
+    }
+    if let Action::Split(split) = &route.action {
+        answer.share = Some(share(plan, split, &entry.view(head, &Body::new(json::State::None))));
+    }
+    let taken = answer.share.as_ref().and_then(|share| share.name.as_deref());
+    let asked = answer.upstreams.iter().filter(|choice| taken.map_or(choice.weight > 0, |name| name == choice.name));
+    let asked = asked.filter_map(|choice| Some((choice, plan.upstreams.iter().find(|one| one.name == choice.name)?)));
+    answer.forwarded = asked.map(|(choice, upstream)| entry.forwarded(head, upstream, choice)).collect();
     answer
 }
 
-/// The upstream of the share that takes the request, and why; the first, where it is drawn.
-fn share(plan: &Plan, split: &penstock_plan::Split, view: &View<'_>) -> (Option<u32>, ShareTaken) {
+/// The share that takes the request, and why.
+fn share(plan: &Plan, split: &penstock_plan::Split, view: &View<'_>) -> ShareTaken {
     // It was built with the plan: it cannot be wrong now.
     let built = Split::build(split, |at| plan.upstream_name(at), "").ok();
     let Some((upstream, reason)) = built.and_then(|built| built.assigned(view)) else {
-        return (split.shares.first().map(|share| share.upstream), ShareTaken { name: None, why: "drawn" });
+        return ShareTaken { name: None, why: "drawn" };
     };
-    let name = plan.upstreams.get(upstream as usize).map(|upstream| upstream.name.clone());
-    (Some(upstream), ShareTaken { name, why: reason.word() })
+    ShareTaken { name: Some(plan.upstream_name(upstream).to_owned()), why: reason.word() }
 }
 
 /// The copy that may be made of the request.
@@ -265,10 +262,10 @@ impl<'a> Entry<'a> {
     }
 
     /// The request as an endpoint gets it, written and read back.
-    fn forwarded(&self, head: &RequestHead, host: &HostHeader, address: &str) -> Forwarded {
+    fn forwarded(&self, head: &RequestHead, upstream: &Upstream, choice: &Choice) -> Forwarded {
         let peer = self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_canonical().to_string());
         let lines = RequestLines {
-            host: HostLine::of(host, address),
+            host: HostLine::of(&upstream.host, choice.likely().unwrap_or_default()),
             framing: match head.length {
                 Length::None | Length::UntilClose => BodyFraming::None,
                 Length::Bytes(bytes) => BodyFraming::Bytes(bytes),
@@ -281,7 +278,7 @@ impl<'a> Entry<'a> {
         };
         let mut text = Vec::new();
         write_request(head, &lines, &mut text);
-        Forwarded::read(&String::from_utf8_lossy(&text))
+        Forwarded::read(&upstream.name, &String::from_utf8_lossy(&text))
     }
 }
 
@@ -373,7 +370,7 @@ fn lines(fields: &Fields) -> Vec<String> {
     fields.iter().map(|field| format!("{}: {}", text(field.name), text(field.value))).collect()
 }
 
-fn choices(plan: &Plan, action: &Action, states: impl Fn(usize, usize) -> State) -> Vec<Choice> {
+fn choices(plan: &Plan, action: &Action, standing: impl Fn(usize, usize, &Endpoint) -> Standing) -> Vec<Choice> {
     let shares: Vec<(u32, u32)> = match action {
         Action::Upstream(upstream) => vec![(*upstream, 1)],
         Action::Split(split) => split.shares.iter().map(|share| (share.upstream, share.weight)).collect(),
@@ -382,11 +379,11 @@ fn choices(plan: &Plan, action: &Action, states: impl Fn(usize, usize) -> State)
     let choice = |(at, weight): (u32, u32)| {
         let at = at as usize;
         let upstream = plan.upstreams.get(at)?;
-        let candidate = |(endpoint, plan): (usize, &penstock_plan::Endpoint)| {
-            let state = states(at, endpoint);
+        let candidate = |(endpoint, plan): (usize, &Endpoint)| {
+            let Standing { admin, weight, state } = standing(at, endpoint, plan);
             let is_out = matches!(state, State::Down | State::Ejected);
-            let eligible = plan.weight > 0 && plan.admin == AdminState::Ready && !is_out;
-            Candidate { address: plan.address.clone(), weight: plan.weight, state, eligible }
+            let eligible = weight > 0 && admin == AdminState::Ready && !is_out;
+            Candidate { address: plan.address.clone(), weight, admin, state, eligible }
         };
         let endpoints = upstream.endpoints.iter().enumerate().map(candidate).collect();
         Some(Choice { name: upstream.name.clone(), weight, balance: balance::name(&upstream.balance), endpoints })

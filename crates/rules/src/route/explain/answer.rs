@@ -3,7 +3,7 @@
 use super::Request;
 use crate::auth::ForwardAuth;
 use crate::http::RequestHead;
-use penstock_plan::{Plan, Span};
+use penstock_plan::{AdminState, Endpoint, Plan, Span};
 use serde::Serialize;
 
 /// Which way a request takes, and why not another.
@@ -31,8 +31,8 @@ pub struct Explanation {
     pub forward_auth: Option<Asking>,
     /// Names of the add-ons that would be asked, in order; none is.
     pub addons: Vec<String>,
-    /// What an endpoint gets.
-    pub forwarded: Option<Forwarded>,
+    /// What an endpoint gets, for each upstream that may be asked: for every share of a split that is drawn.
+    pub forwarded: Vec<Forwarded>,
     /// Which share of a split takes it; `None` where there is no split.
     pub share: Option<ShareTaken>,
     /// The copy of the request; `None` where the route makes none.
@@ -115,6 +115,8 @@ pub struct Asking {
 /// The request as an endpoint gets it, less the request id.
 #[derive(Clone, Debug, Serialize)]
 pub struct Forwarded {
+    /// Name of the upstream that gets it.
+    pub upstream: String,
     /// The method.
     pub method: String,
     /// `Host`; where it is the endpoint's own, that of the first that may be picked.
@@ -163,12 +165,32 @@ pub struct Choice {
 pub struct Candidate {
     /// In the plan.
     pub address: String,
-    /// In the plan.
+    /// As it is now.
     pub weight: u16,
+    /// What people let it do.
+    pub admin: AdminState,
     /// What is known of it.
     pub state: State,
     /// Whether it may be picked.
     pub eligible: bool,
+}
+
+/// How an endpoint stands: what a plan, or an order since, says of it, and its health.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// What people let it do.
+    pub admin: AdminState,
+    /// Its weight.
+    pub weight: u16,
+    /// What is known of it.
+    pub state: State,
+}
+
+impl Standing {
+    /// As it is planned, where nothing was ordered.
+    pub fn planned(endpoint: &Endpoint, state: State) -> Standing {
+        Standing { admin: endpoint.admin, weight: endpoint.weight, state }
+    }
 }
 
 /// What is known of an endpoint.
@@ -199,7 +221,7 @@ impl Explanation {
             filters: Vec::new(),
             forward_auth: None,
             addons: Vec::new(),
-            forwarded: None,
+            forwarded: Vec::new(),
             share: None,
             mirror: None,
             upstreams: Vec::new(),
@@ -248,13 +270,14 @@ impl Asking {
 
 impl Forwarded {
     /// Of a head that we have written ourselves.
-    pub(super) fn read(text: &str) -> Forwarded {
+    pub(super) fn read(upstream: &str, text: &str) -> Forwarded {
         let mut lines = text.split("\r\n").filter(|line| !line.is_empty());
         let mut start = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
         let mut headers: Vec<(String, String)> =
             lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.into(), value.into())).collect();
         let host = headers.iter().position(|(name, _)| name == "host").map(|at| headers.remove(at).1);
         Forwarded {
+            upstream: upstream.to_owned(),
             method: start.next().unwrap_or_default(),
             host: host.unwrap_or_default(),
             target: start.next().unwrap_or_default(),

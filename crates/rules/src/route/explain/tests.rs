@@ -74,9 +74,17 @@ fn ask_of(plan: &Plan, shut: Option<usize>, request: Value) -> Value {
                            "headers": [], "client": "192.0.2.1:40000"});
     whole.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
     let table = Table::build(plan).unwrap();
-    let state = |_, endpoint| if endpoint == 0 { State::Down } else { State::Up };
+    let standing = |upstream, endpoint, plan: &_| {
+        let planned = Standing::planned(plan, if endpoint == 0 { State::Down } else { State::Up });
+        // An order, at one upstream alone.
+        if (upstream, endpoint) == (1, 2) {
+            Standing { admin: AdminState::Draining, weight: 9, ..planned }
+        } else {
+            planned
+        }
+    };
     let shut = |route| shut == Some(route);
-    let answer = explain(plan, &table, &serde_json::from_value(whole).unwrap(), &Now { state, shut });
+    let answer = explain(plan, &table, &serde_json::from_value(whole).unwrap(), &Now { standing, shut });
     answer.map_or_else(|fault| json!(fault.to_string()), |answer| serde_json::to_value(answer).unwrap())
 }
 
@@ -85,11 +93,19 @@ fn the_whole_way_is_told() {
     let answer = ask(json!({"target": "/%61pi/x?q=1", "headers": [["X-A", "1"], ["Connection", "close"]]}));
     let passed = |index: usize, name: &str, at: Value, found: Value| json!({"index": index, "name": name, "why": "match", "at": at, "found": found});
     let choice = |name: &str, weight: u32| {
+        let (of_last, admin) = if name == "next" { (9, "draining") } else { (2, "ready") };
         json!({"name": name, "weight": weight, "balance": "p2c", "endpoints": [
-            {"address": "10.0.0.1:9000", "weight": 1, "state": "down", "eligible": false},
-            {"address": "10.0.0.2:9000", "weight": 0, "state": "up", "eligible": false},
-            {"address": "10.0.0.3:9000", "weight": 2, "state": "up", "eligible": true},
+            {"address": "10.0.0.1:9000", "weight": 1, "admin": "ready", "state": "down", "eligible": false},
+            {"address": "10.0.0.2:9000", "weight": 0, "admin": "ready", "state": "up", "eligible": false},
+            {"address": "10.0.0.3:9000", "weight": of_last, "admin": admin, "state": "up", "eligible": admin == "ready"},
         ]})
+    };
+    let forwarded = |upstream: &str, host: &str| {
+        json!({
+            "upstream": upstream, "method": "GET", "host": host, "target": "/x?q=1&v=2",
+            "headers": [["x-a", "2"], ["x-forwarded-for", "192.0.2.1"], ["x-forwarded-proto", "http"],
+                        ["x-forwarded-port", "8080"], ["x-forwarded-host", "a.example:80"], ["via", "1.1 penstock"]],
+        })
     };
     let expected = json!({
         "listener": "web",
@@ -115,11 +131,7 @@ fn the_whole_way_is_told() {
         ],
         "forward_auth": null,
         "addons": ["auth", "stamp"],
-        "forwarded": {
-            "method": "GET", "host": "a.example:80", "target": "/x?q=1&v=2",
-            "headers": [["x-a", "2"], ["x-forwarded-for", "192.0.2.1"], ["x-forwarded-proto", "http"],
-                        ["x-forwarded-port", "8080"], ["x-forwarded-host", "a.example:80"], ["via", "1.1 penstock"]],
-        },
+        "forwarded": [forwarded("next", "a.example:80"), forwarded("shop", "a.example:80")],
         "share": {"name": null, "why": "drawn"},
         "mirror": {"upstream": "next", "percent": 10.5, "eligible": false},
         "upstreams": [choice("next", 1), choice("shop", 9)],
@@ -156,7 +168,7 @@ fn answers_without_an_endpoint_have_a_status() {
             (&action, &json!(status), &refused),
             "{request}"
         );
-        assert_eq!((&answer["forwarded"], &answer["upstreams"]), (&Value::Null, &json!([])));
+        assert_eq!((&answer["forwarded"], &answer["upstreams"]), (&json!([]), &json!([])));
     }
 }
 
@@ -205,7 +217,7 @@ fn maintenance_refuses_all_but_the_excepted_and_tells_the_rest_of_the_way() {
             answer["maintenance"].clone(),
             answer["status"].clone(),
             answer["refused"].clone(),
-            answer["forwarded"]["target"].clone(),
+            answer["forwarded"][0]["target"].clone(),
         )
     };
     let way = json!("/x?v=2");
@@ -233,7 +245,7 @@ fn what_a_service_would_be_asked_is_told_and_what_it_alone_may_say_is_gone() {
     let answer = ask_of(&plan, None, json!({"target": "/api/x", "headers": [["Remote-User", "root"], ["X-B", "1"]]}));
     let upstream = &plan.upstreams[0].name;
     assert_eq!(answer["forward_auth"], json!({"upstream": upstream, "target": "/verify", "copied": ["remote-user"]}));
-    let fields = answer["forwarded"]["headers"].to_string().to_lowercase();
+    let fields = answer["forwarded"][0]["headers"].to_string().to_lowercase();
     assert!(fields.contains("x-b") && !fields.contains("remote-user"), "{fields}");
 }
 
