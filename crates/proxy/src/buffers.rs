@@ -82,6 +82,23 @@ impl Buffers {
         self.lent.get()
     }
 
+    /// Take so much of what is left until the next tick for what is no buffer of ours; false, and nothing taken, where there is not as
+    /// much or memory is short.
+    pub(crate) fn charge(&self, bytes: usize) -> bool {
+        let room = self.room.get();
+        let left = room.checked_sub(bytes as u64).filter(|_| !self.frugal.get());
+        if let Some(left) = left {
+            self.room.set(if room == u64::MAX { room } else { left });
+        }
+        left.is_some()
+    }
+
+    /// A buffer of another length than those that are kept: for a head that is longer than they are.
+    pub(crate) fn grown(&self, bytes: usize) -> Box<[u8]> {
+        self.lend(bytes);
+        self.take(bytes)
+    }
+
     fn take(&self, bytes: usize) -> Box<[u8]> {
         // No limit stays none.
         if self.room.get() != u64::MAX {
@@ -114,7 +131,7 @@ impl Buffers {
         let (list, kept) = match buffer.len() {
             SMALL => (&self.small, KEPT_SMALL),
             LARGE => (&self.large, KEPT_LARGE),
-            _ => return,
+            _ => (&self.large, 0),
         };
         self.lent.set(self.lent.get().saturating_sub(buffer.len() as u64));
         let mut list = list.borrow_mut();
@@ -170,5 +187,19 @@ mod tests {
         assert!(buffers.rest());
         assert_eq!((buffers.small.borrow().len(), buffers.large.borrow().len()), (0, 0));
         assert!(!buffers.rest());
+    }
+
+    #[test]
+    fn what_is_taken_is_charged_and_what_comes_back_is_room_again() {
+        let buffers = Buffers::new();
+        assert!(buffers.charge(usize::MAX), "no limit");
+        buffers.allow(300_000, false);
+        assert!(buffers.charge(100_000) && !buffers.charge(200_001));
+        let long = buffers.grown(150_000);
+        assert_eq!((buffers.lent(), buffers.charge(50_001)), (150_000, false));
+        buffers.give_back(long);
+        assert_eq!((buffers.lent(), buffers.charge(200_000), buffers.is_overdrawn()), (0, true, true));
+        buffers.allow(300_000, true);
+        assert!(!buffers.charge(1), "memory is short");
     }
 }

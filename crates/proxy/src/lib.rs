@@ -39,3 +39,4 @@ mod worker;
 pub use addon::{Call, Calls};
 pub use checked::CheckedPlan;
 pub use engine::{Applied, Engine};
+pub use penstock_system::memory::Patient;

@@ -161,7 +161,7 @@ impl Wire {
         let length = input.len();
         let mut larger = match length {
             SMALL => self.input.home().large(),
-            _ => vec![0; (length * 2).max(LARGE)].into_boxed_slice(),
+            _ => self.input.home().grown((length * 2).max(LARGE)),
         };
         if let (Some(room), Some(old)) = (larger.get_mut(..length), self.input.buffer.as_ref()) {
             room.copy_from_slice(old);

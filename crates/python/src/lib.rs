@@ -4,6 +4,7 @@ mod addon;
 
 use addon::{Call, Calls};
 use penstock_plan::Plan;
+use penstock_proxy::Patient;
 use penstock_rules::fault::Fault;
 use penstock_rules::route::explain::Request;
 use pyo3::create_exception;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 /// Of the data plane alone; Python keeps its own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Patient<mimalloc::MiMalloc> = Patient(mimalloc::MiMalloc);
 
 /// Give what this thread freed back to the system: the allocator does so by itself only while a thread goes on working.
 fn release() {
@@ -91,7 +92,7 @@ impl Engine {
         })
     }
 
-    /// Put one route, or all there are, into maintenance or back into service.
+    /// Put one route, or all there are and will come, into maintenance or back into service.
     #[pyo3(signature = (route, on))]
     fn maintain(&self, py: Python<'_>, route: Option<&str>, on: bool) -> PyResult<()> {
         py.detach(|| self.0.maintain(route, on).map_err(PyValueError::new_err))

@@ -1,5 +1,7 @@
-//! System calls that no safe library offers, one function each, reviewed (docs/safety.md R11). Nothing is decided here; what has
-//! a safe wrapper elsewhere does not belong here.
+//! What no safe library offers: system calls, one function each, and an allocator that is patient; reviewed (docs/safety.md R11). Nothing
+//! else is decided here, and what has a safe wrapper elsewhere does not belong here.
+
+pub mod memory;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -91,6 +91,8 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
     yield _single("memory_limit_bytes", "gauge", "Memory for the process; 0 without a limit.", stats.memory.limit)
     meaning = "0 enough, 1 idle connections are closed, 2 new requests are refused."
     yield _single("memory_pressure", "gauge", meaning, stats.memory.pressure)
+    meaning = "Allocations that could not be had at once."
+    yield _single("allocations_failed_total", "counter", meaning, stats.memory.failed)
     if stats.connections_limit is not None:
         meaning = "Client connections that there are descriptors for."
         yield _single("connections_limit", "gauge", meaning, stats.connections_limit)

@@ -58,6 +58,10 @@ class Faults:
         """From now on so many of 10 000 calls fail."""
         self._say(b"%d" % of_ten_thousand)
 
+    def starve(self, of_ten_thousand: int) -> None:
+        """From now on so many of 10 000 requests of the workers' allocator for memory are refused, and nothing else."""
+        self._say(b"m%d" % of_ten_thousand)
+
     def shift(self, seconds: int) -> None:
         """The wall clock is so far off from now on."""
         self._say(b":%d" % seconds)
@@ -122,6 +126,39 @@ def test_failing_system_calls_mix_nothing_and_end_nothing(
         wait_for(lambda: running.status()["listeners"][0]["connections"] == 0, "no connection is left")
         _, text = running.get("/metrics", running.admin)
         assert "penstock_panics_total 0\n" in text
+
+
+# The allocator keeps what it once had; so it gives everything back at once, and asks for it page by page.
+ASKS_OFTEN = {"MIMALLOC_PURGE_DELAY": "0", "MIMALLOC_ARENA_EAGER_COMMIT": "0", "MIMALLOC_PURGE_DECOMMITS": "1"}
+
+
+@pytest.mark.safety(177)
+@pytest.mark.parametrize("rate", [9000])
+def test_memory_that_is_refused_mixes_nothing_and_ends_nothing(
+    rate: int, faults: Faults, start: Callable[..., Running], tmp_path: Path
+) -> None:
+    with EchoOrigins("a", "b") as origins:
+        text = CONFIG.format(*origins.addresses.values(), tmp_path / "access.log")
+        running = start(text, {**faults.environment, **ASKS_OFTEN})
+        failed = lambda: _metric(running, "penstock_allocations_failed_total")  # noqa: E731
+        assert failed() == 0
+        faults.starve(rate)
+        spoiled = run_load(Spoiled(), _address(running), requests=10_000)
+        faults.starve(0)
+        assert running.process.poll() is None
+        assert failed() > 0
+        assert spoiled.wrong == spoiled.lost, spoiled.examples
+        assert any("memory is not to be had" in message for message in running.messages())
+        # Once there is memory, everything succeeds.
+        wait_for(lambda: _metric(running, "penstock_memory_pressure") == 0, "enough memory")
+        whole = run_load(Tokens(), _address(running), requests=10_000)
+        assert whole.wrong == 0, whole.examples
+        assert _metric(running, "penstock_panics_total") == 0
+
+
+def _metric(running: Running, name: str) -> float:
+    _, text = running.get("/metrics", running.admin)
+    return float(next(line for line in text.splitlines() if line.startswith(f"{name} ")).split()[1])
 
 
 @pytest.mark.safety(177)

@@ -1,5 +1,6 @@
 /* Preloaded into a process, lets system calls fail as a kernel may: at a seeded rate, for as long as the file that
- * FAULTS_FILE names begins with a number above 0, which is the rate in failures of 10 000 calls. With CLOCK_SHIFT the wall clock is
+ * FAULTS_FILE names begins with a number above 0, which is the rate in failures of 10 000 calls; behind an "m" it is the rate at which
+ * memory is refused, and nothing else fails. With CLOCK_SHIFT the wall clock is
  * that many seconds off while the monotonic one is not.
  *
  * Only the calls of workers ("penstock-0" …) and of the access log's writer fail, and only those that go through the C library.
@@ -56,11 +57,17 @@ static enum thread thread(void) {
   return known;
 }
 
+/* The number that begins there. */
+static int number_at(int at) {
+  int number = 0;
+  for (int end = at + 5; at < end && rate_text[at] >= '0' && rate_text[at] <= '9'; at++) number = number * 10 + rate_text[at] - '0';
+  return number;
+}
+
 /* An error of the list, or 0. */
 static int unlucky(enum thread whose, const int *errors, int count) {
   if (!rate_text || rate_text[0] < '1' || rate_text[0] > '9' || thread() != whose) return 0;
-  int rate = 0;
-  for (int at = 0; at < 5 && rate_text[at] >= '0' && rate_text[at] <= '9'; at++) rate = rate * 10 + rate_text[at] - '0';
+  int rate = number_at(0);
   uint64_t drawn = dice();
   return drawn % 10000 < (uint64_t)rate ? errors[(drawn >> 32) % (uint64_t)count] : 0;
 }
@@ -164,6 +171,24 @@ int epoll_wait(int fd, struct epoll_event *events, int most, int wait) {
   NEXT(epoll_wait);
   FAIL(WORKER, -1, EINTR);
   return next(fd, events, most, wait);
+}
+
+/* What the allocator of workers asks the kernel for: more addresses, and memory behind them. */
+static int has_no_memory(void) {
+  if (!rate_text || rate_text[0] != 'm' || thread() != WORKER) return 0;
+  if (dice() % 10000 >= (uint64_t)number_at(1)) return 0;
+  errno = ENOMEM;
+  return 1;
+}
+
+void *mmap(void *at, size_t length, int rights, int flags, int fd, off_t offset) {
+  if (has_no_memory()) return MAP_FAILED;
+  return (void *)syscall(SYS_mmap, at, length, rights, flags, fd, offset);
+}
+
+int mprotect(void *at, size_t length, int rights) {
+  if (rights != PROT_NONE && has_no_memory()) return -1;
+  return (int)syscall(SYS_mprotect, at, length, rights);
 }
 
 int open64(const char *path, int flags, ...) {

@@ -253,7 +253,8 @@ impl<'a> Story<'a> {
     /// The coder of the response's body, where a filter wants it coded; the head says so then.
     pub(super) fn coder(&self, request: &RequestHead, response: &mut ResponseHead) -> Result<Option<Box<Coder>>, Kind> {
         let Some(compress) = self.route.and_then(|route| route.filters.compress()) else { return Ok(None) };
-        match compress.on_response(request, response) {
+        let buffers = &self.exchange.worker.buffers;
+        match compress.on_response(request, response, |coding| buffers.charge(Coder::memory(coding))) {
             Some(coding) if response.length != Length::None => {
                 Coder::new(coding).map(|coder| Some(Box::new(coder))).ok_or(Kind::Exhausted)
             }

@@ -49,6 +49,14 @@ impl Coder {
         Some(Coder { coder: Some(coder), ready: Vec::new(), taken: 0, holds: false, made: 0 })
     }
 
+    /// Bytes that a coder takes for itself while it works, about and rather too much.
+    pub(crate) fn memory(coding: Coding) -> usize {
+        match coding {
+            Coding::Gzip => 512 << 10,
+            Coding::Br | Coding::Zstd => 2 << 20,
+        }
+    }
+
     /// Code a whole body; `None` where there is no memory.
     pub(crate) fn whole(&mut self, body: &[u8]) -> Option<Vec<u8>> {
         self.code(body).ok()?;

@@ -4,25 +4,33 @@ use crate::buffers::SMALL;
 use crate::observe::events::Level;
 use crate::worker::Shared;
 use penstock_rules::pressure::{self, Pressure};
+use penstock_system::memory;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 /// Limits beyond this are none: a group without one says the largest number it has.
 const NONE: u64 = 1 << 60;
 /// Control groups that are looked at from the process's own upwards.
 const DEPTH: usize = 16;
 
+/// How long nothing new is taken in after memory could not be had.
+const EXHAUSTED: Duration = Duration::from_secs(1);
+
 /// Watches the memory of the process.
 pub(super) struct Memory {
     group: Option<Group>,
     pressure: Pressure,
+    /// Allocations that had failed by the last look, and until when that matters.
+    failed: u64,
+    exhausted: Option<Instant>,
 }
 
 impl Memory {
     pub(super) fn new() -> Memory {
-        Memory { group: Group::find(), pressure: Pressure::None }
+        Memory { group: Group::find(), pressure: Pressure::None, failed: 0, exhausted: None }
     }
 
     pub(super) fn look(&mut self, shared: &Shared) {
@@ -41,6 +49,10 @@ impl Memory {
         });
         shared.memory.limit.store(limit.unwrap_or(0), Relaxed);
         shared.memory.used.store(used.unwrap_or(0), Relaxed);
+        if self.is_exhausted(Instant::now()) {
+            shared.memory.room.store(0, Relaxed);
+            return self.turn(shared, Pressure::Over, (used.unwrap_or(0), limit.unwrap_or(0)));
+        }
         let (Some(limit), Some(used)) = (limit, used) else {
             shared.memory.room.store(u64::MAX, Relaxed);
             return self.turn(shared, Pressure::None, (0, 0));
@@ -52,6 +64,16 @@ impl Memory {
         let used = used.saturating_add(due);
         shared.memory.room.store(pressure::room(used, limit, busy), Relaxed);
         self.turn(shared, self.pressure.next(used, limit, busy), (used, limit));
+    }
+
+    /// Whether memory could not be had a moment ago, whatever the limit is.
+    fn is_exhausted(&mut self, now: Instant) -> bool {
+        let failed = memory::failed();
+        if failed != self.failed {
+            (self.failed, self.exhausted) = (failed, Some(now + EXHAUSTED));
+        }
+        self.exhausted = self.exhausted.filter(|until| now < *until);
+        self.exhausted.is_some()
     }
 
     fn turn(&mut self, shared: &Shared, next: Pressure, (used, limit): (u64, u64)) {
@@ -66,6 +88,9 @@ impl Memory {
         let (level, what) = match next {
             Pressure::None => (Level::Info, "enough again"),
             Pressure::Shedding if worse => (Level::Warning, "short: idle connections are closed"),
+            Pressure::Over if self.exhausted.is_some() && worse => {
+                (Level::Warning, "not to be had: idle connections are closed and new requests refused")
+            }
             Pressure::Over if worse => (Level::Warning, "at its limit: new requests are refused"),
             _ => return,
         };

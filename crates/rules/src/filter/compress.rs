@@ -30,13 +30,19 @@ impl Compress {
         })
     }
 
-    /// Decide, and change the head accordingly: the body of `response` is to be sent in the coding that is returned.
-    pub fn on_response(&self, request: &RequestHead, response: &mut ResponseHead) -> Option<Coding> {
+    /// Decide, and change the head accordingly: the body of `response` is to be sent in the coding that is returned, if `affords` says that
+    /// there is memory for it.
+    pub fn on_response(
+        &self,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+        affords: impl FnOnce(Coding) -> bool,
+    ) -> Option<Coding> {
         if !self.is_eligible(response) {
             return None;
         }
         vary(&mut response.fields, "Accept-Encoding");
-        let coding = self.accepted(request)?;
+        let coding = self.accepted(request).filter(|coding| affords(*coding))?;
         response.fields.set(CONTENT_ENCODING, name(coding));
         // Ranges and digests are of other bytes; a strong validator is of one representation (RFC 9110 §8.8.1).
         for field in ["accept-ranges", "content-md5", "content-digest", "digest"] {
@@ -167,8 +173,11 @@ mod tests {
     }
 
     fn chosen(accepts: &str) -> Option<Coding> {
-        policy()
-            .on_response(&request(accepts), &mut response(200, "Content-Type: text/html\r\nContent-Length: 5000\r\n"))
+        policy().on_response(
+            &request(accepts),
+            &mut response(200, "Content-Type: text/html\r\nContent-Length: 5000\r\n"),
+            |_| true,
+        )
     }
 
     #[test]
@@ -195,7 +204,7 @@ mod tests {
         let fields = "Content-Type: application/json; charset=utf-8\r\nContent-Length: 5000\r\nETag: \"a\"\r\n\
                       Accept-Ranges: bytes\r\nVary: Origin\r\n";
         let mut head = response(200, fields);
-        assert_eq!(policy().on_response(&request("br"), &mut head), Some(Coding::Br));
+        assert_eq!(policy().on_response(&request("br"), &mut head, |_| true), Some(Coding::Br));
         assert_eq!((head.length, head.declared), (Length::Chunked, None));
         let text = |name| head.fields.get(name).map(|value| String::from_utf8_lossy(value).into_owned());
         assert_eq!(text("content-encoding").as_deref(), Some("br"));
@@ -208,7 +217,8 @@ mod tests {
     #[test]
     fn what_would_be_coded_for_another_client_varies() {
         let mut head = response(200, "Content-Type: text/css\r\nContent-Length: 5000\r\n");
-        assert_eq!(policy().on_response(&request("identity"), &mut head), None);
+        assert_eq!(policy().on_response(&request("identity"), &mut head, |_| true), None);
+        assert_eq!(policy().on_response(&request("br"), &mut head, |_| false), None, "no memory");
         assert_eq!(head.fields.get("vary"), Some(&b"Accept-Encoding"[..]));
         assert_eq!((head.length, head.fields.get("content-encoding")), (Length::Bytes(5000), None));
     }
@@ -226,7 +236,7 @@ mod tests {
         ] {
             let mut head = response(status, fields);
             let before = head.clone();
-            assert_eq!(policy().on_response(&request("gzip"), &mut head), None, "{fields}");
+            assert_eq!(policy().on_response(&request("gzip"), &mut head, |_| true), None, "{fields}");
             assert_eq!(head.fields.get("vary"), None, "{fields}");
             assert_eq!((head.length, head.fields.get("etag")), (before.length, before.fields.get("etag")));
         }
@@ -235,6 +245,6 @@ mod tests {
     #[test]
     fn an_unknown_length_is_long() {
         let mut head = response(200, "Content-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n");
-        assert_eq!(policy().on_response(&request("gzip"), &mut head), Some(Coding::Gzip));
+        assert_eq!(policy().on_response(&request("gzip"), &mut head, |_| true), Some(Coding::Gzip));
     }
 }
