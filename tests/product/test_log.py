@@ -131,6 +131,21 @@ def test_json_times(tmp_path: Path, peers: tuple[str, str]) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", plain["time"])
 
 
+@pytest.mark.parametrize(("format_name", "cut"), [("json", 2), ("combined", 2), ("haproxy", 1)])
+def test_what_a_client_sends_is_cut_in_the_log_and_marked(
+    tmp_path: Path, peers: tuple[str, str], format_name: str, cut: int
+) -> None:
+    log, long = tmp_path / "access.log", b"y" * 7000
+    with penstock.Proxy(_config(log, format_name, *peers)) as proxy:
+        request = b"GET /%b HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: %b\r\n\r\n" % (long, long)
+        assert _ask(proxy.address("web"), request).startswith(b"HTTP/1.1 200 ")
+    (line,) = log.read_text("utf-8").splitlines()
+    assert line.count("y[cut]") == cut
+    assert len(line) < 2048 * cut + 1000
+    if format_name == "json":
+        assert (len(json.loads(line)["target"]), len(json.loads(line)["user_agent"])) == (2053, 2053)
+
+
 def test_every_request_has_an_id_in_the_log_also_a_refused_one(tmp_path: Path, peers: tuple[str, str]) -> None:
     records = [json.loads(line) for line in _logged(tmp_path, "json", peers)]
     assert len({record["request_id"] for record in records}) == len(REQUESTS)

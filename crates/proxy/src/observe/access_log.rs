@@ -14,7 +14,7 @@ use penstock_plan::{AccessLog, LogFormat, LogTarget};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 
 /// A batch of this size is handed over at once, a smaller one with the next tick.
 const BATCH: usize = 32 * 1024;
-/// Batches that wait for the writer; more are dropped.
+/// Batches that wait for the writer, and their bytes; more are dropped.
 const QUEUE: usize = 256;
+const QUEUED: usize = 8 << 20;
 /// How long a stop waits for the writer, and how often it looks.
 const STOP: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(2);
@@ -43,6 +44,8 @@ pub(crate) struct LogSink {
     queue: SyncSender<Message>,
     wish: Arc<Mutex<Wish>>,
     lost: Arc<AtomicU64>,
+    /// Bytes in the queue.
+    queued: Arc<AtomicUsize>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -73,9 +76,11 @@ impl LogSink {
         let (queue, messages) = sync_channel(QUEUE);
         let wish = Arc::new(Mutex::new(Wish::default()));
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = writer::Writer { wish: Arc::clone(&wish), events, lost: Arc::clone(&lost) };
+        let queued = Arc::new(AtomicUsize::new(0));
+        let (wished, losing, taking) = (Arc::clone(&wish), Arc::clone(&lost), Arc::clone(&queued));
+        let writer = writer::Writer { wish: wished, events, lost: losing, queued: taking };
         let writer = std::thread::Builder::new().name("penstock-log".into()).spawn(move || writer.run(&messages))?;
-        Ok(LogSink { queue, wish, lost, writer: Mutex::new(Some(writer)) })
+        Ok(LogSink { queue, wish, lost, queued, writer: Mutex::new(Some(writer)) })
     }
 
     /// Records that were handed over and could not be written.
@@ -89,18 +94,29 @@ impl LogSink {
             return;
         }
         let text = std::mem::replace(&mut batch.text, Vec::with_capacity(BATCH + 4096));
-        match self.queue.try_send(Message::Records(text)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                counters.records_dropped.add(batch.count);
-                if let Message::Records(mut text) = message {
-                    text.clear();
-                    batch.text = text;
-                }
-            }
+        if let Some(mut text) = self.hand_over(text) {
+            counters.records_dropped.add(batch.count);
+            text.clear();
+            batch.text = text;
         }
         batch.count = 0;
         batch.full = false;
+    }
+
+    /// Records that have no room are given back.
+    fn hand_over(&self, text: Vec<u8>) -> Option<Vec<u8>> {
+        let length = text.len();
+        if self.queued.fetch_add(length, Relaxed) > QUEUED.saturating_sub(length) {
+            self.queued.fetch_sub(length, Relaxed);
+            return Some(text);
+        }
+        match self.queue.try_send(Message::Records(text)) {
+            Err(TrySendError::Full(Message::Records(text)) | TrySendError::Disconnected(Message::Records(text))) => {
+                self.queued.fetch_sub(length, Relaxed);
+                Some(text)
+            }
+            _ => None,
+        }
     }
 
     /// Write to this target from now on.
@@ -184,5 +200,26 @@ pub(crate) fn add_session(format: LogFormat, record: &SessionRecord<'_>, batch: 
 impl RecordBatch {
     pub(crate) fn is_full(&self) -> bool {
         self.full
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_a_writer_is_bounded_in_bytes() {
+        let (queue, messages) = sync_channel(QUEUE);
+        let (wish, lost, queued) = (Arc::default(), Arc::default(), Arc::default());
+        let sink = LogSink { queue, wish, lost, queued, writer: Mutex::new(None) };
+        let (counters, mut batch) = (WorkerCounters::default(), RecordBatch::default());
+        for _ in 0..20 {
+            batch.text.resize(1 << 20, b'x');
+            batch.count = 3;
+            sink.flush(&mut batch, &counters);
+            assert!(batch.text.is_empty());
+        }
+        assert_eq!(messages.try_iter().count(), QUEUED >> 20);
+        assert_eq!(counters.records_dropped.get(), 3 * (20 - (QUEUED as u64 >> 20)));
     }
 }

@@ -11,6 +11,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes of a reason: an endpoint's certificate can have many names.
 const LONGEST_REASON: usize = 300;
+/// Bytes of what a client sent in one member: a record's size is not the client's to choose.
+const LONGEST_VALUE: usize = 2048;
+/// What stands behind a value that was longer.
+const CUT: &[u8] = b"[cut]";
 
 /// One exchange, whole.
 pub(crate) struct Record<'a> {
@@ -84,8 +88,8 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     address(story.client, to);
     text(to, b"\",\"listener\":\"", story.exchange.listener.plan.name.as_bytes());
     text(to, b"\",\"method\":\"", request.method().as_bytes());
-    text(to, b"\",\"host\":\"", request.host().as_bytes());
-    text(to, b"\",\"target\":\"", request.raw_target().as_bytes());
+    sent(to, b"\",\"host\":\"", request.host().as_bytes());
+    sent(to, b"\",\"target\":\"", request.raw_target().as_bytes());
     put(to, b"\",\"version\":\"");
     put(to, request.version.number().as_bytes());
     put(to, b"\"");
@@ -118,9 +122,9 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
         text(to, b"\",\"mirror_copy\":\"", mirrored.copied.word().as_bytes());
         put(to, b"\"");
     }
-    text(to, b",\"request_id\":\"", story.id(request));
-    text(to, b"\",\"user_agent\":\"", request.fields.known(Known::UserAgent).unwrap_or_default());
-    text(to, b"\",\"referer\":\"", request.fields.known(Known::Referer).unwrap_or_default());
+    sent(to, b",\"request_id\":\"", story.id(request));
+    sent(to, b"\",\"user_agent\":\"", request.fields.known(Known::UserAgent).unwrap_or_default());
+    sent(to, b"\",\"referer\":\"", request.fields.known(Known::Referer).unwrap_or_default());
     text(to, b"\",\"outcome\":\"", outcome(story).as_bytes());
     text(to, b"\",\"cause\":\"", story.error.map_or("", Kind::word).as_bytes());
     if let (Some(reason), Some(_)) = (&story.reason, story.error) {
@@ -144,7 +148,7 @@ pub(super) fn time(stamp: &mut Stamp, to: &mut Vec<u8>) {
 fn tls(secured: &Secured, to: &mut Vec<u8>) {
     text(to, b",\"tls_version\":\"", secured.version.as_bytes());
     text(to, b"\",\"tls_cipher\":\"", secured.cipher.as_bytes());
-    text(to, b"\",\"sni\":\"", secured.sni.as_deref().unwrap_or_default().as_bytes());
+    sent(to, b"\",\"sni\":\"", secured.sni.as_deref().unwrap_or_default().as_bytes());
     put(to, if secured.resumed { b"\",\"tls_resumed\":true" } else { b"\",\"tls_resumed\":false" });
     millis_of(to, b",\"tls_ms\":", secured.took);
 }
@@ -157,7 +161,7 @@ pub(crate) fn combined(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>)
     put(to, b" - - [");
     put(to, stamp.common.as_bytes());
     text(to, b"] \"", request.method().as_bytes());
-    text(to, b" ", request.raw_target().as_bytes());
+    sent(to, b" ", request.raw_target().as_bytes());
     put(to, b" ");
     put(to, request.version.as_str().as_bytes());
     number(to, b"\" ", u64::from(story.status));
@@ -205,7 +209,7 @@ pub(crate) fn haproxy(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) 
     number(to, b"/", in_flight);
     number(to, b"/", u64::from(story.attempts.saturating_sub(1)));
     text(to, b" 0/0 \"", request.method().as_bytes());
-    text(to, b" ", request.raw_target().as_bytes());
+    sent(to, b" ", request.raw_target().as_bytes());
     put(to, b" ");
     put(to, request.version.as_str().as_bytes());
     put(to, b"\"\n");
@@ -309,7 +313,7 @@ pub(super) fn millis_of(to: &mut Vec<u8>, before: &[u8], value: Duration) {
 }
 
 fn or_dash(to: &mut Vec<u8>, before: &[u8], value: Option<&[u8]>) {
-    text(to, before, value.filter(|value| !value.is_empty()).unwrap_or(b"-"));
+    sent(to, before, value.filter(|value| !value.is_empty()).unwrap_or(b"-"));
 }
 
 pub(super) fn address(address: Option<IpAddr>, to: &mut Vec<u8>) {
@@ -324,6 +328,14 @@ pub(super) fn address(address: Option<IpAddr>, to: &mut Vec<u8>) {
         }
         Some(address) => put(to, address.to_string().as_bytes()),
         None => put(to, b"unix"),
+    }
+}
+
+/// A value that a client sent, of which a record has the beginning.
+fn sent(to: &mut Vec<u8>, before: &[u8], value: &[u8]) {
+    text(to, before, value.get(..LONGEST_VALUE).unwrap_or(value));
+    if value.len() > LONGEST_VALUE {
+        put(to, CUT);
     }
 }
 
@@ -357,6 +369,15 @@ mod tests {
             [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_780, (2026, 11, 23))]
         {
             assert_eq!(date(days), expected);
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_says_so() {
+        for (length, expected) in [(LONGEST_VALUE, LONGEST_VALUE), (LONGEST_VALUE + 1, LONGEST_VALUE + CUT.len())] {
+            let mut to = Vec::new();
+            sent(&mut to, b"", &vec![b'a'; length]);
+            assert_eq!((to.len(), to.ends_with(CUT)), (expected, length > LONGEST_VALUE));
         }
     }
 

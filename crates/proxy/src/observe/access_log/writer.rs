@@ -4,7 +4,7 @@
 use super::{Message, Target, Wish, append};
 use crate::observe::events::{Events, Level};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +14,8 @@ pub(super) struct Writer {
     pub(super) events: Arc<Events>,
     /// Records that could not be written.
     pub(super) lost: Arc<AtomicU64>,
+    /// Bytes that wait for it.
+    pub(super) queued: Arc<AtomicUsize>,
 }
 
 /// Where it writes, and how that fares.
@@ -32,7 +34,10 @@ impl Writer {
         for message in messages {
             self.obey(&mut place);
             match message {
-                Message::Records(text) => self.write(&mut place, &text),
+                Message::Records(text) => {
+                    self.write(&mut place, &text);
+                    self.queued.fetch_sub(text.len(), Relaxed);
+                }
                 Message::Look => {}
                 Message::Stop => return,
             }
