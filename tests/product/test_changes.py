@@ -1,18 +1,61 @@
-"""Changes of what runs: who is connected keeps its answer, and a refused change leaves nothing behind."""
+"""Changes of what runs: who is connected keeps its answer, who looks does not wait, and what cannot be is named."""
 
 from __future__ import annotations
 
+import threading
+import time
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from peer import Peer, config, dial, get, starve_the_worker, unanswered, until
+from tests.safety.faults.name_server import NameServer
+from waiting import wait_for
 
 import penstock
 from product import DEADLINE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from product import Origin
+
+
+def _config(*endpoints: str, servers: tuple[str, ...] = (), **listeners: str) -> dict[str, Any]:
+    return {
+        "listeners": {name: {"bind": bind} for name, bind in (listeners or {"web": "127.0.0.1:0"}).items()},
+        "engine": {"workers": 2},
+        "dns": {"servers": list(servers)},
+        "upstreams": {"app": {"endpoints": list(endpoints)}},
+        "routes": [{"upstream": "app"}],
+    }
+
+
+def test_who_looks_does_not_wait_for_names_that_a_change_asks_for(origin: Origin) -> None:
+    with NameServer() as server, penstock.Proxy(_config(origin.address, servers=(server.address,))) as proxy:
+        server.silent = True
+        named = _config(origin.address, "app.internal:1", servers=(server.address,))
+        changing = threading.Thread(target=proxy.apply, args=(named,))
+        changing.start()
+        wait_for(lambda: server.asked, "the change asks for the name")
+        began = time.monotonic()
+        stats = proxy.stats()
+        took = time.monotonic() - began
+        assert changing.is_alive(), "the change waits for its name"
+        assert took < 1.0
+        assert [len(one.endpoints) for one in stats.upstreams] == [1]
+        changing.join(30)
+        assert [len(one.endpoints) for one in proxy.stats().upstreams] == [2]
+
+
+def test_a_port_that_another_listener_has_everywhere_is_refused_by_its_name(origin: Origin) -> None:
+    with penstock.Proxy(_config(origin.address, every="0.0.0.0:0")) as proxy:
+        port = proxy.address("every")[1]
+        beside = _config(origin.address, every="0.0.0.0:0", web=f"127.0.0.1:{port}")
+        told = rf"cannot listen on 127\.0\.0\.1:{port}: listener every has the port on 0\.0\.0\.0:{port}; give that up"
+        with pytest.raises(penstock.ConfigError, match=told):
+            proxy.apply(beside)
+        assert [one.name for one in proxy.stats().listeners] == ["every"]
 
 
 def test_who_waits_to_be_accepted_when_the_drain_begins_is_answered() -> None:

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::LocalRuntime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -60,8 +60,7 @@ impl Names {
 type Answers = Rc<RefCell<HashMap<u64, Asked>>>;
 
 /// Run until told to stop.
-pub(crate) fn run(shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) {
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
+pub(crate) fn run(shared: Arc<Shared>, runtime: &LocalRuntime, commands: mpsc::UnboundedReceiver<Command>) {
     runtime.block_on(async {
         tokio::task::spawn_local(watch(Arc::clone(&shared)));
         obey(shared, commands).await;

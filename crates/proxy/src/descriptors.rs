@@ -3,11 +3,16 @@
 use penstock_rules::limit;
 use std::fs;
 
-/// Client connections that each of `workers` has descriptors for; no limit where the system does not say.
-pub(crate) fn connections_each(workers: usize) -> u64 {
+/// Descriptors that are open now.
+pub(crate) fn open() -> u64 {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64
+}
+
+/// Client connections that each of `workers` has descriptors for where `open` are taken by others; no limit where the system
+/// does not say.
+pub(crate) fn connections_each(open: u64, workers: usize) -> u64 {
     let limit = fs::read_to_string("/proc/self/limits").ok().and_then(|limits| soft_limit(&limits));
-    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-    limit.map_or(u64::MAX, |limit| limit::connections_each(limit, open as u64, workers as u64))
+    limit.map_or(u64::MAX, |limit| limit::connections_each(limit, open, workers as u64))
 }
 
 /// The soft limit of descriptors in the text of `/proc/PID/limits` (proc(5)); `None` if it is unlimited.

@@ -13,7 +13,7 @@ use crate::worker::{Command, Shared};
 use arc_swap::ArcSwapOption;
 use penstock_plan::{Order, Plan};
 use penstock_rules::fault::Fault;
-use penstock_rules::route::explain::{self, Explanation, Now, Request, State};
+use penstock_rules::route::explain::{self, Explanation, Now, Request, Standing, State};
 use running::Running;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +31,7 @@ pub struct Engine {
     running: Mutex<Option<Running>>,
     /// Drained or stopped: what was told to end must not open again. Set under `running`.
     ended: AtomicBool,
-    /// Outside `running`, so that waiting for events holds nothing up.
+    /// Outside `running`, which is locked while a change is made: what is only looked at neither waits for it nor holds it up.
     shared: ArcSwapOption<Shared>,
 }
 
@@ -68,7 +68,7 @@ impl Engine {
             Some(running) => running.apply(plan),
             None => {
                 let mut first = Running::start(usize::from(plan.engine.workers.max(1)), self.release)
-                    .map_err(|error| vec![Fault::new("engine.workers", format!("cannot start threads: {error}"))])?;
+                    .map_err(|error| vec![Fault::new("engine.workers", format!("cannot start {error}"))])?;
                 match first.apply(plan) {
                     Ok(applied) => {
                         self.shared.store(Some(Arc::clone(&first.shared)));
@@ -95,26 +95,23 @@ impl Engine {
     /// A fault of the request.
     pub fn explain(&self, request: &Request) -> Option<Result<Explanation, Fault>> {
         let snapshot = self.snapshot()?;
-        let state = |upstream: usize, endpoint: usize| {
+        let standing = |upstream: usize, endpoint: usize, plan: &penstock_plan::Endpoint| {
             let endpoint = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.endpoints.get(endpoint));
-            match endpoint {
-                Some(endpoint) if endpoint.is_down() => State::Down,
-                Some(endpoint) if endpoint.is_out(Instant::now()) => State::Ejected,
-                Some(_) => State::Up,
-                None => State::Unknown,
-            }
+            let Some(endpoint) = endpoint else { return Standing::planned(plan, State::Unknown) };
+            let state = match endpoint {
+                down if down.is_down() => State::Down,
+                out if out.is_out(Instant::now()) => State::Ejected,
+                _ => State::Up,
+            };
+            Standing { admin: endpoint.duty.admin(), weight: endpoint.duty.weight(), state }
         };
-        let shut = |route: usize| snapshot.routes.get(route).is_some_and(|route| route.shared.maintenance.is_on());
-        Some(explain::explain(&snapshot.plan, &snapshot.table, request, &Now { state, shut }))
+        let shut = |route: usize| snapshot.routes.get(route).is_some_and(|route| route.maintenance.is_on());
+        Some(explain::explain(&snapshot.plan, &snapshot.table, request, &Now { standing, shut }))
     }
 
     /// Counters and states, as a JSON text.
     pub fn stats(&self) -> String {
-        let running = self.lock();
-        match running.as_ref() {
-            Some(running) => stats::collect(&running.shared, &running.binds, running.began, running.workers.len()),
-            None => "{}".into(),
-        }
+        self.shared.load().as_ref().map_or_else(|| "{}".into(), |shared| stats::collect(shared))
     }
 
     /// The calls of the add-on that was loaded under this id, if the running plan has it.
@@ -137,12 +134,11 @@ impl Engine {
     /// Accept nothing more and let what is under way finish for up to `wait`; whether all of it did.
     pub fn drain(&self, wait: Duration) -> bool {
         let shared = {
-            let mut running = self.lock();
+            let running = self.lock();
             self.ended.store(true, Ordering::Relaxed);
-            let Some(running) = running.as_mut() else { return true };
+            let Some(running) = running.as_ref() else { return true };
             running.shared.draining.store(true, Ordering::Relaxed);
-            let keys: Vec<_> = running.binds.keys().cloned().collect();
-            running.unlisten(&keys);
+            running.unlisten_all();
             running.tell(|| Command::Notice);
             Arc::clone(&running.shared)
         };
@@ -179,12 +175,13 @@ impl Engine {
         }
     }
 
-    /// Put one route, or all there are, into maintenance or back into service; it holds for all workers from their next request on.
+    /// Put one route, or all there are and those that will come, into maintenance or back into service; it holds for all workers from
+    /// their next request on.
     ///
     /// # Errors
     /// A route that the running plan does not have.
     pub fn maintain(&self, route: Option<&str>, on: bool) -> Result<(), String> {
-        match self.lock().as_ref() {
+        match self.lock().as_mut() {
             Some(running) => running.maintain(route, on),
             None => Err("no plan is running".into()),
         }

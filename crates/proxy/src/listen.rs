@@ -51,20 +51,44 @@ pub(crate) struct Bound {
 /// Open `workers` sockets on `bind`.
 ///
 /// # Errors
-/// What the system says, in words that name the remedy where there is one.
-pub(crate) fn open(bind: &str, workers: usize) -> Result<Bound, String> {
-    let opened = match bind.strip_prefix("unix:") {
+/// What the system says.
+pub(crate) fn open(bind: &str, workers: usize) -> io::Result<Bound> {
+    match bind.strip_prefix("unix:") {
         Some(path) => open_unix(Path::new(path), workers),
         None => open_tcp(bind, workers),
-    };
-    opened.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => format!("cannot listen on {bind}: the address is in use by another process"),
-        io::ErrorKind::PermissionDenied => {
-            format!("cannot listen on {bind}: permission denied (ports below 1024 need CAP_NET_BIND_SERVICE)")
+    }
+}
+
+/// Why `bind` could not be opened, in words that name the remedy where there is one. `holder` is the listener of ours that has its
+/// port, and where.
+pub(crate) fn refusal(bind: &str, error: &io::Error, holder: Option<(&str, &str)>) -> String {
+    let why = match (error.kind(), holder) {
+        (io::ErrorKind::AddrInUse, Some((name, address))) => {
+            format!(
+                "listener {name} has the port on {address}; give that up with one change, and bind this with the next"
+            )
         }
-        io::ErrorKind::AddrNotAvailable => format!("cannot listen on {bind}: this machine has no such address"),
-        _ => format!("cannot listen on {bind}: {error}"),
-    })
+        (io::ErrorKind::AddrInUse, None) => "the address is in use by another process".to_owned(),
+        (io::ErrorKind::PermissionDenied, _) => {
+            "permission denied (ports below 1024 need CAP_NET_BIND_SERVICE)".to_owned()
+        }
+        (io::ErrorKind::AddrNotAvailable, _) => "this machine has no such address".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("cannot listen on {bind}: {why}")
+}
+
+/// Whether two places cannot be bound beside each other: the same port, and an address that is the same or stands for all.
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
+    let place = |bind: &str| -> Option<SocketAddr> {
+        let every = bind.strip_prefix(':').map(|port| format!("[::]:{port}"));
+        every.as_deref().unwrap_or(bind).parse().ok()
+    };
+    let (Some(one), Some(other)) = (place(one), place(other)) else { return false };
+    // A socket on every IPv6 address takes those of IPv4 as well.
+    let takes =
+        |every: &SocketAddr, one: &SocketAddr| every.ip().is_unspecified() && (every.is_ipv6() || one.is_ipv4());
+    one.port() == other.port() && (one.ip() == other.ip() || takes(&one, &other) || takes(&other, &one))
 }
 
 fn open_tcp(bind: &str, workers: usize) -> io::Result<Bound> {

@@ -24,9 +24,10 @@ pub(crate) fn open_connections(shared: &Shared) -> u64 {
 }
 
 /// All of it, as a JSON text.
-pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began: Instant, workers: usize) -> String {
+pub(crate) fn collect(shared: &Shared) -> String {
     let snapshot = shared.snapshot.load_full();
     let Some(snapshot) = snapshot else { return "{}".into() };
+    let workers = shared.counters.len();
     let draining = shared.draining.load(Relaxed);
     let most = shared.connections_each.load(Relaxed);
     let counters = &shared.counters;
@@ -35,12 +36,12 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
         .collect();
     json!({
         "version": snapshot.plan.version,
-        "uptime": began.elapsed().as_secs_f64(),
+        "uptime": shared.began.elapsed().as_secs_f64(),
         "workers": workers,
         "stuck": (0..workers).filter(|worker| counters.of(*worker).stuck.get() > 0).collect::<Vec<_>>(),
         "draining": draining,
         "connections": open_connections(shared),
-        "listeners": listeners(&snapshot, binds, draining),
+        "listeners": listeners(&snapshot, &shared.binds.load(), draining),
         "routes": routes(&snapshot),
         "upstreams": upstreams(&snapshot),
         "addons": snapshot.addons.iter().map(|addon| self::addon(addon)).collect::<Vec<_>>(),
@@ -55,6 +56,7 @@ pub(crate) fn collect(shared: &Shared, binds: &BTreeMap<String, Binding>, began:
             "limit": shared.memory.limit.load(Relaxed),
             "used": shared.memory.used.load(Relaxed),
             "pressure": shared.memory.pressure.load(Relaxed),
+            "failed": penstock_system::memory::failed(),
         },
         "connections_limit": most.checked_mul(workers as u64).filter(|_| most != u64::MAX),
         "shed": {
@@ -121,21 +123,21 @@ fn certificates(served: &Certificates) -> Vec<Value> {
 }
 
 fn routes(snapshot: &Snapshot) -> Vec<Value> {
-    let row = |route: &SharedRoute| {
+    let row = |route: &SharedRoute, shut: bool| {
         let counters: &Sharded<RouteCounters> = &route.counters;
         let class = |class: usize| counters.sum(|counters| counters.statuses.get(class - 1).map_or(0, Counter::get));
         let statuses: Map<String, Value> = (1..=5).map(|digit| (format!("{digit}xx"), json!(class(digit)))).collect();
         json!({
             "name": route.name,
-            "maintenance": route.maintenance.is_on(),
+            "maintenance": shut,
             "requests": (1..=5).map(class).sum::<u64>(),
             "statuses": statuses,
             "bytes_in": counters.sum(|counters| counters.bytes_in.get()),
             "bytes_out": counters.sum(|counters| counters.bytes_out.get()),
         })
     };
-    let routes = snapshot.routes.iter().map(|route| row(&route.shared));
-    routes.chain([row(&snapshot.unrouted)]).collect()
+    let routes = snapshot.routes.iter().map(|route| row(&route.shared, route.maintenance.is_on()));
+    routes.chain([row(&snapshot.unrouted, false)]).collect()
 }
 
 fn addon(addon: &Addon) -> Value {

@@ -2,6 +2,7 @@
 
 use crate::buffers::Buffers;
 use crate::clock::{Clock, TICK, Tick};
+use crate::engine::Binding;
 use crate::listen::{self, Socket};
 use crate::observe::access_log::{LogSink, RecordBatch};
 use crate::observe::events::Events;
@@ -11,16 +12,17 @@ use crate::tls::Handshakes;
 use crate::upstream::endpoint::LocalEndpoint;
 use crate::upstream::local::{Lasting, LocalUpstream};
 use ahash::AHashMap;
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_rules::limit;
 use penstock_rules::pressure::Pressure;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::LocalRuntime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -42,6 +44,9 @@ pub(crate) struct Shared {
     pub(crate) faults: bool,
     /// Client connections that each worker has descriptors for.
     pub(crate) connections_each: AtomicU64,
+    pub(crate) began: Instant,
+    /// Sockets that are open, by what they were bound for. Here, so that whoever looks does not wait for a change.
+    pub(crate) binds: ArcSwap<BTreeMap<String, Binding>>,
     pub(crate) counters: Sharded<WorkerCounters>,
     pub(crate) events: Arc<Events>,
     pub(crate) log: LogSink,
@@ -301,9 +306,12 @@ impl Worker {
 }
 
 /// Run a worker until it is told to stop.
-pub(crate) fn run(index: usize, shared: Arc<Shared>, commands: mpsc::UnboundedReceiver<Command>) {
-    // Without a runtime there is nothing this thread could do; the engine notices that nobody answers.
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else { return };
+pub(crate) fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    runtime: &LocalRuntime,
+    commands: mpsc::UnboundedReceiver<Command>,
+) {
     let worker = Worker::new(index, shared);
     worker.counters().thread.set(thread_id());
     runtime.block_on(async {

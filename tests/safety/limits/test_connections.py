@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import resource
+import signal
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.product.product import command
 from tests.product.waiting import wait_for
 from tests.safety.limits.process import Process, ask, get, status
 from tests.wire.peers import Connection, connect
@@ -164,3 +169,26 @@ def test_connections_that_are_idle_longest_make_room(tmp_path: Path) -> None:
             gone = [at for at, client in enumerate(kept) if client.read_what_is_there() == b"" or client.ended]
             assert len([at for at in gone if kept[at].ended]) == shed
             assert ask(kept[-1]) == 200
+
+
+def test_another_limit_of_descriptors_counts_from_the_next_reload_on(tmp_path: Path) -> None:
+    with Process(CONFIG.format(limits=""), tmp_path, descriptors=512) as penstock:
+        before = penstock.metrics()["penstock_connections_limit"]
+        resource.prlimit(penstock.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+        penstock.process.send_signal(signal.SIGHUP)
+        less = wait_for(lambda: before - penstock.metrics()["penstock_connections_limit"], "another limit")
+        # Two fifths of what went, but for what whole numbers lose for each of two workers.
+        assert abs(less - 2 * 256 / 5) <= 4
+
+
+def test_workers_without_descriptors_end_the_start_and_are_named(tmp_path: Path) -> None:
+    text = CONFIG.format(limits="").replace("workers = 2", "workers = 200")
+    (tmp_path / "penstock.toml").write_text(text, "utf-8")
+    words = [*command(), "run", "-c", str(tmp_path / "penstock.toml"), "--control", str(tmp_path / "control.sock")]
+    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))  # noqa: E731
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, preexec_fn=few, check=False)
+    assert ended.returncode == 2, ended.stderr
+    told = (
+        r"engine\.workers: cannot start thread penstock-\d+: .*; raise the limit of open files, or have fewer workers"
+    )
+    assert re.search(told, ended.stderr), ended.stderr

@@ -1,7 +1,7 @@
 //! An engine that runs: its threads, and the way of a change through them.
 
 use super::Applied;
-use super::sockets::{Binding, remove_socket_file};
+use super::sockets::remove_socket_file;
 use super::thread::Thread;
 use crate::observe::access_log::{self, LogSink, Target};
 use crate::observe::events::{Events, Level};
@@ -10,10 +10,9 @@ use crate::snapshot::{Registry, Snapshot};
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::{Command, MemoryState, Shared};
 use crate::{control, descriptors, faults, worker};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_plan::{Order, Plan};
 use penstock_rules::fault::Fault;
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,9 +31,9 @@ pub(super) struct Running {
     pub(super) workers: Vec<Thread<Command>>,
     pub(super) control: Thread<control::Command>,
     pub(super) registry: Registry,
-    pub(super) binds: BTreeMap<String, Binding>,
-    pub(super) began: Instant,
     pub(super) generation: u64,
+    /// Descriptors that are open whatever listens.
+    descriptors: u64,
 }
 
 impl Running {
@@ -48,6 +47,8 @@ impl Running {
             memory: MemoryState::default(),
             faults: faults::are_wanted(),
             connections_each: AtomicU64::new(u64::MAX),
+            began: Instant::now(),
+            binds: ArcSwap::default(),
             counters: Sharded::new(workers),
             log: LogSink::start(Arc::clone(&events))?,
             events,
@@ -59,15 +60,16 @@ impl Running {
         }
         let control = {
             let shared = Arc::clone(&shared);
-            Thread::start("penstock-control".into(), move |commands| control::run(shared, commands))?
+            Thread::start("penstock-control".into(), move |runtime, commands| control::run(shared, runtime, commands))?
         };
         let workers = (0..workers).map(|index| {
             let shared = Arc::clone(&shared);
-            Thread::start(format!("penstock-{index}"), move |commands| worker::run(index, shared, commands))
+            let run = move |runtime: &_, commands| worker::run(index, shared, runtime, commands);
+            Thread::start(format!("penstock-{index}"), run)
         });
         let workers: Vec<_> = workers.collect::<io::Result<_>>()?;
         let registry = Registry::new(workers.len());
-        Ok(Running { shared, workers, control, registry, binds: BTreeMap::new(), began: Instant::now(), generation: 0 })
+        Ok(Running { shared, workers, control, registry, generation: 0, descriptors: descriptors::open() })
     }
 
     pub(super) fn apply(&mut self, plan: Plan) -> Result<Applied, Vec<Fault>> {
@@ -87,10 +89,9 @@ impl Running {
         let doubts = snapshot.doubts();
         warnings.extend(self.resolve(&snapshot));
 
-        if self.generation == 0 {
-            let each = descriptors::connections_each(self.workers.len());
-            self.shared.connections_each.store(each, Ordering::Relaxed);
-        }
+        let sockets = (self.shared.binds.load().len() + opened.len()) * self.workers.len();
+        let each = descriptors::connections_each(self.descriptors + sockets as u64, self.workers.len());
+        self.shared.connections_each.store(each, Ordering::Relaxed);
 
         // Nothing fails from here on.
         let snapshot = Arc::new(snapshot);
@@ -130,15 +131,16 @@ impl Running {
     }
 
     /// Workers see the flags of routes as they are: no snapshot changes.
-    pub(super) fn maintain(&self, route: Option<&str>, on: bool) -> Result<(), String> {
+    pub(super) fn maintain(&mut self, route: Option<&str>, on: bool) -> Result<(), String> {
         let snapshot = self.shared.snapshot.load_full().ok_or("no plan is running")?;
-        let routes = || snapshot.routes.iter().map(|route| &*route.shared);
+        let routes = &snapshot.routes;
         let Some(name) = route else {
-            routes().for_each(|route| route.maintenance.order(on));
+            self.registry.all_shut = on;
+            routes.iter().for_each(|route| route.maintenance.order(on));
             return Ok(());
         };
-        let found = routes().find(|route| route.name == name);
-        let names = routes().map(|route| route.name.as_str());
+        let found = routes.iter().find(|route| route.plan.name == name);
+        let names = routes.iter().map(|route| route.plan.name.as_str());
         found.ok_or_else(|| unknown("route", name, names))?.maintenance.order(on);
         Ok(())
     }
@@ -182,8 +184,7 @@ impl Running {
     }
 
     pub(super) fn stop(&mut self) {
-        let keys: Vec<_> = self.binds.keys().cloned().collect();
-        self.unlisten(&keys);
+        self.unlisten_all();
         self.tell(|| Command::Stop);
         self.control.tell(control::Command::Stop);
         let until = Instant::now() + PATIENCE;
@@ -194,6 +195,7 @@ impl Running {
         }
         self.shared.log.stop();
         self.shared.events.close();
+        self.shared.snapshot.store(None);
     }
 }
 

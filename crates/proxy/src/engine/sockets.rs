@@ -12,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 /// Sockets that are open, and whose they are.
+#[derive(Clone)]
 pub(crate) struct Binding {
     owner: Arc<ArcSwap<SharedListener>>,
     pub(crate) address: String,
@@ -28,17 +29,24 @@ impl Running {
     /// Open the sockets that are not open yet.
     pub(super) fn open_new(&self, snapshot: &Snapshot) -> Result<BTreeMap<String, Bound>, Vec<Fault>> {
         let (mut opened, mut faults) = (BTreeMap::new(), Vec::new());
+        let binds = self.shared.binds.load();
         for (at, listener) in snapshot.listeners.iter().enumerate() {
             for (entry, bind) in listener.plan.bind.iter().enumerate() {
                 let key = key(&listener.plan.name, bind);
-                if self.binds.contains_key(&key) || opened.contains_key(&key) {
+                if binds.contains_key(&key) || opened.contains_key(&key) {
                     continue;
                 }
                 match listen::open(bind, self.workers.len()) {
                     Ok(bound) => {
                         opened.insert(key, bound);
                     }
-                    Err(message) => faults.push(Fault::new(format!("listeners[{at}].bind[{entry}]"), message)),
+                    Err(error) => {
+                        let holder = binds.values().find(|binding| listen::overlap(bind, &binding.address));
+                        let owner = holder.map(|holder| (holder.owner.load_full(), holder.address.as_str()));
+                        let holder = owner.as_ref().map(|(owner, address)| (owner.name.as_str(), *address));
+                        let path = format!("listeners[{at}].bind[{entry}]");
+                        faults.push(Fault::new(path, listen::refusal(bind, &error, holder)));
+                    }
                 }
             }
         }
@@ -51,11 +59,12 @@ impl Running {
 
     /// Give sockets to their listeners, new ones to the workers, and close those that nobody has any more.
     pub(super) fn rebind(
-        &mut self,
+        &self,
         snapshot: &Snapshot,
         mut opened: BTreeMap<String, Bound>,
     ) -> BTreeMap<String, Vec<String>> {
         let mut addresses: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut binds = BTreeMap::clone(&self.shared.binds.load());
         let mut used = Vec::new();
         for listener in &snapshot.listeners {
             for bind in &listener.plan.bind {
@@ -66,22 +75,30 @@ impl Running {
                         let socket = Socket { key: key.clone(), owner: Arc::clone(&owner), raw, port: bound.port };
                         worker.tell(Command::Listen(socket));
                     }
-                    self.binds.insert(key.clone(), Binding { owner, address: bound.address });
-                } else if let Some(binding) = self.binds.get(&key) {
+                    binds.insert(key.clone(), Binding { owner, address: bound.address });
+                } else if let Some(binding) = binds.get(&key) {
                     binding.owner.store(Arc::clone(&listener.shared));
                 }
-                if let Some(binding) = self.binds.get(&key) {
+                if let Some(binding) = binds.get(&key) {
                     addresses.entry(listener.plan.name.clone()).or_default().push(binding.address.clone());
                 }
                 used.push(key);
             }
         }
-        let unused: Vec<_> = self.binds.keys().filter(|key| !used.contains(key)).cloned().collect();
+        let unused: Vec<_> = binds.keys().filter(|key| !used.contains(key)).cloned().collect();
+        self.shared.binds.store(Arc::new(binds));
         self.unlisten(&unused);
         addresses
     }
 
-    pub(super) fn unlisten(&mut self, keys: &[String]) {
+    /// Close every socket.
+    pub(super) fn unlisten_all(&self) {
+        let keys: Vec<_> = self.shared.binds.load().keys().cloned().collect();
+        self.unlisten(&keys);
+    }
+
+    fn unlisten(&self, keys: &[String]) {
+        let mut binds = BTreeMap::clone(&self.shared.binds.load());
         let mut answers = Vec::new();
         for key in keys {
             for worker in &self.workers {
@@ -89,10 +106,11 @@ impl Running {
                 worker.tell(Command::Unlisten(key.clone(), done));
                 answers.push(answer);
             }
-            if let Some(binding) = self.binds.remove(key) {
+            if let Some(binding) = binds.remove(key) {
                 remove_socket_file(&binding.address);
             }
         }
+        self.shared.binds.store(Arc::new(binds));
         let until = Instant::now() + PATIENCE;
         for answer in answers {
             // A worker that is gone has closed its sockets, too; one that is stuck must not hold up everything else.

@@ -1,8 +1,10 @@
 //! The threads of an engine, and what they are told.
 
 use std::io;
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
 
 /// How often it is looked whether a thread ended.
@@ -15,12 +17,35 @@ pub(super) struct Thread<C> {
 }
 
 impl<C: Send + 'static> Thread<C> {
+    /// Start it with a runtime of its own.
+    ///
+    /// # Errors
+    /// What the system says, with the thread's name: there are no threads or no descriptors left.
     pub(super) fn start(
         name: String,
-        run: impl FnOnce(mpsc::UnboundedReceiver<C>) + Send + 'static,
+        run: impl FnOnce(&LocalRuntime, mpsc::UnboundedReceiver<C>) + Send + 'static,
     ) -> io::Result<Thread<C>> {
+        let named = |error: io::Error| {
+            let remedy = match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE) => "; raise the limit of open files, or have fewer workers",
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("thread {name}: {error}{remedy}"))
+        };
         let (commands, received) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name(name).spawn(move || run(received))?;
+        let (tell, told) = sync_channel(1);
+        // A runtime never leaves its thread, so only the thread can say whether there is one.
+        let body = move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => {
+                let _ = tell.send(Ok(()));
+                run(&runtime, received);
+            }
+            Err(error) => {
+                let _ = tell.send(Err(error));
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.clone()).spawn(body).map_err(named)?;
+        told.recv().unwrap_or_else(|_| Err(io::Error::other("it ended at once"))).map_err(named)?;
         Ok(Thread { commands, thread: Some(thread) })
     }
 
