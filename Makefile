@@ -44,6 +44,7 @@ test-python: build
 lint: build ## Check style, types, layers and the border's stub
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
+	cd fuzz && $(CARGO) check --quiet --locked
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
