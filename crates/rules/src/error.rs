@@ -179,6 +179,10 @@ kinds! {
     Unresolved "unresolved" 503 Upstream,
     /// The endpoint closed before it answered.
     UpstreamClosed "upstream_closed" 502 Upstream,
+    /// The endpoint reset the stream before it answered.
+    UpstreamReset "upstream_reset" 502 Upstream,
+    /// The endpoint reset the stream because it did not begin with it.
+    UpstreamRefused "upstream_refused" 503 Upstream,
     /// The endpoint closed in the middle of its answer.
     UpstreamCut "upstream_cut" 502 Upstream,
     /// The response head did not come in time.

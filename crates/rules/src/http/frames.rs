@@ -1,4 +1,4 @@
-//! What a client's frames cost beyond the requests they carry (RFC 9113 §10.5; safety.md 88-90, 94).
+//! What a peer's frames cost beyond the messages they carry (RFC 9113 §10.5; safety.md 88-90, 94).
 //!
 //! The codec judges each frame by itself; here they are counted. Nothing of a frame is looked at but its head, and the reason of a
 //! reset.
@@ -10,10 +10,11 @@ use std::time::Duration;
 pub const PREFACE_LENGTH: usize = 24;
 /// What is counted is counted anew after so long.
 const WINDOW: Duration = Duration::from_secs(30);
-/// Streams that a client resets, or makes us reset, in that time.
+/// Streams that a client resets, or makes us reset, in that time. An endpoint resets what we asked for: it cannot do so more often.
 pub const MOST_RESETS: u32 = 200;
-/// Frames that ask for nothing, beyond one for each request.
-const MOST_IDLE: u32 = 1000;
+/// Frames that ask for nothing and carry nothing, beyond one for each request and each piece of a body, either way: libraries of gRPC
+/// measure the way with a `PING` for what they have read.
+const MOST_IDLE: i32 = 1000;
 /// Frames that go on with one head, and bytes in them, beyond what the head may have.
 const MOST_CONTINUATIONS: u32 = 16;
 
@@ -21,7 +22,9 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const WINDOW_UPDATE: u8 = 8;
+const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const FRAME_HEAD: usize = 9;
@@ -37,6 +40,16 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// Whether it is part of a message: a head, or a body that is not empty.
+    pub fn is_message(self) -> bool {
+        self.kind == HEADERS || (self.kind == DATA && self.length > 0)
+    }
+
+    /// Whether the peer says with it what it takes.
+    pub fn is_settings(self) -> bool {
+        self.kind == SETTINGS && self.flags & ACK == 0
+    }
+
     /// Whether it resets a stream for a fault of the receiver's: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR,
     /// REFUSED_STREAM.
     pub fn is_refusal(self) -> bool {
@@ -86,18 +99,25 @@ impl FrameScan {
     }
 }
 
-/// What one client has done so far.
+/// What one peer has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Conduct {
+    /// It answers, and does not ask.
+    endpoint: bool,
     window: Duration,
     resets: u32,
-    idle: u32,
+    idle: i32,
     continuations: u32,
     in_head: bool,
 }
 
 impl Conduct {
-    /// The client sent this frame. `now` is whatever the caller counts from.
+    /// That of an endpoint.
+    pub fn of_endpoint() -> Conduct {
+        Conduct { endpoint: true, ..Conduct::default() }
+    }
+
+    /// The peer sent this frame. `now` is whatever the caller counts from.
     ///
     /// # Errors
     /// `FrameFlood`.
@@ -105,19 +125,32 @@ impl Conduct {
         self.turn(now);
         match frame.kind {
             HEADERS => {
-                (self.continuations, self.idle) = (0, self.idle.saturating_sub(1));
+                self.continuations = 0;
                 self.in_head = frame.flags & END_HEADERS == 0;
+                // Those of a client ask. One of an endpoint answers what was asked, unless it comes again and again (1xx).
+                self.charge(if self.endpoint { 1 } else { -1 });
             }
             CONTINUATION => {
                 self.continuations += 1;
                 self.in_head = frame.flags & END_HEADERS == 0;
             }
-            RST_STREAM => self.resets += 1,
-            DATA if frame.length > 0 || frame.flags & END_STREAM != 0 => {}
+            RST_STREAM if !self.endpoint => self.resets += 1,
+            DATA if frame.length > 0 => self.charge(-1),
+            DATA if frame.flags & END_STREAM != 0 => {}
             WINDOW_UPDATE => {}
-            _ => self.idle += 1,
+            _ => self.charge(1),
         }
         self.judge()
+    }
+
+    /// We sent this frame.
+    pub fn sent(&mut self, frame: Frame) {
+        match frame.kind {
+            // An answer may have a head, trailers and a reset.
+            HEADERS if self.endpoint => self.charge(-3),
+            DATA if frame.length > 0 => self.charge(-1),
+            _ => {}
+        }
     }
 
     /// We sent a refusal ([`Frame::is_refusal`]).
@@ -135,10 +168,16 @@ impl Conduct {
         self.in_head
     }
 
+    fn charge(&mut self, count: i32) {
+        // What an endpoint was asked for it may take its time to answer; a client's credit is not kept.
+        let least = if self.endpoint { -MOST_IDLE } else { 0 };
+        self.idle = self.idle.saturating_add(count).max(least);
+    }
+
     fn turn(&mut self, now: Duration) {
         if now.saturating_sub(self.window) >= WINDOW {
-            *self =
-                Conduct { window: now, continuations: self.continuations, in_head: self.in_head, ..Conduct::default() };
+            let Conduct { endpoint, continuations, in_head, .. } = *self;
+            *self = Conduct { endpoint, window: now, continuations, in_head, ..Conduct::default() };
         }
     }
 
@@ -152,6 +191,8 @@ impl Conduct {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = (payload.len() as u32).to_be_bytes();
@@ -230,6 +271,36 @@ mod tests {
         for _ in 0..2 * MOST_IDLE {
             assert_eq!(conduct.received(seen(DATA, END_STREAM, 0), WINDOW), Ok(()));
             assert_eq!(conduct.received(seen(WINDOW_UPDATE, 0, 0), WINDOW), Ok(()));
+        }
+    }
+
+    #[test]
+    fn bodies_give_credit_in_both_directions() {
+        let body = Frame { kind: DATA, flags: 0, length: 1, reason: 0 };
+        let mut conduct = Conduct::default();
+        for _ in 0..2 * MOST_IDLE {
+            assert_eq!(conduct.received(seen(PING, 0, 0), WINDOW), Ok(()));
+            assert_eq!(conduct.received(body, WINDOW), Ok(()));
+            assert_eq!(conduct.received(seen(PING, 0, 0), WINDOW), Ok(()));
+            conduct.sent(body);
+        }
+        // None is kept for later.
+        assert!((0..=MOST_IDLE).any(|_| conduct.received(seen(PING, 0, 0), WINDOW).is_err()));
+    }
+
+    #[test]
+    fn an_endpoint_may_say_what_it_was_asked_for() {
+        let (mut conduct, head, reset) =
+            (Conduct::of_endpoint(), seen(HEADERS, END_HEADERS, 0), seen(RST_STREAM, 0, 8));
+        for _ in 0..2 * MOST_IDLE {
+            conduct.sent(head);
+            for frame in [head, head, reset] {
+                assert_eq!(conduct.received(frame, WINDOW), Ok(()));
+            }
+        }
+        for frame in [head, reset, seen(PING, 0, 0)] {
+            let mut flooding = conduct;
+            assert!((0..=MOST_IDLE).any(|_| flooding.received(frame, WINDOW).is_err()), "{frame:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::framing::{self, Length};
 use super::host;
 use super::request::{LONGEST_NAME, RequestHead};
-use super::{HeadLimits, Known, Options, Version, websocket};
+use super::{HeadLimits, Known, Options, ResponseHead, Version, websocket};
 use crate::error::Kind;
 
 /// What the pseudo-fields of a request say (RFC 9113 §8.3.1).
@@ -126,8 +126,7 @@ impl RequestHead {
             if name.len() > LONGEST_NAME || self.raw_length > limits.bytes {
                 return Err(Kind::HeadTooLarge);
             }
-            // RFC 9113 §8.2.1: nobody trims them, and the next reader would.
-            if super::request::trim(value).len() != value.len() {
+            if is_padded(value) {
                 return Err(Kind::BadHead);
             }
             if name.contains(&b'_') {
@@ -147,12 +146,7 @@ impl RequestHead {
                 Known::Other if protocol.is_some() && name == b"sec-websocket-key" => continue,
                 Known::Te if tes > 0 || value != b"trailers" => return Err(Kind::BadConnection),
                 Known::Te => tes += 1,
-                // RFC 9113 §8.2.2: there is no connection to speak of.
-                Known::Connection
-                | Known::KeepAlive
-                | Known::ProxyConnection
-                | Known::TransferEncoding
-                | Known::Upgrade => return Err(Kind::BadConnection),
+                known if speaks_of_connection(known) => return Err(Kind::BadConnection),
                 Known::Cookie => {
                     // RFC 9113 §8.2.3: one field again, where the next hop knows no crumbs.
                     if !crumbs.is_empty() {
@@ -170,6 +164,70 @@ impl RequestHead {
         }
         Ok(())
     }
+}
+
+impl ResponseHead {
+    /// Fill this head from the fields of an HTTP/2 response, as [`RequestHead::assemble`] does. `ends`: there is no body behind it;
+    /// `to_head`: it answers a HEAD request.
+    ///
+    /// # Errors
+    /// `BadResponse` or `ResponseTooLarge`; the head is then not to be used.
+    pub fn assemble<'f>(
+        &mut self,
+        status: u16,
+        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+        (ends, to_head): (bool, bool),
+        limits: &HeadLimits,
+    ) -> Result<(), Kind> {
+        self.compose(status);
+        self.version = Version::Http2;
+        let (mut count, mut size) = (0, 0);
+        for (name, value) in fields {
+            count += 1;
+            size += name.len() + value.len() + 32;
+            if count > limits.fields || size > limits.bytes {
+                return Err(Kind::ResponseTooLarge);
+            }
+            let known = Known::of(name);
+            if is_padded(value) || speaks_of_connection(known) {
+                return Err(Kind::BadResponse);
+            }
+            self.fields.push(name, value);
+        }
+        // RFC 9113 §8.6: there is nothing to switch to.
+        if status == 101 || (status < 200 && ends) {
+            return Err(Kind::BadResponse);
+        }
+        let (length, declared) = framing::of_response(self.version, status, to_head, &self.fields)?;
+        self.declared = declared;
+        self.length = match length {
+            Length::Bytes(1..) if ends => return Err(Kind::BadResponse),
+            _ if ends => Length::None,
+            // Ends with its stream, which tells an end from a break.
+            Length::UntilClose => Length::Chunked,
+            length => length,
+        };
+        self.options = Options::of_response(self.version, &self.fields);
+        Ok(())
+    }
+}
+
+/// RFC 9113 §8.2.1: nobody trims a value, and the next reader would.
+fn is_padded(value: &[u8]) -> bool {
+    super::request::trim(value).len() != value.len()
+}
+
+/// RFC 9113 §8.2.2: there is no connection to speak of.
+fn speaks_of_connection(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::TransferEncoding
+            | Known::Upgrade
+            | Known::Http2Settings
+    )
 }
 
 /// Whether two texts name one host and port (safety.md 102).
@@ -286,5 +344,51 @@ mod tests {
         assert_eq!(read(Pseudo { path: &target, ..GET }, &[], true).err(), Some(Kind::UriTooLong));
         let value = "x".repeat(2048);
         assert_eq!(read(GET, &[("x", &value)], true).err(), Some(Kind::HeadTooLarge));
+    }
+
+    fn answered(status: u16, fields: &[(&str, &str)], ends: bool, to_head: bool) -> Result<ResponseHead, Kind> {
+        let mut head = ResponseHead::default();
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        head.assemble(status, fields, (ends, to_head), &LIMITS).map(|()| head)
+    }
+
+    #[test]
+    fn an_answer_has_the_length_that_its_stream_has() {
+        let five = &[("content-length", "5")][..];
+        for (status, fields, ends, to_head, expected) in [
+            (200, five, false, false, Ok((Length::Bytes(5), Some(5)))),
+            (200, five, true, false, Err(Kind::BadResponse)),
+            (200, five, true, true, Ok((Length::None, Some(5)))),
+            (304, five, true, false, Ok((Length::None, Some(5)))),
+            (304, &[], false, false, Ok((Length::None, None))),
+            (200, &[], true, false, Ok((Length::None, None))),
+            (200, &[], false, false, Ok((Length::Chunked, None))),
+            (200, &[("content-length", "5"), ("content-length", "5")], false, false, Err(Kind::BadResponse)),
+            (103, &[("link", "x")], false, false, Ok((Length::None, None))),
+        ] {
+            let read = answered(status, fields, ends, to_head).map(|head| (head.length, head.declared));
+            assert_eq!(read, expected, "{status} {fields:?} {ends} {to_head}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        for (name, value) in [
+            ("connection", "close"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("x", " a"),
+            ("x", "a\t"),
+        ] {
+            assert_eq!(answered(200, &[(name, value)], false, false).err(), Some(Kind::BadResponse), "{name}: {value}");
+        }
+        assert_eq!(answered(101, &[], false, false).err(), Some(Kind::BadResponse));
+        assert_eq!(answered(103, &[], true, false).err(), Some(Kind::BadResponse));
+        assert_eq!(answered(200, &[("a", "b"); 11], false, false).err(), Some(Kind::ResponseTooLarge));
+        let value = "x".repeat(2048);
+        assert_eq!(answered(200, &[("x", &value)], false, false).err(), Some(Kind::ResponseTooLarge));
     }
 }

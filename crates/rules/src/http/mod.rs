@@ -11,6 +11,7 @@ mod framing;
 mod hop;
 pub mod host;
 mod http2;
+mod identity;
 mod readings;
 mod request;
 mod response;
@@ -23,13 +24,14 @@ pub use fields::{Field, Fields, Known};
 pub use framing::Length;
 pub use hop::{Options, take_hop};
 pub use http2::{Pseudo, is_malformed};
+pub use identity::Identity;
 pub use readings::readings;
 pub use request::{LONGEST_METHOD, PREFACE, RequestHead, Target};
 pub use response::ResponseHead;
 pub use scan::{HeadScan, Scanned};
 pub use write::{
-    BodyFraming, HostLine, Identity, Persistence, RequestLines, ResponseLines, passed_on, reason_phrase, write_request,
-    write_response,
+    BodyFraming, FieldWriter, HostLine, Persistence, RequestLines, ResponseLines, passed_on, reason_phrase, write_host,
+    write_request, write_request_fields, write_response,
 };
 
 /// Version of a message on the wire.

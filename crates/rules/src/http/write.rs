@@ -1,8 +1,8 @@
 //! Heads written anew from their parsed form (safety.md R1): what we add comes after what is for one hop was taken out (R6).
 
 use super::hop::is_hop_by_hop;
+use super::identity::{Identity, write_identity};
 use super::{Field, Known, RequestHead, ResponseHead};
-use crate::tls::Client;
 use penstock_plan::HostHeader;
 
 /// Ranges that an endpoint is asked for at most (safety.md 118).
@@ -59,6 +59,30 @@ pub struct RequestLines<'a> {
     pub upgrade: bool,
 }
 
+/// Where the fields of a message go.
+pub trait FieldWriter {
+    /// One field, whose value is the parts together.
+    fn field(&mut self, name: &[u8], value: &[&[u8]]);
+
+    /// Fields that were written before, each a line as in HTTP/1.
+    fn lines(&mut self, lines: &[u8]);
+}
+
+/// The lines of HTTP/1.
+impl FieldWriter for Vec<u8> {
+    #[inline]
+    fn field(&mut self, name: &[u8], value: &[&[u8]]) {
+        put(self, &[name, b": "]);
+        put(self, value);
+        put(self, &[b"\r\n"]);
+    }
+
+    #[inline]
+    fn lines(&mut self, lines: &[u8]) {
+        put(self, &[lines]);
+    }
+}
+
 /// Append `head` as an HTTP/1.1 request.
 pub fn write_request(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>) {
     to.reserve(head.fields.bytes.len() + lines.identity.lines.len() + 128);
@@ -67,13 +91,31 @@ pub fn write_request(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<
         put(to, &[b"?", query]);
     }
     put(to, &[b" HTTP/1.1\r\nhost: "]);
-    match lines.host {
-        HostLine::Keep(_) if !head.host_bytes().is_empty() => {
-            write_authority(head, to);
-        }
-        HostLine::Keep(host) | HostLine::Set(host) => put(to, &[host.as_bytes()]),
+    write_host(head, lines, to);
+    put(to, &[b"\r\n"]);
+    write_request_fields(head, lines, to);
+    if lines.framing == BodyFraming::Chunked {
+        put(to, &[b"transfer-encoding: chunked\r\n"]);
+    }
+    match (lines.upgrade, head.fields.known(Known::Upgrade), head.options.te_trailers) {
+        (true, Some(protocol), _) => put(to, &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"]),
+        (_, _, true) => put(to, &[b"connection: te\r\nte: trailers\r\n"]),
+        _ => {}
     }
     put(to, &[b"\r\n"]);
+}
+
+/// Append the host that the endpoint is asked for, with its port.
+pub fn write_host(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>) {
+    match lines.host {
+        HostLine::Keep(_) if !head.host_bytes().is_empty() => write_authority(head, to),
+        HostLine::Keep(host) | HostLine::Set(host) => put(to, &[host.as_bytes()]),
+    }
+}
+
+/// Write the fields of a request in any version: what is passed on and what we add, less the host and what is for one hop.
+#[inline]
+pub fn write_request_fields(head: &RequestHead, lines: &RequestLines<'_>, to: &mut impl FieldWriter) {
     for field in head.fields.iter() {
         let drop = match field.known {
             Known::Other => false,
@@ -85,20 +127,16 @@ pub fn write_request(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<
             known => is_hop_by_hop(known),
         };
         if !drop {
-            put(to, &[field.name, b": ", field.value, b"\r\n"]);
+            to.field(field.name, &[field.value]);
         }
     }
     write_identity(head, lines, to);
     if !lines.request_id.is_empty() {
-        put(to, &[b"x-request-id: ", lines.request_id, b"\r\n"]);
+        to.field(b"x-request-id", &[lines.request_id]);
     }
-    write_framing(lines.framing, to);
-    match (lines.upgrade, head.fields.known(Known::Upgrade), head.options.te_trailers) {
-        (true, Some(protocol), _) => put(to, &[b"connection: upgrade\r\nupgrade: ", protocol, b"\r\n"]),
-        (_, _, true) => put(to, &[b"connection: te\r\nte: trailers\r\n"]),
-        _ => {}
+    if let BodyFraming::Bytes(bytes) = lines.framing {
+        to.field(b"content-length", &[itoa::Buffer::new().format(bytes).as_bytes()]);
     }
-    put(to, &[b"\r\n"]);
 }
 
 /// What a client is told about its connection.
@@ -168,79 +206,6 @@ pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u
     put(to, &[b"\r\n"]);
 }
 
-/// Who the client is, as an origin is told: the same for all requests of a connection.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    peer: String,
-    scheme: &'static str,
-    port: Option<u16>,
-    /// The lines for a client that is believed nothing, which is nearly every client.
-    lines: Vec<u8>,
-    /// Those of them that tell of its certificate.
-    certificate: Vec<u8>,
-}
-
-impl Identity {
-    /// `peer`: the address of the connection; `port`: the one it came in on.
-    pub fn new(peer: &str, scheme: &'static str, port: Option<u16>) -> Identity {
-        let mut lines = Vec::with_capacity(128);
-        put(
-            &mut lines,
-            &[b"x-forwarded-for: ", peer.as_bytes(), b"\r\nx-forwarded-proto: ", scheme.as_bytes(), b"\r\n"],
-        );
-        if let Some(port) = port {
-            put(&mut lines, &[b"x-forwarded-port: ", itoa::Buffer::new().format(port).as_bytes(), b"\r\n"]);
-        }
-        Identity { peer: peer.to_owned(), scheme, port, lines, certificate: Vec::new() }
-    }
-
-    /// The client has proved to be this one.
-    #[must_use]
-    pub fn with_client(mut self, client: &Client) -> Identity {
-        for (name, value) in [
-            ("x-client-cert-subject", &client.subject),
-            ("x-client-cert-san", &client.names),
-            ("x-client-cert-fingerprint", &client.fingerprint),
-        ] {
-            put(&mut self.certificate, &[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
-        }
-        self.lines.extend_from_slice(&self.certificate);
-        self
-    }
-}
-
-/// `X-Forwarded-*` and `Via` (RFC 9110 §7.6.3).
-fn write_identity(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>) {
-    let identity = lines.identity;
-    let known = |known| lines.trusted && head.fields.known(known).is_some();
-    if lines.trusted {
-        put(to, &[b"x-forwarded-for: "]);
-        for value in head.fields.all_known(Known::XForwardedFor) {
-            put(to, &[value, b", "]);
-        }
-        put(to, &[identity.peer.as_bytes(), b"\r\n"]);
-        if !known(Known::XForwardedProto) {
-            put(to, &[b"x-forwarded-proto: ", identity.scheme.as_bytes(), b"\r\n"]);
-        }
-        if let Some(port) = identity.port.filter(|_| !known(Known::XForwardedPort)) {
-            put(to, &[b"x-forwarded-port: ", itoa::Buffer::new().format(port).as_bytes(), b"\r\n"]);
-        }
-        // A proxy that is believed speaks of its client, not of itself.
-        let told = [Known::XClientCertSubject, Known::XClientCertSan, Known::XClientCertFingerprint];
-        if !told.into_iter().any(known) {
-            put(to, &[&identity.certificate]);
-        }
-    } else {
-        put(to, &[&identity.lines]);
-    }
-    if !known(Known::XForwardedHost) && !head.host_bytes().is_empty() {
-        put(to, &[b"x-forwarded-host: "]);
-        write_authority(head, to);
-        put(to, &[b"\r\n"]);
-    }
-    put(to, &[b"via: ", head.version.number().as_bytes(), b" penstock\r\n"]);
-}
-
 fn write_authority(head: &RequestHead, to: &mut Vec<u8>) {
     put(to, &[head.host_bytes()]);
     if let Some(port) = head.port() {
@@ -258,7 +223,7 @@ fn write_framing(framing: BodyFraming, to: &mut Vec<u8>) {
     }
 }
 
-fn put(to: &mut Vec<u8>, parts: &[&[u8]]) {
+pub(super) fn put(to: &mut Vec<u8>, parts: &[&[u8]]) {
     for part in parts {
         to.extend_from_slice(part);
     }
