@@ -1,5 +1,5 @@
-"""A client of HTTP/2 that may say anything: frames are made and read one by one, and nothing is done by itself but what
-every connection needs."""
+"""Both ends of HTTP/2, which may say anything: frames are made and read one by one, and nothing is done by itself but
+what every connection needs."""
 
 from __future__ import annotations
 
@@ -58,13 +58,11 @@ class Stream:
         return self.ended or self.reset is not None
 
 
-class Client:
+class Peer:
     """One connection. What is sent is sent as it is; settings and pings are acknowledged when they are read."""
 
-    def __init__(
-        self, address: tuple[str, int], *, window: int = 65_535, trust: ssl.SSLContext | None = None, begin: bool = True
-    ) -> None:
-        self._connection: Connection = connect(address, trust=trust)
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._encoder, self._decoder = Encoder(), Decoder()
         self._decoder.max_allowed_table_size = 4096
         self._block = b""
@@ -75,11 +73,10 @@ class Client:
         self.credit: defaultdict[int, int] = defaultdict(int)
         """How far the proxy has opened the window of each stream beyond its settings; of the connection, under 0."""
         self.pongs = 0
+        self.pings = 0
+        """Pings that came and were answered, or would have been."""
         self.quiet = False
         """Acknowledge nothing."""
-        if begin:
-            self.send_raw(PREFACE)
-            self.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: window}))
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +110,10 @@ class Client:
         """A frame that begins a stream."""
         flags = (["END_STREAM"] if ends else []) + ([] if more else ["END_HEADERS"])
         return HeadersFrame(stream, self.pack(fields), flags=flags)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
 
     def ask(self, stream: int, fields: Any = GET, body: bytes | None = None) -> Stream:
         """A whole request, and what came of it."""
@@ -165,6 +166,7 @@ class Client:
             if "ACK" in frame.flags:
                 self.pongs += 1
             else:
+                self.pings += 1
                 self._reply(PingFrame(0, frame.opaque_data, flags=["ACK"]))
         elif isinstance(frame, GoAwayFrame):
             self.goaways.append((frame.last_stream_id, frame.error_code))
@@ -186,6 +188,51 @@ class Client:
             self.send(frame)
 
 
+class Client(Peer):
+    """A connection to the proxy."""
+
+    def __init__(
+        self, address: tuple[str, int], *, window: int = 65_535, trust: ssl.SSLContext | None = None, begin: bool = True
+    ) -> None:
+        super().__init__(connect(address, trust=trust))
+        if begin:
+            self.send_raw(PREFACE)
+            self.send(SettingsFrame(0, settings={SettingsFrame.INITIAL_WINDOW_SIZE: window}))
+
+
+class Endpoint(Peer):
+    """A connection of the proxy's to an endpoint; waits for it. `settings`: what is said first, or nothing is."""
+
+    def __init__(self, origin: Origin, number: int = 1, settings: dict[int, int] | None = None) -> None:
+        super().__init__(origin.connection(number))
+        self._connection.read_until(lambda received: len(received) >= len(PREFACE))
+        assert self._connection.received.startswith(PREFACE), bytes(self._connection.received)
+        del self._connection.received[: len(PREFACE)]
+        self.send(SettingsFrame(0, settings=settings or {}))
+
+    def head(self, stream: int = 1) -> dict[str, str]:
+        """The head of the request on a stream, once it is there."""
+        seen = self.streams[stream]
+        self.read_until(lambda: seen.heads or seen.over)
+        return seen.heads[0]
+
+    def request(self, stream: int = 1) -> Stream:
+        """A request, once it is whole or given up."""
+        return self.outcome(stream)
+
+    def answer(
+        self, stream: int, *pieces: bytes, fields: Fields = (), trailers: Fields = (), status: int = 200
+    ) -> None:
+        """A whole answer: its head, a body in pieces, trailers."""
+        ends = not pieces and not trailers
+        frames: list[Frame] = [self.headers(stream, ((":status", str(status)), *fields), ends=ends)]
+        for number, piece in enumerate(pieces, start=1):
+            frames.append(data(stream, piece, ends=number == len(pieces) and not trailers))
+        if trailers:
+            frames.append(self.headers(stream, trailers))
+        self.send(*frames)
+
+
 def data(stream: int, body: bytes, *, ends: bool = True) -> DataFrame:
     """A frame of a body."""
     return DataFrame(stream, body, flags=["END_STREAM"] if ends else [])
@@ -199,6 +246,23 @@ def reset(stream: int, reason: int = 8) -> RstStreamFrame:
 def room(stream: int, count: int) -> WindowUpdateFrame:
     """A window that opens."""
     return WindowUpdateFrame(stream, window_increment=count)
+
+
+def configuration(*origins: Origin | str, log: str | None = None, **upstream: Any) -> dict[str, Any]:
+    """Speaks HTTP/2 in clear to these endpoints, and either version to clients."""
+    endpoints = [origin if isinstance(origin, str) else origin.address for origin in origins]
+    config: dict[str, Any] = {
+        "listeners": {"web": {"bind": "127.0.0.1:0", "h2c": True}},
+        "upstreams": {"app": {"endpoints": endpoints, "protocol": "h2c", **upstream}},
+        "routes": [{"upstream": "app"}],
+        "engine": {"workers": 1, "drain_timeout": "5s"},
+    }
+    return {**config, "log": {"access": {"format": "json", "to": log}}} if log else config
+
+
+def in_front_of(*origins: Origin | str, log: str | None = None, **upstream: Any) -> penstock.Proxy:
+    """A proxy that speaks HTTP/2 to these endpoints."""
+    return penstock.Proxy(configuration(*origins, log=log, **upstream))
 
 
 def serving(origin: Origin | None = None, **listener: Any) -> penstock.Proxy:

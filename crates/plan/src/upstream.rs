@@ -21,6 +21,8 @@ pub struct Upstream {
     pub host: HostHeader,
     /// The header of the PROXY protocol by which endpoints are told who the client is. `null`: none.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// What is spoken to the endpoints.
+    pub protocol: UpstreamProtocol,
     /// TLS to the endpoints. `null`: they are spoken to in clear.
     pub tls: Option<UpstreamTls>,
     /// How long we wait for an endpoint.
@@ -91,6 +93,20 @@ pub enum ProxyVersion {
     V2,
 }
 
+/// What is spoken to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 in clear, without asking first.
+    H2c,
+    /// HTTP/2 over TLS if the endpoint wants it, else HTTP/1.1.
+    Auto,
+}
+
 /// Which `Host` an endpoint is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -151,6 +167,9 @@ pub struct UpstreamLimits {
     pub fields: u16,
     /// Interim (1xx) responses before the final one: 502 beyond.
     pub interim: u8,
+    /// Requests at once on one connection of HTTP/2.
+    #[schemars(range(min = 1))]
+    pub streams: u16,
     /// Unused connections kept per worker and endpoint.
     pub idle_connections: u16,
     /// Open connections to all endpoints, of all workers: 503 beyond. `null`: no limit.

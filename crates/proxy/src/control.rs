@@ -10,7 +10,7 @@ use crate::upstream::resolve::{self, Asked};
 use crate::upstream::watch::watch;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
-use penstock_plan::{Dns, HealthCheck, ProxyVersion};
+use penstock_plan::{Dns, HealthCheck, ProxyVersion, UpstreamProtocol};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -35,9 +35,9 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// What is followed, by endpoint: who is asked, the health check and the TLS, to see whether they changed, and the tasks.
+/// What is followed, by endpoint: who is asked, the health check and how it is spoken to, to see whether they changed, and the tasks.
 type Followed = HashMap<u64, (Wanted, Vec<AbortHandle>)>;
-type Wanted = (Dns, Option<HealthCheck>, Option<u64>, Option<ProxyVersion>);
+type Wanted = (Dns, Option<HealthCheck>, (Option<u64>, UpstreamProtocol, Option<ProxyVersion>));
 
 /// Whoever answers for names. Made with the first name: a configuration of addresses needs none.
 #[derive(Default)]
@@ -135,7 +135,8 @@ fn follow(
     for upstream in &snapshot.upstreams {
         let tls = upstream.tls.as_ref();
         let announces = upstream.plan.proxy_protocol;
-        let wanted = (snapshot.plan.dns.clone(), upstream.plan.health_check.clone(), tls.map(|tls| tls.id), announces);
+        let manner = (tls.map(|tls| tls.id), upstream.plan.protocol, announces);
+        let wanted = (snapshot.plan.dns.clone(), upstream.plan.health_check.clone(), manner);
         for endpoint in &upstream.endpoints {
             if upstream.plan.outlier.is_none() {
                 endpoint.standing.forget();
@@ -160,6 +161,7 @@ fn follow(
                         upstream: upstream.plan.name.clone(),
                         endpoint: Arc::clone(endpoint),
                         secure: tls.and_then(|tls| Secure::new(tls, &endpoint.address)),
+                        protocol: upstream.plan.protocol,
                         buffers: Buffers::new(),
                         announces,
                         check: check.clone(),

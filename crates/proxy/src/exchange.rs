@@ -28,6 +28,7 @@ use crate::upstream::reserved::Reserved;
 use crate::worker::{Local, Worker};
 use penstock_plan::Action;
 use penstock_rules::error::{Error, Kind};
+use penstock_rules::grpc;
 use penstock_rules::http::{Fields, Identity, RequestHead, ResponseHead, Target, take_hop};
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -143,6 +144,11 @@ impl Story<'_> {
         self.filter_response(request, response);
         if !down.takes(response.status) {
             return Err(Kind::BadUpgrade.into());
+        }
+        if response.status >= 400 && grpc::is_call(request) {
+            self.status = response.status;
+            grpc::translate(response);
+            return respond::send(down, response, b"").await.map_err(Error::from);
         }
         let mut body = Cow::Borrowed(body);
         if let Some(mut coder) = self.coder(request, response)? {

@@ -8,6 +8,7 @@ use crate::observe::access_log;
 use crate::tls::Refused;
 use crate::worker::{Local, Worker};
 use penstock_rules::error::Kind;
+use penstock_rules::grpc;
 use penstock_rules::http::{
     BodyFraming, Length, Persistence, RequestHead, ResponseHead, ResponseLines, reason_phrase, write_response,
 };
@@ -123,6 +124,7 @@ pub(crate) fn turn_away(worker: &Worker, socket: &ClearStream, kind: Kind) {
 
 /// How a failure is told.
 enum Look<'p> {
+    Grpc,
     Text,
     Json,
     Page(&'p Page),
@@ -130,6 +132,9 @@ enum Look<'p> {
 
 impl<'p> Look<'p> {
     fn of(request: &RequestHead, status: u16, pages: impl IntoIterator<Item = &'p Pages>) -> Look<'p> {
+        if grpc::is_call(request) {
+            return Look::Grpc;
+        }
         let json = page::wants_json(&request.fields);
         match page::choose(pages, status, json, false) {
             Some(page) => Look::Page(page),
@@ -166,6 +171,10 @@ fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
     head.fields.push("x-request-id", id);
     let phrase = reason_phrase(status);
     match look {
+        Look::Grpc => {
+            grpc::translate(&mut head);
+            (head, Vec::new())
+        }
         Look::Page(page) => {
             head.fields.push("content-type", page.content_type.as_bytes());
             (head, page.render(status, id))

@@ -141,6 +141,14 @@ impl Stream {
         self.socket().peer()
     }
 
+    /// Whether both ends agreed on HTTP/2 when they shook hands; `None`: in clear nobody asks.
+    pub(crate) fn agreed_on_http2(&self) -> Option<bool> {
+        match self {
+            Stream::Clear(_) => None,
+            Stream::Tls(stream) => Some(stream.agreed().alpn_protocol() == Some(b"h2")),
+        }
+    }
+
     /// Why TLS broke, if it did.
     pub(crate) fn failure(&self) -> Option<&str> {
         match self {

@@ -13,6 +13,7 @@ use crate::upstream::endpoint::LocalEndpoint;
 use crate::upstream::local::{Lasting, LocalUpstream};
 use ahash::AHashMap;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use penstock_plan::UpstreamProtocol;
 use penstock_rules::limit;
 use penstock_rules::pressure::Pressure;
 use std::cell::{Cell, RefCell};
@@ -90,8 +91,8 @@ pub(crate) struct Local {
     pub(crate) upstreams: Vec<LocalUpstream>,
 }
 
-/// What an endpoint is and how it is spoken to: its id, and that of its TLS.
-type Manner = (u64, Option<u64>);
+/// What an endpoint is and how it is spoken to: its id, that of its TLS, and the protocol.
+type Manner = (u64, Option<u64>, UpstreamProtocol);
 
 /// The state of one worker.
 pub(crate) struct Worker {
@@ -225,7 +226,7 @@ impl Worker {
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
             let tls = upstream.tls.as_ref();
             let endpoints = upstream.endpoints.iter().map(|endpoint| {
-                let key = (endpoint.id, tls.map(|tls| tls.id));
+                let key = (endpoint.id, tls.map(|tls| tls.id), upstream.plan.protocol);
                 let local = known
                     .get(&key)
                     .cloned()

@@ -30,8 +30,19 @@ def check_listener_tls(key: KeyPath, tls: Tls, fault: Report) -> None:
 def check_tls(key: KeyPath, upstream: Upstream, fault: Report, warn: Report) -> None:
     """Find every fault of how the upstream's endpoints are spoken to with TLS, and warn of what protects nobody."""
     tls = upstream.tls
+    if upstream.proxy_protocol and upstream.protocol != "http1":
+        fault(
+            (*key, "proxy_protocol"),
+            f'a connection of HTTP/2 is many clients\' ("{upstream.protocol}"); endpoints are told whose it is with "http1"',
+        )
     if tls is None:
+        if upstream.protocol in ("h2", "auto"):
+            fault(
+                (*key, "protocol"), f'"{upstream.protocol}" is agreed on in TLS: give tls, or "h2c" for HTTP/2 in clear'
+            )
         return
+    if upstream.protocol == "h2c":
+        fault((*key, "protocol"), '"h2c" is HTTP/2 in clear, and this upstream has tls; allowed with it: "h2", "auto"')
     place: KeyPath = (*key, "tls")
     for given, other in (("cert", "key"), ("key", "cert")):
         if getattr(tls, given) is not None and getattr(tls, other) is None:

@@ -128,6 +128,7 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "affinity": upstream.affinity and _affinity(upstream.affinity, folder),
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
         "proxy_protocol": upstream.proxy_protocol,
+        "protocol": upstream.protocol,
         "tls": upstream.tls and upstream_tls(upstream.tls, partial(_absolute, folder=folder)),
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),

@@ -6,7 +6,7 @@ pub(crate) mod h2;
 
 use crate::clock::Alarm;
 use penstock_rules::error::Kind;
-use penstock_rules::http::{Fields, RequestHead, ResponseHead};
+use penstock_rules::http::{Fields, HeadLimits, RequestHead, RequestLines, ResponseHead};
 use penstock_rules::pace::LeastRate;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -92,4 +92,26 @@ pub(crate) trait Downstream: Tunnel {
     fn abort(&mut self);
     /// Ready only when the client is gone for good; a client that only stopped sending is still there.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// The endpoint's side of an exchange.
+pub(crate) trait Upstream: Tunnel {
+    /// Stage the head of a request; it goes out with the first bytes of its body, or without any.
+    fn ask(&mut self, head: &RequestHead, lines: &RequestLines<'_>);
+    /// Wait for a response head. `Ok(None)`: the endpoint closed before the first byte of one.
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        head: &mut ResponseHead,
+        limits: &HeadLimits,
+        to_head: bool,
+    ) -> Poll<Result<Option<()>, Kind>>;
+    /// Whether the endpoint is known to have done nothing with the request that failed.
+    fn is_unprocessed(&self) -> bool;
+    /// Take in the body that `head` announces.
+    fn accept_answer(&mut self, head: &ResponseHead);
+    /// The connection carries nothing behind this exchange, if it is this exchange's alone.
+    fn spoil(&mut self);
+    /// Why TLS broke, if it did.
+    fn failure(&self) -> Option<Box<str>>;
 }

@@ -3,18 +3,22 @@
 use super::course::Course;
 use super::{Exchange, Story};
 use crate::clock::Clock;
-use crate::codec::Downstream;
 use crate::codec::h1::Waits;
+use crate::codec::{Downstream, Upstream};
 use crate::snapshot::UpstreamSettings;
 use crate::stream::Stream;
 use crate::tls::Failure;
+use crate::upstream::channel::{Lease, Terms, dial};
 use crate::upstream::circuit::Limit;
 use crate::upstream::connect::connect;
+use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::pace::LeastRate;
 use penstock_rules::proxy_protocol::{self, Addresses};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::time::Instant;
+use tokio::time::timeout_at;
 
 impl Story<'_> {
     /// Step 5, connect: from the pool. A second attempt always connects anew.
@@ -52,20 +56,73 @@ impl Story<'_> {
         if let Some(version) = course.settings.plan.proxy_protocol {
             proxy_protocol::write(version, self.told().as_ref(), &mut announced);
         }
-        let opened = connect(endpoint, &worker.buffers, wait.min(clock.until(self.total_by)), announced).await;
-        self.connect += began.elapsed();
-        // The client was not asked for its body meanwhile.
-        down.excuse(Clock::ticks(began.elapsed()));
-        if opened.is_err() && clock.now() >= self.total_by {
-            return Err(Kind::TotalTimeout.into());
-        }
-        opened.map_err(|Failure { kind, reason }| {
+        let wait = wait.min(clock.until(self.total_by));
+        let opened = connect(endpoint, UpstreamProtocol::Http1, &worker.buffers, wait, announced).await;
+        if let Err(failure) = &opened {
             // That we have no descriptor left says nothing of the endpoint.
-            if kind == Kind::Exhausted {
+            if failure.kind == Kind::Exhausted {
                 worker.shed_pools();
             } else {
                 endpoint.unreachable(Instant::now());
             }
+        }
+        self.note_connect(began, down, opened)
+    }
+
+    /// Step 5, connect, in HTTP/2: a place on a connection that is there, or on one that is made for whoever waits for it. `None`: the
+    /// endpoint wants HTTP/1.1, and may have it.
+    pub(super) async fn lease(
+        &mut self,
+        course: &Course<'_>,
+        down: &mut impl Downstream,
+    ) -> Result<Option<Lease>, Error> {
+        let Exchange { worker, .. } = self.exchange;
+        let Some(in_flight) = &self.endpoint else { return Err(Kind::Internal.into()) };
+        let endpoint = Rc::clone(&in_flight.endpoint);
+        let terms = Terms::of(&course.settings.plan);
+        (self.reason, self.reused) = (None, false);
+        if let Some(lease) = endpoint.channels.take(terms.most) {
+            self.reused = lease.reused;
+            endpoint.counters().reused.add(u64::from(lease.reused));
+            return Ok(Some(lease));
+        }
+        let _pending = course.enter(Limit::Pending, worker.index)?;
+        let began = Instant::now();
+        let wait = course.patience().map_or(terms.connect, |patience| patience.min(terms.connect));
+        let by = began + wait.min(worker.clock.until(self.total_by));
+        let opened = loop {
+            if let Some(lease) = endpoint.channels.take(terms.most) {
+                break Ok(Some(lease));
+            }
+            if endpoint.channels.has_fallen_back(worker.clock.now()) {
+                break Ok(None);
+            }
+            let dial = match endpoint.channels.dialed(terms.most) {
+                Some(dial) => dial,
+                None => dial(worker, &endpoint, course.take_connection(worker.index)?, terms),
+            };
+            match timeout_at(by.into(), dial.wait()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => break Err(failure),
+                Err(_) => break Err(Kind::ConnectTimeout.into()),
+            }
+        };
+        self.note_connect(began, down, opened)
+    }
+
+    fn note_connect<T>(
+        &mut self,
+        began: Instant,
+        down: &mut impl Downstream,
+        opened: Result<T, Failure>,
+    ) -> Result<T, Error> {
+        self.connect += began.elapsed();
+        // The client was not asked for its body meanwhile.
+        down.excuse(Clock::ticks(began.elapsed()));
+        if opened.is_err() && self.exchange.worker.clock.now() >= self.total_by {
+            return Err(Kind::TotalTimeout.into());
+        }
+        opened.map_err(|Failure { kind, reason }| {
             self.reason = reason;
             Error { kind, retry: Retry::Always }
         })
@@ -89,10 +146,10 @@ impl Story<'_> {
     }
 
     /// The attempt failed: where TLS says why, that is the failure.
-    pub(super) fn blame(&mut self, error: Error, stream: &Stream) -> Error {
-        match stream.failure() {
+    pub(super) fn blame(&mut self, error: Error, up: &impl Upstream) -> Error {
+        match up.failure() {
             Some(reason) if error.side() == Side::Upstream => {
-                self.reason = Some(reason.into());
+                self.reason = Some(reason);
                 Error { kind: Kind::UpstreamTlsFailed, ..error }
             }
             _ => error,

@@ -2,12 +2,11 @@
 
 use super::Story;
 use crate::clock::{Clock, NEVER, Tick};
-use crate::codec::h1::H1;
-use crate::codec::{Downstream, Incoming};
+use crate::codec::{Downstream, Incoming, Upstream};
 use crate::relay::{Failure, Pump};
 use crate::snapshot::UpstreamSettings;
 use penstock_rules::error::{Error, Kind, Retry};
-use penstock_rules::http::{BodyFraming, Known, Length, RequestHead, RequestLines, ResponseHead, write_request};
+use penstock_rules::http::{BodyFraming, Known, Length, RequestHead, RequestLines, ResponseHead};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -71,7 +70,7 @@ impl Conversation<'_> {
         cx: &mut Context<'_>,
         upload: &mut Pump,
         body: &mut impl Incoming,
-        up: &mut H1,
+        up: &mut impl Upstream,
     ) -> Result<(), Kind> {
         match upload.poll(cx, self.clock, body, up) {
             Poll::Ready(Ok(())) | Poll::Pending => {}
@@ -91,7 +90,7 @@ impl Conversation<'_> {
         &mut self,
         cx: &mut Context<'_>,
         down: &mut impl Downstream,
-        up: &mut H1,
+        up: &mut impl Upstream,
         (request, response): (&RequestHead, &mut ResponseHead),
     ) -> Poll<Result<(), Kind>> {
         loop {
@@ -129,7 +128,7 @@ impl Conversation<'_> {
 impl Story<'_> {
     /// Step 6, send: the head is staged here; it goes out with the first bytes of the body.
     #[inline(always)]
-    pub(super) fn send(&self, up: &mut H1, request: &RequestHead, settings: &UpstreamSettings) {
+    pub(super) fn send(&self, up: &mut impl Upstream, request: &RequestHead, settings: &UpstreamSettings) {
         let framing = match request.length {
             Length::None | Length::UntilClose => BodyFraming::None,
             Length::Bytes(bytes) => BodyFraming::Bytes(bytes),
@@ -143,15 +142,14 @@ impl Story<'_> {
             request_id: if request.fields.known(Known::XRequestId).is_some() { b"" } else { &self.request_id },
             upgrade: request.options.upgrade,
         };
-        write_request(request, &lines, &mut up.wire.out);
-        up.begin_body(framing);
+        up.ask(request, &lines);
     }
 
     /// Send the request and wait for the head of its final response; interim ones are passed on.
     pub(super) async fn converse(
         &mut self,
         down: &mut impl Downstream,
-        up: &mut H1,
+        up: &mut impl Upstream,
         upload: &mut Pump,
         (request, response): (&RequestHead, &mut ResponseHead),
         patience: Option<Duration>,
@@ -189,11 +187,18 @@ impl Story<'_> {
         })
         .await;
         self.continued |= talk.continued;
+        let unprocessed = up.is_unprocessed();
         outcome.map_err(|kind| {
             self.endpoint.iter_mut().for_each(|in_flight| in_flight.heard(Instant::now()));
             // A connection that broke before a byte of an answer came: the request may be repeated, if it can be.
-            let silent = kind == Kind::UpstreamClosed || (talk.deadline.hasty && kind == Kind::UpstreamHeadTimeout);
-            Error { kind, retry: if silent && talk.interim == 0 { Retry::Idempotent } else { Retry::Never } }
+            let silent = matches!(kind, Kind::UpstreamClosed | Kind::UpstreamReset)
+                || (talk.deadline.hasty && kind == Kind::UpstreamHeadTimeout);
+            let retry = match talk.interim {
+                0 if unprocessed => Retry::Always,
+                0 if silent => Retry::Idempotent,
+                _ => Retry::Never,
+            };
+            Error { kind, retry }
         })?;
         self.note_answer(settings, request, response.status);
         Ok(())

@@ -100,16 +100,18 @@ impl Story<'_> {
         if !course.retries.again(error.retry) || self.status != 0 || !self.replay.is_whole() {
             return Err(error);
         }
-        let stale = self.reused && error.retry == Retry::Idempotent && error.kind == Kind::UpstreamClosed;
+        let stale = self.is_stale(error);
         // One that asks no more of the endpoints is free: the last met a connection that the endpoint had closed, of which there are
         // no more than requests that went well before; or it had no descriptor to begin with.
         if !stale && error.kind != Kind::Exhausted && error.kind != Kind::UpstreamStatus {
             course.charge(self.exchange.worker.index, error)?;
         }
-        if !stale && error.kind != Kind::Exhausted {
+        // One that did not begin with the request because it had too many may, where it is the only one, a little later.
+        let refused = error.kind == Kind::UpstreamRefused;
+        if !stale && error.kind != Kind::Exhausted && (!refused || course.has_other()) {
             course.give_up();
         }
-        if !stale && error.retry == Retry::Idempotent {
+        if !stale && (refused || error.retry == Retry::Idempotent) {
             let left = self.exchange.worker.clock.until(self.total_by);
             tokio::time::sleep(course.retries.pause(self.exchange.worker.random()).min(left)).await;
         }

@@ -2,16 +2,19 @@
 
 use super::Story;
 use super::course::Course;
-use crate::codec::Downstream;
 use crate::codec::h1::{ENDPOINT, H1};
+use crate::codec::h2::H2;
+use crate::codec::{Downstream, Upstream};
 use crate::relay::Pump;
 use crate::snapshot::UpstreamSettings;
 use crate::stream::Stream;
 use crate::upstream::affinity::Bond;
+use crate::upstream::channel::Lease;
 use crate::upstream::circuit::{Circuit, Limit};
 use crate::upstream::endpoint::Opened;
 use crate::upstream::local::{InFlight, LocalUpstream, Unpicked};
 use crate::wire::Wire;
+use penstock_plan::UpstreamProtocol;
 use penstock_rules::balance::Draw;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::http::{RequestHead, ResponseHead};
@@ -35,7 +38,8 @@ impl Story<'_> {
         let key = settings.key.as_ref().and_then(|key| key.hash(&self.view(request)));
         let mut course = Course::new(settings, upstream, request.is_idempotent());
         self.under_way = course.enter(Limit::Requests, self.exchange.worker.index)?;
-        if request.is_idempotent() {
+        // In HTTP/2 an endpoint may say that it did nothing with a request, whatever its method.
+        if request.is_idempotent() || settings.plan.protocol != UpstreamProtocol::Http1 {
             self.replay.keep_up_to(settings.plan.retry.buffer as usize);
         }
         let mut last = Error::from(Kind::NoEndpoint);
@@ -93,6 +97,12 @@ impl Story<'_> {
         course: &Course<'_>,
     ) -> Result<(), Error> {
         let settings = course.settings;
+        if settings.plan.protocol != UpstreamProtocol::Http1
+            && let Some(lease) = Box::pin(self.lease(course, down)).await?
+        {
+            // Boxed, so that the task of every other exchange stays small.
+            return Box::pin(self.attempt_http2(lease, down, request, response, course)).await;
+        }
         let stream = match self.pooled() {
             Some(stream) => stream,
             None => self.connect(course, down).await?,
@@ -100,13 +110,50 @@ impl Story<'_> {
         let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
         // Made where it stays: it is large.
         let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(settings));
-        self.send(&mut up, request, settings);
+        let upload = self.carry(down, &mut up, request, response, course).await?;
+        if self.is_clean(down, &up, &upload) {
+            self.give_back(up.wire.into_stream(), settings);
+        }
+        Ok(())
+    }
+
+    /// Steps 6 and 7 in HTTP/2: the connection is not this exchange's alone, and stays whatever becomes of it.
+    async fn attempt_http2(
+        &mut self,
+        lease: Lease,
+        down: &mut impl Downstream,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+        course: &Course<'_>,
+    ) -> Result<(), Error> {
+        let mut up = H2::over(lease, Rc::clone(down.alarm()), self.waits(course.settings));
+        let carried = self.carry(down, &mut up, request, response, course).await;
+        if course.settings.circuit.as_ref().is_some_and(Circuit::is_short_of_connections) {
+            up.close_if_last();
+        }
+        if !carried?.is_done() || !down.is_ended() {
+            down.close_after();
+        }
+        Ok(())
+    }
+
+    /// Steps 6 and 7 over a connection; what is left of the request's body.
+    #[inline(always)]
+    async fn carry(
+        &mut self,
+        down: &mut impl Downstream,
+        up: &mut impl Upstream,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+        course: &Course<'_>,
+    ) -> Result<Pump, Error> {
+        self.send(up, request, course.settings);
         let mut upload = Pump::default();
-        let conversed = self.converse(down, &mut up, &mut upload, (request, response), course.patience()).await;
+        let conversed = self.converse(down, up, &mut upload, (request, response), course.patience()).await;
         if self.mirrored.is_some() {
             self.copy_if_whole(down, request);
         }
-        conversed.map_err(|error| self.blame(error, up.wire.stream()))?;
+        conversed.map_err(|error| self.blame(error, up))?;
         if self.asks_another(course, response.status) {
             return Err(Error { kind: Kind::UpstreamStatus, retry: Retry::Idempotent });
         }
@@ -123,29 +170,27 @@ impl Story<'_> {
             return Err(Kind::BadUpgrade.into());
         }
         if answered == 101 {
-            return self.switch(down, &mut up, request, response).await;
+            self.switch(down, up, request, response).await?;
+            return Ok(upload);
         }
         self.authenticated |= request.options.authenticates || response.options.authenticates;
         if !upload.is_done() || !down.is_ended() {
             // The answer came before the request was whole: neither side can tell where a next one would begin.
             down.close_after();
-            up.persistent = false;
+            up.spoil();
         }
         if request.options.expect_continue && !self.continued && answered >= 400 {
             // The endpoint did not ask for the body: what it gets of it, it may take for a request.
-            up.persistent = false;
+            up.spoil();
         }
         // An add-on that changed the status has said what the client gets.
         let page = if response.status == answered { self.page_for(request, answered) } else { None };
         match page {
             // Boxed, so that the task of every other exchange stays small.
-            Some(page) => Box::pin(self.stand_in(down, &mut up, (request, response), page)).await?,
-            None => self.relay(down, &mut up, &mut upload, request, response).await?,
+            Some(page) => Box::pin(self.stand_in(down, up, (request, response), page)).await?,
+            None => self.relay(down, up, &mut upload, request, response).await?,
         }
-        if self.is_clean(down, &up, &upload) {
-            self.give_back(up.wire.into_stream(), settings);
-        }
-        Ok(())
+        Ok(upload)
     }
 
     /// The endpoint has done its part: give its places back, before the client knows that its request is answered. The next that it

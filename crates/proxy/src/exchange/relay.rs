@@ -1,14 +1,13 @@
 //! Step 7, relay.
 
 use super::Story;
-use crate::codec::h1::H1;
-use crate::codec::{Downstream, Tunnel};
+use crate::codec::{Downstream, Upstream};
 use crate::connection::is_closing;
 use crate::faults;
 use crate::relay::{Failure, Pump, tunnel};
 use penstock_rules::error::{Error, Kind};
+use penstock_rules::grpc;
 use penstock_rules::http::{Known, RequestHead, ResponseHead, websocket};
-use penstock_rules::pace::LeastRate;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -18,13 +17,13 @@ impl Story<'_> {
     pub(super) async fn relay(
         &mut self,
         down: &mut impl Downstream,
-        up: &mut H1,
+        up: &mut impl Upstream,
         upload: &mut Pump,
         request: &RequestHead,
         response: &mut ResponseHead,
     ) -> Result<(), Error> {
         self.filter_response(request, response);
-        up.expect_body(response.length, None, LeastRate::NONE);
+        up.accept_answer(response);
         let mut coder = self.coder(request, response)?;
         if is_closing(self.exchange.worker, self.exchange.origin) {
             down.close_after();
@@ -33,8 +32,15 @@ impl Story<'_> {
         self.status = response.status;
         let clock = &self.exchange.worker.clock;
         let mut download = Pump::default();
+        let (streams, mut moved) = (grpc::is_call(request), 0);
         poll_fn(|cx| {
             down.alarm().clear();
+            if streams && moved != down.received() + up.received() {
+                // Silence is judged over both directions: who listens is not late.
+                moved = down.received() + up.received();
+                down.excuse(0);
+                up.excuse(0);
+            }
             if down.sent() > 0 {
                 faults::strike(self.exchange.worker, faults::Place::Body, request);
             }
@@ -42,12 +48,16 @@ impl Story<'_> {
                 return Poll::Ready(Err(kind));
             }
             if !upload.is_done()
-                && let Poll::Ready(Err(_)) = upload.poll(cx, clock, &mut self.replay.of(down), up)
+                && let Poll::Ready(Err(failure)) = upload.poll(cx, clock, &mut self.replay.of(down), up)
             {
+                // A server that still listens would answer to what it has, or wait for the rest.
+                if streams && let Failure::Source(kind) = failure {
+                    return Poll::Ready(Err(kind));
+                }
                 // Whoever failed, the answer is under way: it is delivered, and both connections end with it.
                 upload.stop();
                 down.close_after();
-                up.persistent = false;
+                up.spoil();
             }
             let read = match &mut coder {
                 None => download.poll_source(cx, clock, up, down),
@@ -76,7 +86,7 @@ impl Story<'_> {
     pub(super) async fn switch(
         &mut self,
         down: &mut impl Downstream,
-        up: &mut H1,
+        up: &mut impl Upstream,
         request: &RequestHead,
         response: &mut ResponseHead,
     ) -> Result<(), Error> {

@@ -1,12 +1,10 @@
 //! Step 7, where a page of the configuration stands in for what an endpoint answered.
 
 use super::Story;
-use crate::codec::h1::H1;
-use crate::codec::{Chunk, Downstream, Incoming};
+use crate::codec::{Chunk, Downstream, Incoming, Upstream};
 use crate::respond;
 use penstock_rules::error::Error;
 use penstock_rules::http::{RequestHead, ResponseHead};
-use penstock_rules::pace::LeastRate;
 use penstock_rules::page::{self, Page};
 use std::future::poll_fn;
 use std::task::Poll;
@@ -27,11 +25,11 @@ impl<'a> Story<'a> {
     pub(super) async fn stand_in(
         &mut self,
         down: &mut impl Downstream,
-        up: &mut H1,
+        up: &mut impl Upstream,
         (request, response): (&RequestHead, &mut ResponseHead),
         page: &Page,
     ) -> Result<(), Error> {
-        up.expect_body(response.length, None, LeastRate::NONE);
+        up.accept_answer(response);
         discard(up).await;
         self.leave();
         let body = respond::stand_in(page, self.id(request), response);
@@ -40,7 +38,7 @@ impl<'a> Story<'a> {
 }
 
 /// Use up what is here of a body that nobody will read. Nothing is waited for: what has not come costs the connection.
-async fn discard(up: &mut H1) {
+async fn discard(up: &mut impl Incoming) {
     poll_fn(|cx| {
         while up.received() < MOST_DISCARDED {
             match up.poll_chunk(cx) {

@@ -16,8 +16,10 @@ use crate::upstream::outlier;
 use penstock_plan::Alpn;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::filter::Asked;
+use penstock_rules::grpc;
 use penstock_rules::health::Cause;
 use penstock_rules::http::{HostLine, Known, Length, RequestHead, ResponseHead, forwarded};
+use penstock_rules::pace::LeastRate;
 use penstock_rules::page::Pages;
 use penstock_rules::route::View;
 use std::net::IpAddr;
@@ -116,7 +118,9 @@ impl<'a> Story<'a> {
             exchange.worker.counters().dropped_fields.add(u64::from(request.dropped));
         }
         let limits = &exchange.listener.plan.limits;
-        down.accept_body(request, limits.body, exchange.listener.least(limits.body_rate));
+        // Whoever streams may have little to say for long.
+        let least = if grpc::is_call(request) { LeastRate::NONE } else { exchange.listener.least(limits.body_rate) };
+        down.accept_body(request, limits.body, least);
         story
     }
 
@@ -326,11 +330,15 @@ impl<'a> Story<'a> {
         self.counted = Some(error.kind);
         let Some(in_flight) = &self.endpoint else { return };
         in_flight.endpoint.counters().failures.add(1);
-        let stale = self.reused && error.kind == Kind::UpstreamClosed && error.retry == Retry::Idempotent;
         // Of a status it was told when it came.
-        if !stale && error.kind != Kind::UpstreamStatus {
+        if !self.is_stale(error) && error.kind != Kind::UpstreamStatus {
             self.speak_against(settings, Cause::Failure(error.kind));
         }
+    }
+
+    /// Whether an attempt failed because its connection had been closed while nobody used it, or was about to be.
+    pub(super) fn is_stale(&self, error: Error) -> bool {
+        self.reused && error.kind == Kind::UpstreamClosed && error.retry != Retry::Never
     }
 
     fn speak_against(&self, settings: &UpstreamSettings, cause: Cause) {

@@ -24,7 +24,7 @@ pub(crate) struct Greeting {
 }
 
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: Kind,
     /// More than the kind says, for the log.

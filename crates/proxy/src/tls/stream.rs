@@ -73,7 +73,7 @@ impl TlsStream {
         }
     }
 
-    pub(super) fn agreed(&self) -> &CommonState {
+    pub(crate) fn agreed(&self) -> &CommonState {
         self.session.agreed()
     }
 

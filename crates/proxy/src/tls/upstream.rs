@@ -6,7 +6,7 @@ use super::{Greeting, PROVIDER, TLS13_ALONE, TLS13_AND_TLS12, TlsStream};
 use crate::buffers::Buffers;
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
-use penstock_plan::TlsVersion;
+use penstock_plan::{TlsVersion, UpstreamProtocol};
 use penstock_rules::fault::Fault;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -31,8 +31,10 @@ pub(crate) struct UpstreamTls {
 pub(crate) struct Credentials {
     /// For requests.
     http1: Arc<ClientConfig>,
-    /// For probes that speak HTTP/2.
+    /// For HTTP/2.
     http2: Arc<ClientConfig>,
+    /// For whichever of them the endpoint wants.
+    either: Arc<ClientConfig>,
     /// Of all certificates.
     digest: Box<[u8]>,
     /// Of all files, as they were when they were read.
@@ -156,8 +158,11 @@ impl Credentials {
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut http2 = http1.clone();
         http2.alpn_protocols = vec![b"h2".to_vec()];
+        let mut either = http1.clone();
+        either.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let digest = digest.finish().as_ref().into();
-        Ok(Credentials { http1: Arc::new(http1), http2: Arc::new(http2), digest, stamps })
+        let [http1, http2, either] = [http1, http2, either].map(Arc::new);
+        Ok(Credentials { http1, http2, either, digest, stamps })
     }
 }
 
@@ -210,21 +215,21 @@ impl Secure {
         Some(Secure { tls: Arc::clone(tls), name })
     }
 
-    /// What a connection for requests begins with.
-    pub(crate) fn greeting(&self, buffers: &Rc<Buffers>) -> Greeting {
-        let config = Arc::clone(&self.tls.credentials.load().http1);
-        Greeting { name: self.name.clone(), config, buffers: Rc::clone(buffers) }
-    }
-
-    /// What a connection for HTTP/2 begins with.
-    pub(crate) fn greeting_http2(&self, buffers: &Rc<Buffers>) -> Greeting {
-        let config = Arc::clone(&self.tls.credentials.load().http2);
-        Greeting { config, ..self.greeting(buffers) }
+    /// What a connection begins with on which this is to be spoken.
+    pub(crate) fn greeting(&self, protocol: UpstreamProtocol, buffers: &Rc<Buffers>) -> Greeting {
+        let credentials = self.tls.credentials.load();
+        let config = match protocol {
+            UpstreamProtocol::Http1 | UpstreamProtocol::H2c => &credentials.http1,
+            UpstreamProtocol::H2 => &credentials.http2,
+            UpstreamProtocol::Auto => &credentials.either,
+        };
+        Greeting { name: self.name.clone(), config: Arc::clone(config), buffers: Rc::clone(buffers) }
     }
 
     /// Whether a connection was made with what is believed and proved now.
     pub(crate) fn is_current(&self, stream: &TlsStream) -> bool {
-        stream.is_of(&self.tls.credentials.load().http1)
+        let Credentials { http1, http2, either, .. } = &**self.tls.credentials.load();
+        [http1, http2, either].into_iter().any(|config| stream.is_of(config))
     }
 }
 

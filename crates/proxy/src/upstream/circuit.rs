@@ -111,7 +111,16 @@ mod tests {
     use super::*;
 
     fn limits(connections: Option<u32>, requests: Option<u32>) -> UpstreamLimits {
-        UpstreamLimits { head: 1, fields: 1, interim: 1, idle_connections: 1, connections, pending: None, requests }
+        UpstreamLimits {
+            head: 1,
+            fields: 1,
+            interim: 1,
+            streams: 1,
+            idle_connections: 1,
+            connections,
+            pending: None,
+            requests,
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::clear::ClearStream;
 use crate::listen::watch_peer;
 use crate::stream::Stream;
 use crate::tls::{Failure, Greeting};
+use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::Kind;
 use socket2::SockRef;
 use std::future::poll_fn;
@@ -18,18 +19,19 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{timeout, timeout_at};
 
-/// Open a connection, trying each address of a name once, within `wait` in all.
+/// Open a connection for this protocol, trying each address of a name once, within `wait` in all.
 ///
 /// # Errors
 /// `Unresolved`, `ConnectTimeout`, `ConnectRefused`, `ConnectFailed`, `Exhausted`, or one of TLS.
 pub(crate) async fn connect(
     endpoint: &LocalEndpoint,
+    protocol: UpstreamProtocol,
     buffers: &Rc<Buffers>,
     wait: Duration,
     announced: Vec<u8>,
 ) -> Result<Stream, Failure> {
     endpoint.counters().connects.add(1);
-    let greeting = endpoint.secure.as_ref().map(|secure| secure.greeting(buffers));
+    let greeting = endpoint.secure.as_ref().map(|secure| secure.greeting(protocol, buffers));
     let opening = Opening { announced, greeting };
     match &endpoint.shared.place {
         Place::Unix(path) => connect_unix(path, opening, wait).await,

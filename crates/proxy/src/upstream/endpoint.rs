@@ -1,5 +1,6 @@
 //! One endpoint as all workers know it, and as one worker uses it.
 
+use super::channel::Channels;
 use super::circuit::Taken;
 use super::duty::{Duty, Entry};
 use super::local::InFlight;
@@ -184,6 +185,8 @@ pub(crate) struct LocalEndpoint {
     pub(crate) secure: Option<Secure>,
     worker: usize,
     pool: RefCell<Vec<Idle>>,
+    /// Where it is spoken to in HTTP/2.
+    pub(crate) channels: Channels,
     pub(super) in_flight: Cell<u32>,
     /// Ejections so far, and how many requests that are under way began after the last.
     pub(super) since_ejection: Cell<(u32, u32)>,
@@ -205,6 +208,7 @@ impl LocalEndpoint {
             shared,
             worker,
             pool: RefCell::default(),
+            channels: Channels::default(),
             in_flight: Cell::new(0),
             since_ejection: Cell::default(),
             latency: Latency::default(),
@@ -256,8 +260,9 @@ impl LocalEndpoint {
             let left_over = pool.partition_point(|idle| idle.since.saturating_add(Clock::ticks(LEFT_OVER)) <= now);
             let surplus = left_over.min(pool.len().saturating_sub(self.most_idle.get()));
             pool.drain(..surplus);
-            self.counters().idle.set(pool.len() as u64);
         }
+        self.channels.sweep(clock.now(), self.most_idle.get(), |link| link.look(|stream| self.is_current(stream)));
+        self.counters().idle.set((pool.len() + self.channels.idle()) as u64);
     }
 
     /// Whether the name still has the address that this connection goes to (safety.md 179), and the one who was believed there would
@@ -279,7 +284,7 @@ impl LocalEndpoint {
     /// Close all unused connections, to make room; how many there were.
     pub(crate) fn shed(&self) -> usize {
         self.counters().idle.set(0);
-        self.pool.borrow_mut().drain(..).count()
+        self.pool.borrow_mut().drain(..).count() + self.channels.shed()
     }
 
     /// Close the connection that was unused for longest; whether there was one.
@@ -288,7 +293,7 @@ impl LocalEndpoint {
         let found = !pool.is_empty();
         pool.drain(..usize::from(found));
         self.counters().idle.set(pool.len() as u64);
-        found
+        found || self.channels.shed_one()
     }
 
     /// Close all unused connections, and keep no more.
@@ -296,6 +301,7 @@ impl LocalEndpoint {
         // An exchange under way on an older snapshot may still give one back.
         self.most_idle.set(0);
         self.pool.borrow_mut().clear();
+        self.channels.clear();
         self.counters().idle.set(0);
     }
 

@@ -1,6 +1,7 @@
 //! Endpoints: which one, its connections, its names and its health.
 
 pub(crate) mod affinity;
+pub(crate) mod channel;
 pub(crate) mod circuit;
 pub(crate) mod connect;
 pub(crate) mod duty;

@@ -1,6 +1,6 @@
 //! Active probes: one question, one verdict. What is asked and what follows from the answer is decided in `rules::health`.
 
-mod grpc;
+mod http2;
 
 use super::connect::{Opening, connect_any, connect_unix};
 use super::endpoint::{Endpoint, Place};
@@ -9,7 +9,7 @@ use crate::observe::events::Level;
 use crate::stream::Stream;
 use crate::tls::Secure;
 use crate::worker::Shared;
-use penstock_plan::{HealthCheck, ProxyVersion};
+use penstock_plan::{HealthCheck, ProxyVersion, UpstreamProtocol};
 use penstock_rules::error::Kind;
 use penstock_rules::health::{Change, Outcome, Probed, Question, Schedule, State};
 use penstock_rules::proxy_protocol;
@@ -33,6 +33,7 @@ pub(crate) struct Probing {
     pub(crate) endpoint: Arc<Endpoint>,
     /// How it is spoken to, where that is with TLS.
     pub(crate) secure: Option<Secure>,
+    pub(crate) protocol: UpstreamProtocol,
     pub(crate) buffers: Rc<Buffers>,
     /// The PROXY protocol, where connections begin with that: a probe speaks for nobody.
     pub(crate) announces: Option<ProxyVersion>,
@@ -83,7 +84,11 @@ impl Probing {
     /// What an endpoint says.
     async fn ask(&self, stream: Stream) -> Outcome {
         let authority = self.authority();
+        // Over TLS whatever was agreed on, in clear what is configured.
+        let http2 = stream.agreed_on_http2().unwrap_or(self.protocol == UpstreamProtocol::H2c);
         match &*self.question {
+            Question::Http(question) if http2 => http2::ask_http(stream, question, &authority).await,
+            Question::Http(_) if self.protocol == UpstreamProtocol::H2 => Outcome::BadResponse,
             Question::Http(question) => {
                 let mut answer = question.answer();
                 let said = talk(stream, &question.request(&authority), |bytes| answer.take(bytes)).await;
@@ -96,16 +101,18 @@ impl Probing {
                 }
                 None => Outcome::Connected,
             },
-            Question::Grpc(question) => grpc::ask(stream, question, &authority).await,
+            Question::Grpc(question) => http2::ask_grpc(stream, question, &authority).await,
         }
     }
 
     async fn connect(&self, turn: usize) -> Result<Stream, Kind> {
         let wait = self.check.timeout;
-        let greeting = self.secure.as_ref().map(|secure| match &*self.question {
-            Question::Grpc(_) => secure.greeting_http2(&self.buffers),
-            Question::Http(_) | Question::Tcp(_) => secure.greeting(&self.buffers),
-        });
+        let protocol = match &*self.question {
+            Question::Grpc(_) => UpstreamProtocol::H2,
+            Question::Http(_) => self.protocol,
+            Question::Tcp(_) => UpstreamProtocol::Http1,
+        };
+        let greeting = self.secure.as_ref().map(|secure| secure.greeting(protocol, &self.buffers));
         let mut announced = Vec::new();
         self.announces.iter().for_each(|version| proxy_protocol::write(*version, None, &mut announced));
         let opening = Opening { announced, greeting };

@@ -8,7 +8,7 @@ mod outlier;
 mod probe;
 mod slow;
 
-pub use answer::{GrpcQuestion, HttpAnswer, HttpQuestion, MOST, Question, TcpAnswer, TcpQuestion};
+pub use answer::{GRPC_PATH, GrpcQuestion, HttpAnswer, HttpQuestion, MOST, Question, TcpAnswer, TcpQuestion};
 pub use avoidance::Avoidance;
 pub use outcome::Outcome;
 pub use outlier::{Cause, Ejection, Outlier, may_eject};

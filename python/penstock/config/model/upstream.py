@@ -57,6 +57,8 @@ class UpstreamLimits(Model):
     """Header fields of a response; beyond: 502. Default 200."""
     interim: Annotated[Whole, Field(ge=0, le=255)] = 8
     """Interim responses (1xx) before the final one; beyond: 502. Default 8."""
+    streams: Annotated[Whole, Field(ge=1, le=1000)] = 100
+    """Requests at once on one connection of HTTP/2. Default 100."""
     idle_connections: Annotated[Whole, Field(ge=0, le=65535)] = 32
     """Unused connections kept for each worker and endpoint; 0 keeps none. Default 32."""
     connections: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
@@ -118,6 +120,9 @@ class Upstream(Model):
     host: str = "keep"
     """Which Host the endpoint is sent: "keep" (the client's), "upstream" (the endpoint's address) or a name such as
     "shop.internal". Default "keep"."""
+    protocol: Literal["http1", "h2", "h2c", "auto"] = "http1"
+    """What is spoken to the endpoints: "http1" (HTTP/1.1), "h2" (HTTP/2 with TLS), "h2c" (HTTP/2 in clear) or "auto"
+    (with TLS, HTTP/2 if the endpoint has it, else HTTP/1.1). Default "http1"."""
     tls: Annotated[UpstreamTls | None, BeforeValidator(_tls_from_switch, json_schema_input_type=bool | UpstreamTls)] = (
         None
     )

@@ -2,6 +2,7 @@
 
 mod sink;
 mod source;
+mod upstream;
 
 use super::{Downstream, Tunnel};
 use crate::clock::{Alarm, NEVER, Tick};
@@ -148,31 +149,6 @@ impl H1 {
         self.to_head = head.is_head();
         self.takes_trailers = head.options.te_trailers;
         self.persistent = head.options.keep_alive;
-        Poll::Ready(Ok(Some(())))
-    }
-
-    /// Wait for a response head. `Ok(None)`: the peer closed before its first byte.
-    #[inline(always)]
-    pub(crate) fn poll_response(
-        &mut self,
-        cx: &mut Context<'_>,
-        head: &mut ResponseHead,
-        limits: &HeadLimits,
-        to_head: bool,
-    ) -> Poll<Result<Option<()>, Kind>> {
-        let whole = ready!(self.poll_head(cx, limits)).map_err(|kind| match kind {
-            Kind::HeadTooLarge | Kind::UriTooLong => Kind::ResponseTooLarge,
-            // Some of an answer came: it is not for another endpoint to give it.
-            Kind::ClientClosed => Kind::UpstreamCut,
-            _ => Kind::BadResponse,
-        })?;
-        let Some((start, end)) = whole else { return Poll::Ready(Ok(None)) };
-        let bytes = self.wire.input().get(start..end).unwrap_or_default();
-        let parsed = head.parse(bytes, limits, to_head);
-        self.scan = HeadScan::default();
-        self.wire.consume(end);
-        parsed?;
-        self.persistent = head.options.keep_alive && head.length != Length::UntilClose;
         Poll::Ready(Ok(Some(())))
     }
 

@@ -1,4 +1,4 @@
-//! What lies between a socket and the `h2` crate: frames are counted on their way, so that a client who sends what costs more than it
+//! What lies between a socket and the `h2` crate: frames are counted on their way, so that a peer who sends what costs more than it
 //! is worth is stopped, and what the streams of one connection share is kept here.
 
 use crate::clock::{Clock, NEVER, Tick};
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are read in one turn of a connection, so that what came is served before more is taken in.
 const TURN: usize = 32 * 1024;
-/// Bytes of bodies that all streams of a connection together have ready for the client.
+/// Bytes of bodies that all streams of a connection together have ready for the peer.
 const READY: usize = 1 << 20;
 /// What one stream may have of them.
 const MOST_READY: usize = 64 * 1024;
@@ -29,7 +29,9 @@ pub(crate) struct Link {
     received: RefCell<FrameScan>,
     sent: RefCell<FrameScan>,
     conduct: Cell<Conduct>,
-    /// What the client did too much of, until it is told; nothing is read of it from then on.
+    /// The other side is an endpoint.
+    to_endpoint: bool,
+    /// What the peer did too much of, until it is told; nothing is read of it from then on.
     verdict: Cell<Option<Kind>>,
     halted: Cell<bool>,
     /// Streams that were refused and whose reset is still to go.
@@ -41,17 +43,39 @@ pub(crate) struct Link {
     in_head: Cell<Tick>,
     /// Streams whose exchange runs.
     live: Cell<usize>,
+    /// When something came last, and since when we have said something that nothing came after.
+    heard: Cell<Tick>,
+    asked: Cell<Tick>,
+    /// The peer has said what it takes.
+    settled: Cell<bool>,
+    /// How often something came.
+    reads: Cell<u64>,
+    /// Pings since the last part of a message came.
+    pings: Cell<u8>,
 }
 
 impl Link {
+    /// To a client.
     pub(crate) fn new(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>) -> Rc<Link> {
-        Rc::new(Link {
+        Rc::new(Link::with(worker, stream, ahead, false))
+    }
+
+    /// To an endpoint.
+    pub(crate) fn to_endpoint(worker: &Rc<Worker>, stream: Stream) -> Rc<Link> {
+        Rc::new(Link::with(worker, stream, Vec::new(), true))
+    }
+
+    fn with(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>, to_endpoint: bool) -> Link {
+        // Whoever asks begins with the preface.
+        let [received, sent] = if to_endpoint { [0, PREFACE_LENGTH] } else { [PREFACE_LENGTH, 0] };
+        Link {
             stream: RefCell::new(stream),
             ahead: RefCell::new((ahead, 0)),
             worker: Rc::clone(worker),
-            received: RefCell::new(FrameScan::new(PREFACE_LENGTH)),
-            sent: RefCell::new(FrameScan::new(0)),
-            conduct: Cell::default(),
+            received: RefCell::new(FrameScan::new(received)),
+            sent: RefCell::new(FrameScan::new(sent)),
+            conduct: Cell::new(if to_endpoint { Conduct::of_endpoint() } else { Conduct::default() }),
+            to_endpoint,
             verdict: Cell::new(None),
             halted: Cell::new(false),
             refused: Cell::new(0),
@@ -59,7 +83,12 @@ impl Link {
             blocked: Cell::new(NEVER),
             in_head: Cell::new(NEVER),
             live: Cell::new(0),
-        })
+            heard: Cell::new(worker.clock.now()),
+            asked: Cell::new(NEVER),
+            settled: Cell::new(false),
+            reads: Cell::new(0),
+            pings: Cell::new(0),
+        }
     }
 
     /// Another turn of the connection begins.
@@ -67,9 +96,44 @@ impl Link {
         self.turn.set(TURN);
     }
 
-    /// What the client did too much of, told once.
+    /// What the peer did too much of, told once.
     pub(crate) fn take_verdict(&self) -> Option<Kind> {
         self.verdict.take()
+    }
+
+    /// Whether the peer did too much of something.
+    pub(super) fn is_halted(&self) -> bool {
+        self.halted.get()
+    }
+
+    /// Whether the peer has said what it takes.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.get()
+    }
+
+    /// When something came last.
+    pub(crate) fn heard_at(&self) -> Tick {
+        self.heard.get()
+    }
+
+    /// How often something came.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.get()
+    }
+
+    /// Whether we have said something and nothing came since.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.asked.get() != NEVER
+    }
+
+    /// Pings since the last part of a message came.
+    pub(crate) fn pings(&self) -> &Cell<u8> {
+        &self.pings
+    }
+
+    /// Look at what it runs over.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Stream) -> T) -> T {
+        look(&self.stream.borrow())
     }
 
     /// Since when the socket takes nothing; [`NEVER`] while it does.
@@ -129,7 +193,14 @@ impl Link {
 
     fn note_received(&self, mut bytes: &[u8]) {
         let (mut scan, mut conduct, now) = (self.received.borrow_mut(), self.conduct.get(), self.worker.clock.now());
+        self.heard.set(now);
+        self.reads.set(self.reads.get().wrapping_add(1));
+        self.asked.set(NEVER);
         while let Some(frame) = scan.next(&mut bytes) {
+            if frame.is_message() {
+                self.pings.set(0);
+            }
+            self.settled.set(self.settled.get() || frame.is_settings());
             self.judge(conduct.received(frame, Clock::span(now)));
         }
         self.in_head.set(if conduct.is_in_head() { self.in_head.get().min(now) } else { NEVER });
@@ -139,7 +210,12 @@ impl Link {
     fn note_sent(&self, mut bytes: &[u8]) {
         let (mut scan, mut conduct) = (self.sent.borrow_mut(), self.conduct.get());
         while let Some(frame) = scan.next(&mut bytes) {
-            if frame.is_refusal() {
+            conduct.sent(frame);
+            if frame.is_message() {
+                self.asked.set(self.asked.get().min(self.worker.clock.now()));
+            }
+            // What an endpoint does wrong is the failure of what it was asked.
+            if frame.is_refusal() && !self.to_endpoint {
                 self.judge(conduct.refused(Clock::span(self.worker.clock.now())));
                 match self.refused.get().checked_sub(1) {
                     Some(left) => self.refused.set(left),

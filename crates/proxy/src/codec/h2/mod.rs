@@ -1,13 +1,14 @@
-//! HTTP/2 on a client's connection: one stream is one exchange. Frames, windows and HPACK are the `h2` crate's; here its
-//! messages become those of the exchange, and what waits is bounded.
+//! HTTP/2, either side: one stream is one exchange. Frames, windows and HPACK are the `h2` crate's; here its messages become those
+//! of the exchange, and what waits is bounded.
 
+mod client;
 mod link;
 mod sink;
 mod source;
 
-pub(crate) use link::{Io, Link};
+pub(crate) use link::{Io, Link, Live};
 
-use super::h1::Waits;
+use super::h1::{CLIENT, Faults, Waits};
 use super::{Downstream, Tunnel};
 use crate::clock::{Alarm, NEVER, Tick};
 use bytes::Bytes;
@@ -15,9 +16,9 @@ use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use penstock_rules::error::Kind;
-use penstock_rules::http::{HeadLimits, Length, Pseudo, RequestHead, ResponseHead, passed_on};
+use penstock_rules::http::{HeadLimits, Length, Pseudo, RequestHead, ResponseHead, Version, passed_on};
 use penstock_rules::pace::{LeastRate, Pace};
 use sink::Sink;
 use source::Source;
@@ -25,25 +26,54 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// One stream of a client's connection.
-pub(crate) struct H2 {
+/// One stream. `S`: which side we are.
+pub(crate) struct H2<S: Side = Server> {
     link: Rc<Link>,
     alarm: Rc<Alarm>,
     waits: Waits,
-    recv: RecvStream,
-    respond: SendResponse<Bytes>,
-    /// Where the body goes; nothing before the head of the answer went.
-    send: Option<SendStream<Bytes>>,
     source: Source,
-    sink: Sink,
+    sink: Sink<S::Head>,
     write_by: Tick,
     /// Bytes that were taken when `write_by` was set.
     write_mark: u64,
     pace: Pace,
+    side: S,
+}
+
+/// What a side does in its own way.
+pub(crate) trait Side {
+    /// What our message begins with.
+    type Head;
+    /// What goes wrong on the other side is named so.
+    const FAULTS: Faults;
+
+    /// Let the head go; where its body goes.
+    fn begin(&mut self, head: Self::Head, ends: bool) -> Result<SendStream<Bytes>, Kind>;
+}
+
+/// We answer.
+pub(crate) struct Server {
+    respond: SendResponse<Bytes>,
     /// It asked for HEAD.
     to_head: bool,
     /// It asked for another protocol on its stream.
     to_switch: bool,
+}
+
+impl Side for Server {
+    type Head = Response<()>;
+    const FAULTS: Faults = Faults { malformed: Kind::BadFrame, ..CLIENT };
+
+    fn begin(&mut self, head: Response<()>, ends: bool) -> Result<SendStream<Bytes>, Kind> {
+        self.respond.send_response(head, ends).map_err(|_| Kind::ClientClosed)
+    }
+}
+
+impl<S: Side> H2<S> {
+    fn on(link: Rc<Link>, alarm: Rc<Alarm>, waits: Waits, side: S) -> H2<S> {
+        let (source, sink, pace) = (Source::new(), Sink::new(), Pace::default());
+        H2 { link, alarm, waits, source, sink, write_by: NEVER, write_mark: 0, pace, side }
+    }
 }
 
 impl H2 {
@@ -53,23 +83,9 @@ impl H2 {
         waits: Waits,
         (recv, respond): (RecvStream, SendResponse<Bytes>),
     ) -> H2 {
-        let source = Source::new(recv.is_end_stream());
-        let (sink, pace) = (Sink::default(), Pace::default());
-        H2 {
-            link,
-            alarm,
-            waits,
-            recv,
-            respond,
-            send: None,
-            source,
-            sink,
-            write_by: NEVER,
-            write_mark: 0,
-            pace,
-            to_head: false,
-            to_switch: false,
-        }
+        let mut stream = H2::on(link, alarm, waits, Server { respond, to_head: false, to_switch: false });
+        stream.source.begin(recv);
+        stream
     }
 
     /// Read the head that this stream began with. `nonce`: for the key of a WebSocket.
@@ -90,11 +106,11 @@ impl H2 {
             path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
             protocol: parts.extensions.get::<Protocol>().map(Protocol::as_str),
         };
-        self.to_head = pseudo.method == "HEAD";
+        self.side.to_head = pseudo.method == "HEAD";
         let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         head.assemble(&pseudo, fields, self.source.is_over(), limits)?;
         if head.is_extended_connect() {
-            self.to_switch = true;
+            self.side.to_switch = true;
             head.set_websocket_key(nonce);
         }
         Ok(())
@@ -103,14 +119,18 @@ impl H2 {
     /// End the stream without an answer, because of a fault of the client's.
     pub(crate) fn refuse(&mut self) {
         self.link.refuse();
-        self.respond.send_reset(Reason::PROTOCOL_ERROR);
+        self.side.respond.send_reset(Reason::PROTOCOL_ERROR);
     }
 
     /// Add what every final response has.
     fn sign(&self, response: &mut Response<()>, head: &ResponseHead, via: bool) {
         if via {
-            let number = if head.version.number() == "1.0" { "1.0 penstock" } else { "1.1 penstock" };
-            response.headers_mut().append(http::header::VIA, HeaderValue::from_static(number));
+            let via = match head.version {
+                Version::Http10 => "1.0 penstock",
+                Version::Http11 => "1.1 penstock",
+                Version::Http2 => "2.0 penstock",
+            };
+            response.headers_mut().append(http::header::VIA, HeaderValue::from_static(via));
         }
         if response.status().as_u16() >= 200
             && !response.headers().contains_key(http::header::DATE)
@@ -126,7 +146,7 @@ impl H2 {
     }
 }
 
-impl Tunnel for H2 {
+impl<S: Side> Tunnel for H2<S> {
     fn become_tunnel(&mut self, idle: Duration) {
         self.waits = Waits { body: idle, write: idle, rate: LeastRate::NONE };
         let clock = self.alarm.clock();
@@ -136,7 +156,7 @@ impl Tunnel for H2 {
 
 impl Downstream for H2 {
     fn accept_body(&mut self, _: &RequestHead, limit: Option<u64>, rate: LeastRate) {
-        if self.to_switch {
+        if self.side.to_switch {
             // Nothing that comes is content: it waits in the client's window until the endpoint has switched.
             return self.source.hold();
         }
@@ -149,12 +169,16 @@ impl Downstream for H2 {
     }
 
     fn retract(&mut self) -> bool {
-        self.sink.retract()
+        let head = self.sink.retract();
+        if let Some(head) = &head {
+            self.sink.written -= size(head.headers());
+        }
+        head.is_some()
     }
 
     fn take_back(&mut self, _: u64) -> bool {
-        self.send.is_none() && {
-            self.sink.retract();
+        self.sink.send.is_none() && {
+            self.retract();
             true
         }
     }
@@ -169,7 +193,7 @@ impl Downstream for H2 {
 
     fn takes(&self, status: u16) -> bool {
         // RFC 9110 §9.3.6: whatever came behind it would be read as the other protocol.
-        !(self.to_switch && (200..300).contains(&status))
+        !(self.side.to_switch && (200..300).contains(&status))
     }
 
     fn respond_switched(&mut self, head: &ResponseHead) -> u16 {
@@ -177,12 +201,13 @@ impl Downstream for H2 {
         *response.status_mut() = StatusCode::OK;
         response.headers_mut().remove("sec-websocket-accept");
         self.sign(&mut response, head, true);
-        self.sink.stage(response, false, None);
+        let size = size(response.headers());
+        self.sink.stage(response, size, false, None);
         StatusCode::OK.as_u16()
     }
 
     fn respond(&mut self, head: &ResponseHead, via: bool) {
-        let bodiless = self.to_head || head.status < 200 || head.status == 204 || head.status == 304;
+        let bodiless = self.side.to_head || head.status < 200 || head.status == 204 || head.status == 304;
         let length = match head.length {
             _ if bodiless => None,
             Length::None => Some(0),
@@ -199,14 +224,15 @@ impl Downstream for H2 {
         if let Some(bytes) = named {
             response.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.into());
         }
-        self.sink.stage(response, bodiless || length == Some(0), length);
+        let size = size(response.headers());
+        self.sink.stage(response, size, bodiless || length == Some(0), length);
     }
 
     fn interim(&mut self, head: &ResponseHead) {
         let response = message(head);
-        self.sink.written += size(&response);
+        self.sink.written += size(response.headers());
         // Whoever reset the stream is noticed elsewhere.
-        let _ = self.respond.send_informational(response);
+        let _ = self.side.respond.send_informational(response);
     }
 
     fn close_after(&mut self) {
@@ -214,12 +240,12 @@ impl Downstream for H2 {
     }
 
     fn abort(&mut self) {
-        self.respond.send_reset(Reason::INTERNAL_ERROR);
+        self.side.respond.send_reset(Reason::INTERNAL_ERROR);
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.send {
-            None => self.respond.poll_reset(cx).map(|_| ()),
+        match &mut self.sink.send {
+            None => self.side.respond.poll_reset(cx).map(|_| ()),
             Some(send) => send.poll_reset(cx).map(|_| ()),
         }
     }
@@ -240,6 +266,6 @@ fn message(head: &ResponseHead) -> Response<()> {
 }
 
 /// Bytes of a head before it is packed.
-fn size(response: &Response<()>) -> u64 {
-    response.headers().iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
+fn size(fields: &HeaderMap) -> u64 {
+    fields.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
 }

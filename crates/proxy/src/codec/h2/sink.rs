@@ -1,20 +1,21 @@
-//! The body that goes out on a stream: never more than the client's window takes, and never so much that a connection of many
+//! The body that goes out on a stream: never more than the receiver's window takes, and never so much that a connection of many
 //! streams keeps much in memory.
 
-use super::{H2, size};
+use super::{H2, Side};
 use crate::clock::{Clock, NEVER};
 use crate::codec::Outgoing;
 use bytes::Bytes;
-use h2::Reason;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use h2::{Reason, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use penstock_rules::error::Kind;
 use penstock_rules::http::Fields;
 use std::task::{Context, Poll};
 
-#[derive(Default)]
-pub(super) struct Sink {
+pub(super) struct Sink<H> {
     /// The head, until it goes, and whether it ends the stream.
-    head: Option<(Response<()>, bool)>,
+    head: Option<(H, bool)>,
+    /// Where the body goes; nothing before the head went.
+    pub(super) send: Option<SendStream<Bytes>>,
     /// Nothing of a body goes out: there is none, or it ended.
     silent: bool,
     /// What is still to go of a body whose length was told.
@@ -24,35 +25,41 @@ pub(super) struct Sink {
     pub(super) written: u64,
 }
 
-impl Sink {
-    pub(super) fn stage(&mut self, head: Response<()>, ends: bool, length: Option<u64>) {
-        self.written += size(&head);
+impl<H> Sink<H> {
+    pub(super) fn new() -> Sink<H> {
+        Sink { head: None, send: None, silent: false, left: None, sent: 0, written: 0 }
+    }
+
+    /// `size`: bytes of the head before it is packed.
+    pub(super) fn stage(&mut self, head: H, size: u64, ends: bool, length: Option<u64>) {
+        self.written += size;
         (self.head, self.silent, self.left) = (Some((head, ends)), ends, length);
     }
 
-    /// Take back a head that did not go; false if there is none.
-    pub(super) fn retract(&mut self) -> bool {
-        let head = self.head.take();
-        if let Some((head, _)) = &head {
-            self.written -= size(head);
-        }
-        head.is_some()
+    /// Nothing goes out.
+    pub(super) fn close(&mut self) {
+        self.silent = true;
+    }
+
+    /// Take back a head that did not go; nothing if there is none.
+    pub(super) fn retract(&mut self) -> Option<H> {
+        self.head.take().map(|(head, _)| head)
     }
 }
 
-impl Outgoing for H2 {
+impl<S: Side> Outgoing for H2<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Kind>> {
         if self.sink.silent {
             return Poll::Ready(Ok(bytes.len()));
         }
         self.begin()?;
-        let Some(send) = &mut self.send else { return Poll::Ready(Err(Kind::ClientClosed)) };
+        let Some(send) = &mut self.sink.send else { return Poll::Ready(Err(S::FAULTS.write)) };
         let wanted = bytes.len().min(self.link.share());
         send.reserve_capacity(wanted);
         while send.capacity() == 0 {
             match send.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(_) => return Poll::Ready(Err(Kind::ClientClosed)),
+                Poll::Ready(_) => return Poll::Ready(Err(S::FAULTS.write)),
                 Poll::Pending => return self.wait_for_room(),
             }
         }
@@ -60,7 +67,7 @@ impl Outgoing for H2 {
         let count = part.len() as u64;
         let ends = self.sink.left == Some(count);
         if send.send_data(Bytes::copy_from_slice(part), ends).is_err() {
-            return Poll::Ready(Err(Kind::ClientClosed));
+            return Poll::Ready(Err(S::FAULTS.write));
         }
         self.sink.silent = ends;
         self.sink.left = self.sink.left.map(|left| left.saturating_sub(count));
@@ -87,7 +94,7 @@ impl Outgoing for H2 {
         }
         // Whoever reset the stream has no use for its end.
         if self.begin().is_ok()
-            && let Some(send) = &mut self.send
+            && let Some(send) = &mut self.sink.send
         {
             let _ = match trailers {
                 Some(trailers) => send.send_trailers(fields(trailers)),
@@ -107,12 +114,11 @@ impl Outgoing for H2 {
     }
 }
 
-impl H2 {
+impl<S: Side> H2<S> {
     /// Let the head go, if it is staged.
-    fn begin(&mut self) -> Result<(), Kind> {
+    pub(super) fn begin(&mut self) -> Result<(), Kind> {
         let Some((head, ends)) = self.sink.head.take() else { return Ok(()) };
-        let send = self.respond.send_response(head, ends).map_err(|_| Kind::ClientClosed)?;
-        self.send = Some(send);
+        self.sink.send = Some(self.side.begin(head, ends)?);
         Ok(())
     }
 
@@ -124,7 +130,7 @@ impl H2 {
         }
     }
 
-    /// While the client's window is closed: check patience and pace.
+    /// While the receiver's window is closed: check patience and pace.
     fn wait_for_room<T>(&mut self) -> Poll<Result<T, Kind>> {
         let clock = self.alarm.clock();
         if self.write_by == NEVER || self.write_mark != self.sink.sent {
@@ -138,8 +144,10 @@ impl H2 {
                 Poll::Pending
             }
             outcome => {
-                self.respond.send_reset(Reason::CANCEL);
-                Poll::Ready(Err(if outcome.is_err() { Kind::ClientTooSlow } else { Kind::ClientWriteTimeout }))
+                if let Some(send) = &mut self.sink.send {
+                    send.send_reset(Reason::CANCEL);
+                }
+                Poll::Ready(Err(if outcome.is_err() { Kind::ClientTooSlow } else { S::FAULTS.write_timeout }))
             }
         }
     }

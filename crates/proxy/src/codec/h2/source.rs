@@ -1,9 +1,11 @@
-//! The body that comes in on a stream. What is not yet used is not yet given back to the client's window.
+//! The body that comes in on a stream. What is not yet used is not yet given back to the sender's window.
 
-use super::H2;
+use super::{H2, Side};
 use crate::clock::{Clock, NEVER, Tick};
+use crate::codec::h1::Faults;
 use crate::codec::{Chunk, Incoming};
 use bytes::{Buf, Bytes};
+use h2::RecvStream;
 use http::HeaderMap;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Fields, chunked};
@@ -11,6 +13,8 @@ use penstock_rules::pace::LeastRate;
 use std::task::{Context, Poll};
 
 pub(super) struct Source {
+    /// Nothing before the head came that it is behind.
+    recv: Option<RecvStream>,
     chunk: Bytes,
     ended: bool,
     /// Nothing is read of it for now.
@@ -25,11 +29,12 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// `ended`: the stream ended with its head.
-    pub(super) fn new(ended: bool) -> Source {
+    /// Nothing comes yet.
+    pub(super) fn new() -> Source {
         Source {
+            recv: None,
             chunk: Bytes::new(),
-            ended,
+            ended: true,
             held: false,
             trailers: None,
             received: 0,
@@ -40,6 +45,13 @@ impl Source {
         }
     }
 
+    /// A head came, and this is what is behind it.
+    pub(super) fn begin(&mut self, recv: RecvStream) {
+        self.ended = recv.is_end_stream();
+        self.recv = Some(recv);
+    }
+
+    /// Whether the stream ended with its head.
     pub(super) fn is_over(&self) -> bool {
         self.ended
     }
@@ -53,6 +65,11 @@ impl Source {
     /// Let there seem to be no body, until one is expected.
     pub(super) fn hold(&mut self) {
         self.held = true;
+    }
+
+    /// What comes is nothing to anybody.
+    pub(super) fn close(&mut self) {
+        (self.recv, self.ended) = (None, true);
     }
 
     pub(super) fn limit(&mut self, limit: u64) {
@@ -70,7 +87,7 @@ impl Source {
     }
 }
 
-impl Incoming for H2 {
+impl<S: Side> Incoming for H2<S> {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Kind>> {
         loop {
             if !self.source.chunk.is_empty() {
@@ -80,25 +97,26 @@ impl Incoming for H2 {
                 return Poll::Ready(Ok(Chunk::End));
             }
             let clock = self.alarm.clock();
-            match self.recv.poll_data(cx) {
+            let Some(recv) = &mut self.source.recv else { return Poll::Ready(Err(S::FAULTS.cut)) };
+            match recv.poll_data(cx) {
                 Poll::Ready(Some(Ok(bytes))) => {
                     self.source.read_by = clock.after(self.waits.body);
                     self.source.take(bytes, clock.now())?;
                     continue;
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(cut(&error))),
-                Poll::Ready(None) => match self.recv.poll_trailers(cx) {
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(cut(&S::FAULTS, &error))),
+                Poll::Ready(None) => match recv.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => {
                         (self.source.trailers, self.source.ended) = (trailers, true);
                         continue;
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(cut(&error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(cut(&S::FAULTS, &error))),
                     Poll::Pending => {}
                 },
                 Poll::Pending => {}
             }
             if clock.now() >= self.source.read_by {
-                return Poll::Ready(Err(Kind::BodyTimeout));
+                return Poll::Ready(Err(S::FAULTS.body_timeout));
             }
             self.alarm.lower(self.source.read_by);
             return Poll::Pending;
@@ -113,7 +131,7 @@ impl Incoming for H2 {
         let count = count.min(self.source.chunk.len());
         self.source.chunk.advance(count);
         // Of a stream that is gone nothing has to be given back.
-        let _ = self.recv.flow_control().release_capacity(count);
+        let _ = self.source.recv.as_mut().map(|recv| recv.flow_control().release_capacity(count));
     }
 
     fn trailers(&self) -> Option<Fields> {
@@ -141,7 +159,7 @@ impl Incoming for H2 {
 }
 
 /// Why a body ends before its end.
-fn cut(error: &h2::Error) -> Kind {
+fn cut(faults: &Faults, error: &h2::Error) -> Kind {
     // What the crate itself refuses breaks the protocol: more or less content than was announced, above all.
-    if error.is_library() && error.is_reset() { Kind::BadFrame } else { Kind::ClientClosed }
+    if error.is_library() && error.is_reset() { faults.malformed } else { faults.cut }
 }

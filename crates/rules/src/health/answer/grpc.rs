@@ -5,7 +5,7 @@ use crate::health::Outcome;
 use penstock_plan::GrpcProbe;
 
 /// The path of the call.
-const PATH: &str = "/grpc.health.v1.Health/Check";
+pub const PATH: &str = "/grpc.health.v1.Health/Check";
 /// `HealthCheckResponse.ServingStatus.SERVING`.
 const SERVING: u64 = 1;
 /// A message begins with a byte that says whether it is compressed, and its length.
@@ -22,9 +22,9 @@ impl GrpcQuestion {
         GrpcQuestion { plan: plan.clone() }
     }
 
-    /// Where to ask, as a URI, of the server at `authority`.
-    pub fn uri(&self, authority: &str) -> String {
-        format!("http://{}{PATH}", self.plan.host.as_deref().unwrap_or(authority))
+    /// The host that is asked for at `authority`.
+    pub fn host<'q>(&'q self, authority: &'q str) -> &'q str {
+        self.plan.host.as_deref().unwrap_or(authority)
     }
 
     /// `HealthCheckRequest { string service = 1; }`, framed.
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(question("shop").request(), b"\0\0\0\0\x06\x0a\x04shop");
         let long = "x".repeat(200);
         assert_eq!(question(&long).request()[..8], *b"\0\0\0\0\xcb\x0a\xc8\x01");
-        assert_eq!(question("").uri("h:1"), "http://h:1/grpc.health.v1.Health/Check");
+        assert_eq!(question("").host("h:1"), "h:1");
     }
 
     #[test]

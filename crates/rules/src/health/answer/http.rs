@@ -64,17 +64,49 @@ impl HttpQuestion {
 
     /// The bytes to send to `authority`.
     pub fn request(&self, authority: &str) -> Vec<u8> {
-        let HttpProbe { method, path, host, headers, .. } = &self.plan;
-        let host = host.as_deref().unwrap_or(authority);
+        let HttpProbe { method, path, .. } = &self.plan;
+        let host = self.host(authority);
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
-        if !headers.iter().any(|(name, _)| name == "user-agent") {
-            request.push_str("user-agent: penstock-probe\r\n");
-        }
-        for (name, value) in headers {
+        for (name, value) in self.fields() {
             request.extend([name, ": ", value, "\r\n"]);
         }
         request.push_str("\r\n");
         request.into_bytes()
+    }
+
+    /// The request's method and path.
+    pub fn line(&self) -> (&str, &str) {
+        (&self.plan.method, &self.plan.path)
+    }
+
+    /// The host that is asked for at `authority`.
+    pub fn host<'q>(&'q self, authority: &'q str) -> &'q str {
+        self.plan.host.as_deref().unwrap_or(authority)
+    }
+
+    /// The request's fields, less its host and what is for one hop.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = !self.plan.headers.iter().any(|(name, _)| name == "user-agent");
+        let given = self.plan.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        own.then_some(("user-agent", "penstock-probe")).into_iter().chain(given)
+    }
+
+    /// The outcome of an answer with this status, unless its content has a say.
+    pub fn judge_status(&self, status: u16) -> Option<Outcome> {
+        if !self.plan.statuses.iter().any(|(least, most)| (*least..=*most).contains(&status)) {
+            return Some(Outcome::Status(status));
+        }
+        self.body.is_none().then_some(Outcome::Answered(status))
+    }
+
+    /// The outcome of an answer whose status is right.
+    pub fn judge_content(&self, status: u16, content: &[u8]) -> Outcome {
+        let found = match &self.body {
+            Some(Test::Text(text)) => memchr::memmem::find(content, text).is_some(),
+            Some(Test::Regex(regex)) => regex.is_match(content),
+            None => true,
+        };
+        if found { Outcome::Answered(status) } else { Outcome::Body }
     }
 
     /// Where to put what comes back.
@@ -135,11 +167,8 @@ impl HttpAnswer<'_> {
             return (self.interim > INTERIM).then_some(Outcome::BadResponse);
         }
         let status = head.status;
-        if !self.question.plan.statuses.iter().any(|(least, most)| (*least..=*most).contains(&status)) {
-            return Some(Outcome::Status(status));
-        }
-        if self.question.body.is_none() {
-            return Some(Outcome::Answered(status));
+        if let Some(outcome) = self.question.judge_status(status) {
+            return Some(outcome);
         }
         let framing = match head.length {
             Length::None => Framing::Left(0),
@@ -164,13 +193,7 @@ impl HttpAnswer<'_> {
     }
 
     fn judge(&self, body: &Body) -> Outcome {
-        let content = &body.content;
-        let found = match &self.question.body {
-            Some(Test::Text(text)) => memchr::memmem::find(content, text).is_some(),
-            Some(Test::Regex(regex)) => regex.is_match(content),
-            None => true,
-        };
-        if found { Outcome::Answered(body.status) } else { Outcome::Body }
+        self.question.judge_content(body.status, &body.content)
     }
 }
 

@@ -5,7 +5,7 @@ mod grpc;
 mod http;
 mod tcp;
 
-pub use grpc::GrpcQuestion;
+pub use grpc::{GrpcQuestion, PATH as GRPC_PATH};
 pub use http::{HttpAnswer, HttpQuestion};
 pub use tcp::{TcpAnswer, TcpQuestion};
 
