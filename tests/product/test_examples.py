@@ -108,6 +108,8 @@ ASKS: dict[str, list[Ask]] = {
         Ask(target="/login/", served_by=("9100",)),
         Ask(target="/a", fields={"Remote-User": "root"}, served_by=APP, seen_as="/a"),
     ],
+    # Driven by calls in test_grpc.py.
+    "grpc.toml": [Ask(target="/grpc.health.v1.Health/Check", method="POST", status=403)],
     "header_hygiene.toml": [
         Ask(
             fields={"X-Debug": "1"},

@@ -33,7 +33,7 @@ def check_tls(key: KeyPath, upstream: Upstream, fault: Report, warn: Report) -> 
     if upstream.proxy_protocol and upstream.protocol != "http1":
         fault(
             (*key, "proxy_protocol"),
-            f'a connection of HTTP/2 is many clients\' ("{upstream.protocol}"); endpoints are told whose it is with "http1"',
+            f'a connection of "{upstream.protocol}" is many clients\'; endpoints are told whose it is with "http1"',
         )
     if tls is None:
         if upstream.protocol in ("h2", "auto"):

@@ -15,7 +15,7 @@ use crate::upstream::connect::connect;
 use crate::upstream::local::{InFlight, LocalUpstream, Unpicked};
 use crate::upstream::outlier;
 use crate::worker::{Local, Worker};
-use penstock_plan::Action;
+use penstock_plan::{Action, UpstreamProtocol};
 use penstock_rules::balance::Draw;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::health::Cause;
@@ -218,7 +218,8 @@ impl Opening {
         if let Some(version) = course.settings.plan.proxy_protocol {
             proxy_protocol::write(version, self.told().as_ref(), &mut announced);
         }
-        let opened = connect(endpoint, &worker.buffers, course.settings.plan.timeouts.connect, announced).await;
+        let wait = course.settings.plan.timeouts.connect;
+        let opened = connect(endpoint, UpstreamProtocol::Http1, &worker.buffers, wait, announced).await;
         let took = began.elapsed();
         self.about.connect += took;
         match opened {

@@ -26,8 +26,8 @@ pub(crate) struct Client {
     answer: Option<ResponseFuture>,
     /// The endpoint is known to have done nothing with the request.
     unprocessed: bool,
-    /// HTTP/2 has no form for the request.
-    unsayable: bool,
+    /// Why the endpoint cannot be asked this in HTTP/2.
+    unsayable: Option<Kind>,
 }
 
 impl Side for Client {
@@ -52,7 +52,7 @@ impl H2<Client> {
             Rc::clone(lease.link()),
             alarm,
             waits,
-            Client { lease, answer: None, unprocessed: false, unsayable: false },
+            Client { lease, answer: None, unprocessed: false, unsayable: None },
         )
     }
 
@@ -80,8 +80,11 @@ impl H2<Client> {
 
 impl Upstream for H2<Client> {
     fn ask(&mut self, head: &RequestHead, lines: &RequestLines<'_>) {
-        let Some(request) = message(head, lines, self.side.lease.is_secure()) else {
-            self.side.unsayable = true;
+        let request = message(head, lines, self.side.lease.is_secure());
+        let Some(request) = request.filter(|_| !head.is_extended_connect()) else {
+            // A WebSocket would need an endpoint that has them in HTTP/2, too.
+            let kind = if head.is_extended_connect() { Kind::MethodNotAllowed } else { Kind::BadUri };
+            self.side.unsayable = Some(kind);
             return self.sink.close();
         };
         let length = match lines.framing {
@@ -99,8 +102,8 @@ impl Upstream for H2<Client> {
         limits: &HeadLimits,
         to_head: bool,
     ) -> Poll<Result<Option<()>, Kind>> {
-        if self.side.unsayable {
-            return Poll::Ready(Err(Kind::BadUri));
+        if let Some(kind) = self.side.unsayable {
+            return Poll::Ready(Err(kind));
         }
         self.begin()?;
         let Some(answer) = &mut self.side.answer else { return Poll::Ready(Ok(None)) };
