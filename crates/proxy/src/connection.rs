@@ -3,7 +3,6 @@
 //! While it waits, a connection is a small task without buffers. What it needs to serve requests (a burst) is made when the
 //! first byte comes, and given up when no further request follows soon.
 
-use crate::admit::Place;
 use crate::announced;
 use crate::clock::{Alarm, NEVER, Tick};
 use crate::codec::h1::{CLIENT, H1, Waits};
@@ -88,22 +87,21 @@ struct Kept {
 
 /// Serve a connection until it closes. No `async fn`: that keeps its arguments twice, while the connection is idle, too.
 pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> {
-    let Accepted { stream, peer, port, place } = accepted;
+    // The future has these as they are, and no copies; the connection is counted until it ends, because it has the place.
+    let Accepted { stream, peer, port, mut place } = accepted;
     let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
     let destination = worker.local().filter(|local| local.snapshot.announces).and_then(|_| stream.local());
     let destination = destination.map(Box::new);
     let mut origin = Origin { peer, port, destination, listener: Arc::clone(&place.listener), secured: None };
     let alarm = Rc::new(worker.clock.alarm());
     let mut kept = Kept::default();
+    let mut stream = Stream::Clear(stream);
     async move {
         poll_fn(|cx| {
             alarm.register(cx);
             Poll::Ready(())
         })
         .await;
-        // The connection is counted until this future ends.
-        let mut place: Place = place;
-        let mut stream = Stream::Clear(stream);
         if announced::is_expected(&worker, &origin)
             && !Box::pin(announced::receive(&worker, &mut origin, &mut stream, &mut place, &alarm)).await
         {
