@@ -77,6 +77,7 @@ impl Pump {
     }
 
     /// Move what can be moved; ready when the source is used up, of which the last bytes may still be staged.
+    #[inline(always)]
     pub(crate) fn poll_source(
         &mut self,
         cx: &mut Context<'_>,

@@ -112,6 +112,7 @@ impl Conversation<'_> {
     }
 
     /// The request is sent, as far as it will be: the endpoint has its time to answer, if somebody still wants it.
+    #[inline(always)]
     fn wait(&mut self, cx: &mut Context<'_>, down: &mut impl Downstream, is_whole: bool) -> Result<(), Kind> {
         self.deadline.start(self.clock, is_whole);
         if self.clock.now() >= self.deadline.by {

@@ -70,6 +70,7 @@ impl Story<'_> {
     }
 
     /// Step 4, pick.
+    #[inline(always)]
     pub(super) fn pick(&mut self, upstream: &LocalUpstream, tried: u64, key: Option<u64>) -> Result<usize, Unpicked> {
         if let Some(before) = &mut self.endpoint {
             before.leave();
@@ -209,6 +210,7 @@ impl Story<'_> {
         up.persistent && up.is_clean() && up.wire.input().is_empty()
     }
 
+    #[inline(always)]
     fn give_back(&mut self, stream: Stream, settings: &UpstreamSettings) {
         let told = self.told().map(Box::new);
         if settings.plan.proxy_protocol.is_some() && told.is_none() {

@@ -48,6 +48,7 @@ impl<'a> Story<'a> {
         Ok(route)
     }
 
+    #[inline(always)]
     fn find(&self, request: &RequestHead, body: &json::Body<'_>) -> Result<&'a Route, Error> {
         let Exchange { local, index, .. } = self.exchange;
         let view = View { body: Some(body), ..self.view(request) };

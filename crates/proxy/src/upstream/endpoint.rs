@@ -225,6 +225,7 @@ impl LocalEndpoint {
     }
 
     /// The connection between these, or between anybody, used last that is still quiet; whatever is not is closed (safety.md 69).
+    #[inline]
     pub(crate) fn take_idle(&self, told: Option<&Addresses>) -> Option<Opened> {
         let mut pool = self.pool.borrow_mut();
         let mut found = None;
@@ -334,6 +335,7 @@ impl LocalEndpoint {
     }
 
     /// A request goes to the endpoint, until what is returned is dropped; `None` if it has as many as it may.
+    #[inline]
     pub(crate) fn begin(self: &Rc<Self>) -> Option<InFlight> {
         let entry = self.shared.duty.enter();
         if entry == Entry::Full {
@@ -348,6 +350,7 @@ impl LocalEndpoint {
     }
 
     /// The endpoint answered, after `wait` if it had the whole request by then.
+    #[inline]
     pub(crate) fn answered(&self, wait: Option<Duration>, now: Instant) {
         if let Some(wait) = wait {
             self.latency.observe(wait, now);

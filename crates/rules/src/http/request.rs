@@ -183,6 +183,7 @@ impl RequestHead {
     }
 
     /// Whether the method is known to be safe to send twice (RFC 9110 §9.2.2).
+    #[inline]
     pub fn is_idempotent(&self) -> bool {
         matches!(self.method_bytes(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
     }
@@ -265,6 +266,7 @@ impl RequestHead {
         Ok(())
     }
 
+    #[inline(always)]
     pub(super) fn read_host(&mut self) -> Result<(), Kind> {
         (self.host, self.port) = (Range::default(), None);
         let mut canonical = [0u8; host::LONGEST];

@@ -70,7 +70,7 @@ pub trait FieldWriter {
 
 /// The lines of HTTP/1.
 impl FieldWriter for Vec<u8> {
-    #[inline]
+    #[inline(always)]
     fn field(&mut self, name: &[u8], value: &[&[u8]]) {
         put(self, &[name, b": "]);
         put(self, value);
@@ -106,6 +106,7 @@ pub fn write_request(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<
 }
 
 /// Append the host that the endpoint is asked for, with its port.
+#[inline]
 pub fn write_host(head: &RequestHead, lines: &RequestLines<'_>, to: &mut Vec<u8>) {
     match lines.host {
         HostLine::Keep(_) if !head.host_bytes().is_empty() => write_authority(head, to),

@@ -68,6 +68,7 @@ impl H1 {
     }
 
     /// The next chunk, when there is none yet.
+    #[inline(always)]
     fn poll_decode(&mut self, cx: &mut Context<'_>) -> Poll<Result<Chunk, Kind>> {
         loop {
             let source = &mut self.source;
