@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.product.waiting import wait_for
-from tests.wire.peers import Connection, Origin, connect
+from tests.wire.peers import Connection, Origin, connect, refuses
 from tests.wire.tunnels import open_tunnel
 
 import penstock
@@ -90,7 +90,7 @@ def test_a_listener_comes_and_goes(scripted: Origin) -> None:
         client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         behind = scripted.read_until(lambda got: got.endswith(b"\r\n\r\n"))
         proxy.apply(_config(scripted, "three"))
-        wait_for(lambda: _refuses(side), "the removed listener accepts no more")
+        wait_for(lambda: refuses(side), "the removed listener accepts no more")
         behind.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast")
         client.read_until(lambda got: got.endswith(b"last"))
         client.read_until(lambda _: False)
@@ -112,11 +112,3 @@ def test_a_refused_change_changes_nothing(scripted: Origin) -> None:
             proxy.apply(taken)
         assert _version(client) == b"one"
         client.close()
-
-
-def _refuses(address: tuple[str, int]) -> bool:
-    try:
-        connect(address).close()
-    except ConnectionRefusedError:
-        return True
-    return False

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.product.waiting import wait_for
-from tests.wire.peers import Connection, Origin, Refusal, connect
+from tests.wire.peers import Connection, Origin, Refusal, connect, refuses
 
 import penstock
 
@@ -207,7 +207,7 @@ def test_what_is_open_is_let_finish_by_a_drain(scripted: Origin) -> None:
         drained: list[bool] = []
         draining = threading.Thread(target=lambda: drained.append(proxy.drain(10)))
         draining.start()
-        wait_for(lambda: _refuses(address), "nothing new is taken in")
+        wait_for(lambda: refuses(address), "nothing new is taken in")
         client.send(b"more")
         behind.read_until(lambda got: got == b"more")
         behind.send(b"done")
@@ -244,11 +244,3 @@ def test_a_silent_session_ends(scripted: Origin, tmp_path: Path) -> None:
         "ended": "idle",
         "bytes_out": 4,
     }
-
-
-def _refuses(address: tuple[str, int]) -> bool:
-    try:
-        connect(address).close()
-    except ConnectionRefusedError:
-        return True
-    return False

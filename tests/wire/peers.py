@@ -152,6 +152,17 @@ def connect(address: Address, source: str | None = None, trust: ssl.SSLContext |
     return Connection(sock)
 
 
+def refuses(address: tuple[str, int]) -> bool:
+    """Whether nobody listens there (any more); a connection that the closing of the listener resets says no yet."""
+    try:
+        connect(address).close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        pass
+    return False
+
+
 class Origin:
     """A listening socket; the dialogue speaks on its connections."""
 

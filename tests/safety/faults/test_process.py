@@ -20,7 +20,7 @@ from tests.load.origin import EchoOrigins
 from tests.load.reloading import CONFIG, run_storm
 from tests.product.waiting import wait_for
 from tests.safety.faults.endpoint import Endpoint, ok
-from tests.wire.peers import connect
+from tests.wire.peers import connect, refuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,7 +148,7 @@ def test_a_stopping_process_finishes_what_it_began(start: Callable[..., Running]
         with Asking(running, 8) as asking:
             wait_for(lambda: len(asking.statuses) > 100, "others ask, too")
             running.signal(signal.SIGTERM)
-            wait_for(lambda: _refuses(address), "nothing new is accepted")
+            wait_for(lambda: refuses(address), "nothing new is accepted")
         # Of the others, none got half an answer; those whose connection was closed saw it between two requests.
         assert not [status for status in asking.statuses if isinstance(status, int) and status != 200]
         assert not [status for status in asking.statuses if "Incomplete" in str(status)]
@@ -160,14 +160,6 @@ def test_a_stopping_process_finishes_what_it_began(start: Callable[..., Running]
         assert b"connection: close" in bytes(waiting.received).lower()
         waiting.read_until(lambda _: False)
         assert running.ends() == 0
-
-
-def _refuses(address: tuple[str, int]) -> bool:
-    try:
-        connect(address).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 @pytest.mark.safety(159)
