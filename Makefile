@@ -7,9 +7,11 @@ ARGS ?=
 ROWS ?= P1
 SECONDS ?= 6
 JOBS ?= 1
+# Most tests wait for somebody. More at once than four would make those that load the machine wait for each other.
+PARALLEL ?= -n auto --maxprocesses 4
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-rust test-python lint fmt fuzz bench compare safety safety-table wheel debian clean
+.PHONY: help build run test test-rust test-python lint lint-rust lint-python fmt fuzz bench compare safety safety-table wheel debian clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,12 +41,17 @@ test-rust: $(VENV)/.installed
 	$(CARGO) test --quiet --workspace --locked
 
 test-python: build
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-lint: build ## Check style, types, layers and the border's stub
+lint: lint-rust lint-python ## Check style, types, layers and the border's stub
+
+# The two share nothing but .venv, so that `make -j2 lint` checks Rust while the extension is linked.
+lint-rust: $(VENV)/.installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
-	cd fuzz && $(CARGO) check --quiet --locked
+	cd fuzz && $(CARGO) check --quiet --locked --target-dir ../target
+
+lint-python: build
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -69,7 +76,7 @@ compare: build ## Measure this tree beside BASE=REVISION, ROWS=P1,P14 (ARGS="--c
 	$(BIN)/python -m bench.compare $(BASE) --rows $(ROWS) $(ARGS)
 
 safety: build ## Run the catalogue of attacks and faults and print its table; PEER=host:port: another proxy's
-	$(BIN)/python -m $(if $(PEER),tests.safety --peer $(PEER) $(if $(ORIGIN),--origin $(ORIGIN)),pytest --safety) $(ARGS)
+	$(BIN)/python -m $(if $(PEER),tests.safety --peer $(PEER) $(if $(ORIGIN),--origin $(ORIGIN)),pytest $(PARALLEL) --safety) $(ARGS)
 
 safety-table: build ## Run it with nginx and HAProxy beside (make debian) and rewrite the table in docs/safety.md
 	$(BIN)/python -m tests.safety --write $(ARGS)

@@ -111,9 +111,7 @@ def test_a_client_of_an_endpoint_that_refuses_moves_within_the_request(three: li
     with penstock.Proxy(over(three, **COOKIE)) as proxy:
         client = Client(proxy)
         name, _ = client.ask()
-        gone = three.pop("abc".index(name))
-        gone.shutdown()
-        gone.server_close()
+        three.pop("abc".index(name)).die()
         other, given = client.ask()
         assert (other != name, given) == (True, True)
         assert client.stays(other)

@@ -41,6 +41,7 @@ class Login(http.server.ThreadingHTTPServer):
 
 class _Verdict(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave in one piece
     server: Login
 
     def do_GET(self) -> None:
@@ -64,6 +65,7 @@ class Seen(http.server.BaseHTTPRequestHandler):
     """The application: says whom it was told of, and keeps count."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave in one piece
     times = 0
 
     def do_GET(self) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from waiting import wait_for
@@ -26,10 +27,26 @@ class Endpoint(http.server.ThreadingHTTPServer):
         self.name, self.health, self.probes = name, 200, 0
         super().__init__(("127.0.0.1", 0), _Answer)
         self.port = self.server_address[1]
+        self.taken: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self.taken.append(connection)
+        return connection, address
+
+    def die(self) -> None:
+        """Refuse connections, and end those that are there."""
+        self.shutdown()
+        self.socket.close()
+        for connection in self.taken:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.server_close()
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave in one piece
     server: Endpoint
 
     def do_GET(self) -> None:
