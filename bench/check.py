@@ -3,7 +3,9 @@
 import http.client
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
+from bench.certificate import CIPHER, VERSION, Certificate
 from bench.launch import BenchError
 
 BODY = b"x" * 128
@@ -30,14 +32,20 @@ def ask(
     return Answer(response.status, names, response.read())
 
 
-def connect(port: int) -> http.client.HTTPConnection:
-    """A connection that gives up in time."""
-    return http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+def connect(port: int, certificate: Certificate | None = None) -> http.client.HTTPConnection:
+    """A connection that gives up in time; with TLS, if there is a certificate to believe."""
+    if certificate is None:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=certificate.context())
+    connection.connect()
+    agreed = connection.sock.cipher() or ("nothing", "")
+    expect(agreed[:2] == (CIPHER, VERSION), f"TLS: {agreed}, where the other peers agree on {CIPHER}")
+    return connection
 
 
-def plain(port: int, path: str = "/") -> None:
+def plain(port: int, path: str = "/", certificate: Certificate | None = None) -> None:
     """Two answers on one connection, each with its status, length and exact body, and the origin's head passed on."""
-    connection = connect(port)
+    connection = connect(port, certificate)
     try:
         for _ in range(2):
             answer = ask(connection, path)
@@ -52,11 +60,22 @@ def plain(port: int, path: str = "/") -> None:
         connection.close()
 
 
-def http2(port: int) -> None:
+def http2(port: int, certificate: Certificate | None = None) -> None:
     """The same over HTTP/2, as far as curl tells it."""
-    words = ["curl", "-sS", "--max-time", "10", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}"]
-    done = subprocess.run([*words, f"http://127.0.0.1:{port}/"], capture_output=True, timeout=20, check=False)
+    words = [*curl(certificate), "-w", "%{http_version} %{http_code}", f"{origin_of(port, certificate)}/"]
+    done = subprocess.run(words, capture_output=True, timeout=20, check=False)
     expect(done.stdout == BODY + b"2 200", f"GET / over HTTP/2: {done.stdout[-60:]!r} {done.stderr[-100:]!r}")
+
+
+def curl(certificate: Certificate | None) -> list[str]:
+    """The command that speaks HTTP/2 and nothing else in clear, and agrees on it with TLS."""
+    version = ["--http2", "--cacert", str(certificate.cert)] if certificate else ["--http2-prior-knowledge"]
+    return ["curl", "-sS", "--max-time", "60", *version]
+
+
+def origin_of(port: int, certificate: Certificate | None) -> str:
+    """How a URL of a peer begins."""
+    return f"{'https' if certificate else 'http'}://127.0.0.1:{port}"
 
 
 def edits(port: int, path: str) -> None:
@@ -74,12 +93,12 @@ def edits(port: int, path: str) -> None:
         connection.close()
 
 
-def large(port: int, length: int) -> None:
+def large(port: int, length: int, certificate: Certificate | None = None) -> None:
     """A large body comes whole and unchanged, and one that is sent arrives whole."""
-    connection = connect(port)
+    connection = connect(port, certificate)
+    whole = pattern(length)
     try:
         answer = ask(connection, f"/large/{length}")
-        whole = (BLOCK * (length // len(BLOCK) + 1))[:length]
         expect(answer.status == 200 and answer.body == whole, f"/large/{length}: the body is not the origin's")
         answer = ask(connection, "/upload", body=whole)
         expect(answer.body == f"received {length}\n".encode(), f"an upload of {length} bytes: {answer.body[:60]!r}")
@@ -87,9 +106,26 @@ def large(port: int, length: int) -> None:
         connection.close()
 
 
-def churn(port: int) -> None:
+def large_http2(port: int, length: int, certificate: Certificate | None, file: Path) -> None:
+    """The same over HTTP/2; `file` is where the body that is sent may be kept."""
+    words, url, whole = curl(certificate), origin_of(port, certificate), pattern(length)
+    done = subprocess.run([*words, f"{url}/large/{length}"], capture_output=True, timeout=70, check=False)
+    expect(done.stdout == whole, f"/large/{length} over HTTP/2: not the origin's body {done.stderr[-100:]!r}")
+    file.write_bytes(whole)
+    words += ["-X", "POST", "-T", str(file), "-w", " %{http_version}"]
+    done = subprocess.run([*words, f"{url}/upload"], capture_output=True, timeout=70, check=False)
+    told = done.stdout.decode(errors="replace")
+    expect(told == f"received {length}\n 2", f"an upload of {length} bytes over HTTP/2: {told[-60:]!r}")
+
+
+def pattern(length: int) -> bytes:
+    """The origin's large body of this length."""
+    return (BLOCK * (length // len(BLOCK) + 1))[:length]
+
+
+def churn(port: int, certificate: Certificate | None = None) -> None:
     """An answer to `Connection: close` is whole, and the connection ends after it."""
-    connection = connect(port)
+    connection = connect(port, certificate)
     try:
         answer = ask(connection, "/", {"Connection": "close"})
         expect(answer.status == 200 and answer.body == BODY, f"Connection: close: status {answer.status}")

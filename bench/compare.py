@@ -15,7 +15,7 @@ from bench.contest import TROUBLE, Contender, contest, say
 from bench.figures import Result, interval, ratios
 from bench.launch import BenchError
 from bench.peers import Peer, Penstock
-from bench.rows import access_log, balancing, http2, json_route, requests
+from bench.rows import access_log, balancing, http2, json_route, requests, tls
 from bench.stand import Settings, Stand, open_stand
 
 # Many short turns: what disturbs the machine meets both.
@@ -27,6 +27,9 @@ SCENES: dict[str, Callable[[Stand, Peer], Contender]] = {
     "P2": lambda stand, peer: requests.late_route(peer, requests.MANY[-1]),
     "P3": access_log.logging,
     "P4": lambda stand, peer: http2.multiplexed(peer),
+    "P4+TLS": http2.encrypted,
+    "P5": tls.kept,
+    "P5+HANDSHAKE": tls.handshaking,
     "P14": lambda stand, peer: requests.churning(peer),
     "JSON": lambda stand, peer: json_route.posting(peer, json_route.MEMBER),
 }

@@ -23,7 +23,7 @@ TROUBLE = (BenchError, OSError, http.client.HTTPException, TimeoutExpired)
 
 def plain_check(running: Running) -> None:
     """The check of a row that asks for nothing special."""
-    check.plain(running.port)
+    check.plain(running.port, certificate=running.certificate)
 
 
 def nothing_after(running: Running, requests: int) -> None:

@@ -4,14 +4,16 @@ import http.client
 import os
 import resource
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
-from bench import usage
+from bench import certificate, usage
+from bench.certificate import Certificate
 from bench.launch import BenchError, Program, free_port, listening, wait_until
 from bench.peers.base import Peer, Scenario
 from bench.peers.null_relay import built
@@ -43,10 +45,12 @@ class Running:
     program: Program
     port: int
     folder: Path
+    # What clients believe, where they speak TLS.
+    certificate: Certificate | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def access_log(self) -> Path:
@@ -89,11 +93,16 @@ class Stand:
         _wait_for(program, lambda: listening(port))
         return program
 
+    @cached_property
+    def certificate(self) -> Certificate:
+        """What peers serve where a row asks for TLS."""
+        return certificate.make(self.folder)
+
     @contextmanager
     def client(self, name: str, *arguments: object) -> Iterator[Program]:
-        """Runs a client of the bench that speaks through pipes."""
-        command = [str(built(name)), *map(str, arguments)]
-        program = Program(command, self.client_core, self.folder, name, speaks=True)
+        """Runs a client that speaks through pipes: a program of `bench/programs`, or a `.py` of `bench`."""
+        script = [sys.executable, str(Path(__file__).with_name(name))] if name.endswith(".py") else [str(built(name))]
+        program = Program([*script, *map(str, arguments)], self.client_core, self.folder, name, speaks=True)
         try:
             yield program
         finally:
@@ -113,7 +122,7 @@ class Stand:
         for attempt in range(1, ATTEMPTS + 1):
             running = self.spawn(peer, scenario)
             try:
-                _wait_for(running.program, partial(listening if scenario.http2 else answers, running.port))
+                _wait_for(running.program, partial(answers if _in_http1(scenario) else listening, running.port))
             except BenchError:
                 running.program.stop()
                 if attempt == ATTEMPTS:
@@ -130,7 +139,11 @@ class Stand:
         port = free_port()
         command = peer.prepare(folder, port, self.origin, scenario)
         program = Program(command, self.proxy_core, folder, peer.name.replace(" ", "-"))
-        return Running(peer, program, port, folder)
+        return Running(peer, program, port, folder, scenario.tls)
+
+
+def _in_http1(scenario: Scenario) -> bool:
+    return not scenario.http2 and scenario.tls is None
 
 
 def answers(port: int, path: str = "/", status: int | None = None) -> bool:

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.certificate import Certificate
+
 POOL = 128
 """Unused upstream connections that a peer may keep: more than any row's clients."""
 
@@ -28,8 +30,10 @@ class Scenario:
     orders: bool = False
     member: str = ""
     access_log: bool = False
-    # Clients speak HTTP/2 without TLS, and need not be able to speak anything else.
+    # Clients speak HTTP/2, and need not be able to speak anything else.
     http2: bool = False
+    # Clients speak TLS 1.3; no session is resumed where a peer can be told so.
+    tls: Certificate | None = None
     # Bodies are passed on as they come, instead of being collected first.
     streaming: bool = False
     # Open client connections that must fit.

@@ -13,6 +13,13 @@ _LOG_FORMAT = (
 )
 
 
+def _speaks(scenario: Scenario) -> str:
+    if scenario.tls is None:
+        return " proto h2" if scenario.http2 else ""
+    alpn = "h2" if scenario.http2 else "http/1.1"
+    return f" ssl crt {scenario.tls.both} alpn {alpn} ssl-min-ver TLSv1.3 no-tls-tickets"
+
+
 class HAProxy(Peer):
     """HAProxy, as Debian packages it."""
 
@@ -45,6 +52,7 @@ class HAProxy(Peer):
     nbthread 1
     maxconn {scenario.connections}
     no strict-limits
+    {"tune.ssl.cachesize 0" if scenario.tls else ""}
 defaults
     mode http
     timeout connect 5s
@@ -53,7 +61,7 @@ defaults
     timeout http-keep-alive 300s
     http-reuse always
 frontend web
-    bind 127.0.0.1:{port}{" proto h2" if scenario.http2 else ""}
+    bind 127.0.0.1:{port}{_speaks(scenario)}
     {log}
     {header}
     default_backend origin

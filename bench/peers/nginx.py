@@ -14,6 +14,13 @@ _LOG_FORMAT = """log_format record escape=json '{"time":"$time_iso8601","listene
         '"user_agent":"$http_user_agent","referer":"$http_referer"}';"""
 
 
+def _tls(scenario: Scenario) -> str:
+    if scenario.tls is None:
+        return ""
+    files = f"ssl_certificate {scenario.tls.cert}; ssl_certificate_key {scenario.tls.key};"
+    return f"{files} ssl_protocols TLSv1.3; ssl_session_tickets off; ssl_session_cache off;"
+
+
 class Nginx(Peer):
     """nginx, as Debian packages it."""
 
@@ -61,7 +68,8 @@ http {{
         keepalive_timeout 300s;
     }}
     server {{
-        listen 127.0.0.1:{port}{" http2" if scenario.http2 else ""};
+        listen 127.0.0.1:{port}{" ssl" if scenario.tls else ""}{" http2" if scenario.http2 else ""};
+        {_tls(scenario)}
         location / {{
             proxy_pass http://origin;
             proxy_http_version 1.1;

@@ -59,7 +59,7 @@ workers = 1
 [listeners.web]
 bind = "127.0.0.1:{port}"
 timeouts = {{ idle = "300s" }}
-{"h2c = true" if scenario.http2 else ""}
+{_speaks(scenario)}
 [upstreams.origin]
 endpoints = ["127.0.0.1:{origin}"]
 limits = {{ idle_connections = {POOL} }}
@@ -76,6 +76,12 @@ limits = {{ idle_connections = {POOL} }}
         earlier = [f"[[routes]]\nmatch = '{match_of(number)}'\nupstream = \"origin\"\n" for number in range(last)]
         match = f"match = 'path.startswith(\"{prefix_of(last)}/\")'\n" if last else ""
         return "".join(earlier) + f'[[routes]]\n{match}upstream = "origin"\n{_filters(scenario, last)}'
+
+
+def _speaks(scenario: Scenario) -> str:
+    if scenario.tls is None:
+        return "h2c = true" if scenario.http2 else ""
+    return f'tls = {{ certificates = [{{ cert = "{scenario.tls.cert}", key = "{scenario.tls.key}" }}] }}'
 
 
 def _orders(member: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from bench.figures import Result
-from bench.rows import access_log, balancing, http2, idle, json_route, large, latency, requests, start
+from bench.rows import access_log, balancing, http2, idle, json_route, large, latency, requests, start, tls
 from bench.stand import Stand
 
 Row = Callable[[Stand], Result]
@@ -14,7 +14,8 @@ ROWS: dict[str, Row] = {
     "P2": requests.many_routes,
     "P2+": balancing.many_routes,
     "P3": access_log.access_log,
-    "P4": http2.clear,
+    "P4": http2.to_http1,
+    "P5": tls.http1,
     "P10": idle.idle_connections,
     "P11": latency.added_latency,
     "P12": large.large_bodies,

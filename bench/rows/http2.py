@@ -8,6 +8,8 @@ from bench.figures import Result, better
 from bench.peers import HAProxy, Nginx, Peer, Penstock, Scenario
 from bench.stand import Running, Stand
 
+CLEAR, TLS = "in clear", "TLS"
+
 
 @dataclass(frozen=True)
 class Multiplexed(Contender):
@@ -17,17 +19,28 @@ class Multiplexed(Contender):
         return h2load.drive(running.url + self.path, connections, seconds)
 
 
-def clear(stand: Stand) -> Result:
-    """P4: 16 connections with 4 requests at once on each, without TLS."""
-    result = Result("P4", "HTTP/2 without TLS to HTTP/1.1, one route")
-    contest(stand, result, [multiplexed(peer) for peer in (Penstock(), Nginx(), HAProxy())])
-    ours, nginx, haproxy = (result.find(name) for name in ("penstock", "nginx", "haproxy"))
-    result.compare(ours, nginx, "nginx")
-    result.compare(ours, haproxy, "haproxy")
-    result.compare(ours, better(nginx, haproxy), "the better of the two", 0.8)
+def to_http1(stand: Stand) -> Result:
+    """P4: 16 connections with 4 requests at once on each, without TLS and with it."""
+    result = Result("P4", "HTTP/2 to HTTP/1.1, one route")
+    peers: tuple[Peer, ...] = (Penstock(), Nginx(), HAProxy())
+    contest(stand, result, [multiplexed(peer) for peer in peers] + [encrypted(stand, peer) for peer in peers])
+    for variant in (CLEAR, TLS):
+        ours, nginx, haproxy = (result.find(name, variant) for name in ("penstock", "nginx", "haproxy"))
+        result.compare(ours, nginx, f"nginx, {variant}")
+        result.compare(ours, haproxy, f"haproxy, {variant}")
+        result.compare(ours, better(nginx, haproxy), f"the better of the two, {variant}", 0.8)
     return result
 
 
 def multiplexed(peer: Peer) -> Contender:
-    """P4 for one peer."""
-    return Multiplexed(peer, Scenario(http2=True), right=lambda running: check.http2(running.port))
+    """P4 for one peer, without TLS."""
+    return Multiplexed(peer, Scenario(http2=True), CLEAR, right=_right)
+
+
+def encrypted(stand: Stand, peer: Peer) -> Contender:
+    """P4 for one peer, with TLS."""
+    return Multiplexed(peer, Scenario(http2=True, tls=stand.certificate), TLS, right=_right)
+
+
+def _right(running: Running) -> None:
+    check.http2(running.port, running.certificate)
