@@ -12,23 +12,14 @@ import pytest
 from hyperframe.frame import DataFrame, SettingsFrame
 from tests.http2 import WHERE, Client, data, reset, room, serving
 from tests.wire.peers import Connection, Origin
-from websockets.frames import Frame, Opcode
-from websockets.protocol import CLIENT, Protocol
-from websockets.sync.server import ServerConnection, serve
+from websocket_streams import ASK, WebSocket, echo
+from websockets.sync.server import serve
 
 import penstock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ASK = (
-    (":method", "CONNECT"),
-    (":protocol", "websocket"),
-    *WHERE,
-    (":path", "/chat?room=1"),
-    ("sec-websocket-version", "13"),
-    ("sec-websocket-protocol", "chat"),
-)
 OWN = ((":method", "GET"), *WHERE, (":path", "/own"))
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s\r\n"
@@ -189,53 +180,8 @@ def test_a_drain_tells_the_websocket_to_go(scripted: Origin) -> None:
         assert not ending.is_alive()
 
 
-def _echo(connection: ServerConnection) -> None:
-    for message in connection:
-        connection.send(message)
-
-
-class WebSocket:
-    """A client's end, with the frames of a real library."""
-
-    def __init__(self, client: Client, stream: int) -> None:
-        self._client, self._stream, self._seen = client, stream, 0
-        self._protocol = Protocol(CLIENT, max_size=None)
-        client.send(client.headers(stream, ASK, ends=False))
-        client.read_until(lambda: client.streams[stream].heads)
-        assert client.streams[stream].status == 200
-
-    def _send(self, piece: bytes) -> None:
-        credit = self._client.credit
-        self._client.read_until(lambda: len(piece) <= min(credit[self._stream], credit[0]) + 65_535)
-        credit[self._stream] -= len(piece)
-        credit[0] -= len(piece)
-        self._client.send(data(self._stream, piece, ends=False))
-
-    def exchange(self, message: bytes) -> bytes:
-        """Send a message and wait for the next."""
-        self._protocol.send_binary(message)
-        parts: list[bytes] = []
-        for bytes_out in self._protocol.data_to_send():
-            for at in range(0, len(bytes_out), 16_384):
-                self._send(bytes_out[at : at + 16_384])
-        while True:
-            body = self._client.streams[self._stream].body
-            if len(body) > self._seen:
-                fresh, self._seen = body[self._seen :], len(body)
-                self._client.send(room(0, len(fresh)), room(self._stream, len(fresh)))
-                self._protocol.receive_data(fresh)
-                for event in self._protocol.events_received():
-                    assert isinstance(event, Frame)
-                    assert event.opcode in {Opcode.BINARY, Opcode.CONT}
-                    parts.append(bytes(event.data))
-                    if event.fin:
-                        return b"".join(parts)
-            else:
-                self._client.read_until(lambda: len(self._client.streams[self._stream].body) > self._seen)
-
-
 def test_many_on_one_connection_with_a_real_server() -> None:
-    with serve(_echo, "127.0.0.1", 0, compression=None, max_size=None, subprotocols=["chat"]) as server:  # type: ignore[list-item]
+    with serve(echo, "127.0.0.1", 0, compression=None, max_size=None, subprotocols=["chat"]) as server:  # type: ignore[list-item]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         config = {

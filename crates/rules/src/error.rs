@@ -99,7 +99,7 @@ kinds! {
     BodyTooLarge "body_too_large" 413 Downstream,
     /// A body that a route asks for a JSON value, and that is no JSON.
     BadJson "bad_json" 400 Downstream,
-    /// A protocol on a stream of HTTP/2 other than `websocket`.
+    /// A protocol on a stream of HTTP/2 other than `websocket`, or an upgrade that has no form there.
     UnknownProtocol "unknown_protocol" 501 Downstream,
     /// `CONNECT` or `TRACE`.
     MethodNotAllowed "method_not_allowed" 405 Downstream,
@@ -199,6 +199,8 @@ kinds! {
     ResponseTooLarge "response_too_large" 502 Upstream,
     /// `101` that nobody asked for.
     BadUpgrade "bad_upgrade" 502 Upstream,
+    /// The endpoint speaks HTTP/2, and has no WebSockets there.
+    UpgradeUnsupported "upgrade_unsupported" 501 Proxy,
     /// No descriptor or memory is left for a connection.
     Exhausted "exhausted" 503 Proxy,
     /// The whole exchange took longer than the route allows.

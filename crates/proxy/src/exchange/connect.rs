@@ -57,11 +57,14 @@ impl Story<'_> {
             proxy_protocol::write(version, self.told().as_ref(), &mut announced);
         }
         let wait = wait.min(clock.until(self.total_by));
-        let opened = connect(endpoint, UpstreamProtocol::Http1, &worker.buffers, wait, announced).await;
-        if let Err(failure) = &opened {
+        let mut opened = connect(endpoint, UpstreamProtocol::Http1, &worker.buffers, wait, announced).await;
+        if let Err(failure) = &mut opened {
             // That we have no descriptor left says nothing of the endpoint.
             if failure.kind == Kind::Exhausted {
                 worker.shed_pools();
+            } else if failure.kind == Kind::UpstreamTlsFailed && endpoint.channels.is_open() {
+                // It was asked in HTTP/1.1 for the sake of an upgrade alone, and speaks HTTP/2.
+                failure.kind = Kind::UpgradeUnsupported;
             } else {
                 endpoint.unreachable(Instant::now());
             }

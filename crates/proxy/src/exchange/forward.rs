@@ -100,6 +100,7 @@ impl Story<'_> {
         let settings = course.settings;
         if settings.plan.protocol != UpstreamProtocol::Http1
             && let Some(lease) = Box::pin(self.lease(course, down)).await?
+            && !needs_http1(settings, request, &lease)
         {
             // Boxed, so that the task of every other exchange stays small.
             return Box::pin(self.attempt_http2(lease, down, request, response, course)).await;
@@ -224,4 +225,12 @@ impl Story<'_> {
             in_flight.endpoint.give_back(opened, &self.exchange.worker.clock, settings.plan.timeouts.idle);
         }
     }
+}
+
+/// Whether a request is better asked in HTTP/1.1, which the endpoint may have, too: an upgrade that has no form in HTTP/2, or a
+/// WebSocket where it has none on its streams.
+fn needs_http1(settings: &UpstreamSettings, request: &RequestHead, lease: &Lease) -> bool {
+    request.options.upgrade
+        && settings.plan.protocol == UpstreamProtocol::Auto
+        && !(lease.takes_websockets() && request.websocket_accept().is_ok())
 }

@@ -101,6 +101,11 @@ impl Lease {
         self.channel.sender.borrow().clone()
     }
 
+    /// Whether the endpoint has WebSockets on its streams (RFC 8441 §3).
+    pub(crate) fn takes_websockets(&self) -> bool {
+        self.sender().is_some_and(|sender| sender.is_extended_connect_protocol_enabled())
+    }
+
     /// Close the connection if nobody else uses it.
     pub(crate) fn close_if_last(&self) {
         if self.channel.link.live() == 1 {
@@ -139,6 +144,11 @@ impl Channels {
     /// A connection that is being made, and has room for one more that waits for it.
     pub(crate) fn dialed(&self, most: usize) -> Option<Rc<Dial>> {
         self.dials.borrow().iter().find(|dial| dial.waiting() < most).cloned()
+    }
+
+    /// Whether there is a connection that takes requests.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.borrow().iter().any(|channel| channel.is_open())
     }
 
     /// Whether the endpoint chose HTTP/1.1 not long ago.

@@ -6,6 +6,10 @@ use super::request::{LONGEST_NAME, RequestHead};
 use super::{HeadLimits, Known, Options, ResponseHead, Version, websocket};
 use crate::error::Kind;
 
+/// By which a WebSocket's two ends agree on it in HTTP/1.1, and which has no meaning in HTTP/2 (RFC 8441 §5).
+const KEY: &str = "sec-websocket-key";
+const ACCEPT: &str = "sec-websocket-accept";
+
 /// What the pseudo-fields of a request say (RFC 9113 §8.3.1).
 #[derive(Clone, Copy, Debug)]
 pub struct Pseudo<'a> {
@@ -98,7 +102,24 @@ impl RequestHead {
 
     /// Give it the key that HTTP/1.1 wants with a WebSocket.
     pub fn set_websocket_key(&mut self, nonce: [u8; 16]) {
-        self.fields.push("sec-websocket-key", websocket::key(nonce));
+        self.fields.push(KEY, websocket::key(nonce));
+    }
+
+    /// What answers this upgrade in HTTP/1.1 (`Sec-WebSocket-Accept`), if HTTP/2 has a form for it (RFC 8441 §5).
+    ///
+    /// # Errors
+    /// `UnknownProtocol` if it is not a `GET` without a body that asks for a WebSocket; `BadHead` if there is not one key, which
+    /// the endpoint will not see.
+    pub fn websocket_accept(&self) -> Result<String, Kind> {
+        let websocket = self.fields.known(Known::Upgrade).is_some_and(|to| to.eq_ignore_ascii_case(b"websocket"));
+        if !websocket || self.method() != "GET" || !matches!(self.length, Length::None | Length::Bytes(0)) {
+            return Err(Kind::UnknownProtocol);
+        }
+        let mut keys = self.fields.all(KEY);
+        match (keys.next(), keys.next()) {
+            (Some(key), None) if websocket::is_key(key) => Ok(websocket::accept(key)),
+            _ => Err(Kind::BadHead),
+        }
     }
 
     fn take_fields<'f>(
@@ -143,7 +164,7 @@ impl RequestHead {
                 }
                 Known::Host if authority.is_some() => continue,
                 // It has no meaning here (RFC 8441 §5), and the endpoint gets one of ours.
-                Known::Other if protocol.is_some() && name == b"sec-websocket-key" => continue,
+                Known::Other if protocol.is_some() && name == KEY.as_bytes() => continue,
                 Known::Te if tes > 0 || value != b"trailers" => return Err(Kind::BadConnection),
                 Known::Te => tes += 1,
                 known if speaks_of_connection(known) => return Err(Kind::BadConnection),
@@ -210,6 +231,16 @@ impl ResponseHead {
         self.options = Options::of_response(self.version, &self.fields);
         Ok(())
     }
+
+    /// Make the answer that opened a WebSocket on its stream the `101` that it is in HTTP/1.1. `accept`: what answers the client's key.
+    pub fn become_switch(&mut self, accept: &str) {
+        self.set_status(101);
+        // What a length may say here is nothing (RFC 9110 §9.3.6).
+        self.fields.remove("content-length");
+        self.fields.set(ACCEPT, accept);
+        self.fields.push("upgrade", "websocket");
+        (self.length, self.declared, self.options.upgrade) = (Length::None, None, true);
+    }
 }
 
 /// RFC 9113 §8.2.1: nobody trims a value, and the next reader would.
@@ -240,155 +271,4 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: HeadLimits = HeadLimits { bytes: 2048, fields: 10, uri: 64 };
-    const GET: Pseudo<'_> = Pseudo {
-        method: "GET",
-        scheme: Some("https"),
-        authority: Some("A.example:8443"),
-        path: "/x/./y?z",
-        protocol: None,
-    };
-    const WEBSOCKET: Pseudo<'_> = Pseudo { method: "CONNECT", protocol: Some("websocket"), ..GET };
-
-    fn read(pseudo: Pseudo<'_>, fields: &[(&str, &str)], ends: bool) -> Result<RequestHead, Kind> {
-        let mut head = RequestHead::default();
-        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        head.assemble(&pseudo, fields, ends, &LIMITS).map(|()| head)
-    }
-
-    #[test]
-    fn a_head_is_read_into_the_same_form() {
-        let fields = [("cookie", "a=1"), ("x-a", "1"), ("cookie", "b=2"), ("host", "a.example.:8443"), ("x_b", "2")];
-        let head = read(GET, &fields, true).unwrap();
-        assert_eq!((head.method(), head.path(), head.query()), ("GET", "/x/y", Some("z")));
-        assert_eq!((head.host(), head.port(), head.version), ("a.example", Some(8443), Version::Http2));
-        assert_eq!(head.fields.all("cookie").collect::<Vec<_>>(), [b"a=1; b=2"]);
-        assert_eq!((head.fields.all("host").count(), head.dropped), (1, 1));
-        assert_eq!((head.length, head.options.keep_alive), (Length::None, true));
-        let head = read(Pseudo { authority: None, ..GET }, &[("host", "b"), ("te", "trailers")], true).unwrap();
-        assert_eq!((head.host(), head.options.te_trailers), ("b", true));
-        assert_eq!(
-            read(Pseudo { method: "OPTIONS", path: "*", ..GET }, &[], true).unwrap().target,
-            super::super::Target::Server
-        );
-    }
-
-    #[test]
-    fn the_end_of_the_stream_and_the_length_agree() {
-        let post = Pseudo { method: "POST", ..GET };
-        for (pseudo, fields, ends, expected) in [
-            (GET, &[][..], true, Ok(Length::None)),
-            (post, &[], true, Ok(Length::Bytes(0))),
-            (post, &[], false, Ok(Length::Chunked)),
-            (post, &[("content-length", "5")], false, Ok(Length::Bytes(5))),
-            (post, &[("content-length", "5")], true, Err(Kind::BadContentLength)),
-            (post, &[("content-length", "0")], true, Ok(Length::Bytes(0))),
-            (post, &[("content-length", "5"), ("content-length", "5")], false, Err(Kind::BadContentLength)),
-            (post, &[("content-length", "+5")], false, Err(Kind::BadContentLength)),
-        ] {
-            assert_eq!(read(pseudo, fields, ends).map(|head| head.length), expected, "{fields:?} {ends}");
-        }
-    }
-
-    #[test]
-    fn a_websocket_is_the_request_that_it_is_in_http1() {
-        let fields = [("sec-websocket-version", "13"), ("sec-websocket-key", "theirs")];
-        let mut head = read(WEBSOCKET, &fields, false).unwrap();
-        assert!(head.is_extended_connect() && !read(GET, &[], true).unwrap().is_extended_connect());
-        assert_eq!((head.method(), head.path(), head.length), ("GET", "/x/y", Length::None));
-        assert_eq!(head.fields.all("upgrade").collect::<Vec<_>>(), [b"websocket"]);
-        assert_eq!(head.fields.all("sec-websocket-key").count(), 0);
-        head.set_websocket_key(*b"the sample nonce");
-        assert_eq!(head.fields.all("sec-websocket-key").collect::<Vec<_>>(), [b"dGhlIHNhbXBsZSBub25jZQ=="]);
-    }
-
-    #[test]
-    fn what_is_no_request_names_its_reason() {
-        let long = "n".repeat(257);
-        for (pseudo, fields, kind) in [
-            (Pseudo { path: "", ..GET }, &[][..], Kind::BadHead),
-            (Pseudo { path: "x", ..GET }, &[], Kind::BadHead),
-            (Pseudo { path: "http://a.example:8443/", ..GET }, &[], Kind::BadHead),
-            (Pseudo { path: "*", ..GET }, &[], Kind::BadHead),
-            (Pseudo { path: "/../x", ..GET }, &[], Kind::BadUri),
-            (Pseudo { method: "XGET", ..GET }, &[], Kind::BadHead),
-            (Pseudo { method: "CONNECT", path: "", ..GET }, &[], Kind::MethodNotAllowed),
-            (Pseudo { scheme: Some("ftp"), ..GET }, &[], Kind::BadHead),
-            (Pseudo { authority: None, ..GET }, &[], Kind::BadHost),
-            (Pseudo { authority: None, ..GET }, &[("host", "a"), ("host", "a")], Kind::BadHost),
-            (Pseudo { authority: Some("u@a"), ..GET }, &[], Kind::BadHost),
-            (Pseudo { protocol: Some("websocket"), ..GET }, &[], Kind::BadHead),
-            (Pseudo { protocol: Some("connect-udp"), ..WEBSOCKET }, &[], Kind::UnknownProtocol),
-            (Pseudo { path: "", ..WEBSOCKET }, &[], Kind::BadHead),
-            (WEBSOCKET, &[("content-length", "0")], Kind::BadContentLength),
-            (WEBSOCKET, &[("upgrade", "websocket")], Kind::BadConnection),
-            (GET, &[("host", "b")], Kind::BadHost),
-            (GET, &[("host", "a.example")], Kind::BadHost),
-            (GET, &[("connection", "close")], Kind::BadConnection),
-            (GET, &[("transfer-encoding", "chunked")], Kind::BadConnection),
-            (GET, &[("te", "gzip")], Kind::BadConnection),
-            (GET, &[("te", "trailers"), ("te", "trailers")], Kind::BadConnection),
-            (GET, &[("x", " a")], Kind::BadHead),
-            (GET, &[("x", "a\t")], Kind::BadHead),
-            (GET, &[("content_length", "1")], Kind::BadHead),
-            (GET, &[("expect", "y")], Kind::BadExpect),
-            (GET, &[(&long, "1")], Kind::HeadTooLarge),
-            (GET, &[("cookie", "a"); 11], Kind::TooManyFields),
-        ] {
-            assert_eq!(read(pseudo, fields, true).err(), Some(kind), "{pseudo:?} {fields:?}");
-        }
-        let target = format!("/{}", "x".repeat(64));
-        assert_eq!(read(Pseudo { path: &target, ..GET }, &[], true).err(), Some(Kind::UriTooLong));
-        let value = "x".repeat(2048);
-        assert_eq!(read(GET, &[("x", &value)], true).err(), Some(Kind::HeadTooLarge));
-    }
-
-    fn answered(status: u16, fields: &[(&str, &str)], ends: bool, to_head: bool) -> Result<ResponseHead, Kind> {
-        let mut head = ResponseHead::default();
-        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        head.assemble(status, fields, (ends, to_head), &LIMITS).map(|()| head)
-    }
-
-    #[test]
-    fn an_answer_has_the_length_that_its_stream_has() {
-        let five = &[("content-length", "5")][..];
-        for (status, fields, ends, to_head, expected) in [
-            (200, five, false, false, Ok((Length::Bytes(5), Some(5)))),
-            (200, five, true, false, Err(Kind::BadResponse)),
-            (200, five, true, true, Ok((Length::None, Some(5)))),
-            (304, five, true, false, Ok((Length::None, Some(5)))),
-            (304, &[], false, false, Ok((Length::None, None))),
-            (200, &[], true, false, Ok((Length::None, None))),
-            (200, &[], false, false, Ok((Length::Chunked, None))),
-            (200, &[("content-length", "5"), ("content-length", "5")], false, false, Err(Kind::BadResponse)),
-            (103, &[("link", "x")], false, false, Ok((Length::None, None))),
-        ] {
-            let read = answered(status, fields, ends, to_head).map(|head| (head.length, head.declared));
-            assert_eq!(read, expected, "{status} {fields:?} {ends} {to_head}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_answer_is_refused() {
-        for (name, value) in [
-            ("connection", "close"),
-            ("keep-alive", "timeout=5"),
-            ("proxy-connection", "x"),
-            ("transfer-encoding", "chunked"),
-            ("upgrade", "h2c"),
-            ("http2-settings", "x"),
-            ("x", " a"),
-            ("x", "a\t"),
-        ] {
-            assert_eq!(answered(200, &[(name, value)], false, false).err(), Some(Kind::BadResponse), "{name}: {value}");
-        }
-        assert_eq!(answered(101, &[], false, false).err(), Some(Kind::BadResponse));
-        assert_eq!(answered(103, &[], true, false).err(), Some(Kind::BadResponse));
-        assert_eq!(answered(200, &[("a", "b"); 11], false, false).err(), Some(Kind::ResponseTooLarge));
-        let value = "x".repeat(2048);
-        assert_eq!(answered(200, &[("x", &value)], false, false).err(), Some(Kind::ResponseTooLarge));
-    }
-}
+mod tests;

@@ -17,10 +17,19 @@ pub fn key(nonce: [u8; 16]) -> String {
     BASE64.encode(&nonce)
 }
 
+/// Whether `key` is one: 16 bytes in Base64 (§4.2.1).
+pub fn is_key(key: &[u8]) -> bool {
+    BASE64.decode(key).is_ok_and(|nonce| nonce.len() == 16)
+}
+
+/// The `Sec-WebSocket-Accept` that answers `key` (§4.2.2).
+pub fn accept(key: &[u8]) -> String {
+    BASE64.encode(&Sha1::new().chain_update(key).chain_update(KNOWS_WEBSOCKET).finalize())
+}
+
 /// Whether `accept` is the `Sec-WebSocket-Accept` that answers `key` (§4.2.2).
 pub fn is_accepted(key: &[u8], accept: &[u8]) -> bool {
-    let expected = Sha1::new().chain_update(key).chain_update(KNOWS_WEBSOCKET).finalize();
-    BASE64.encode(&expected).as_bytes() == accept
+    self::accept(key).as_bytes() == accept
 }
 
 /// How far the stream is.

@@ -2,11 +2,12 @@
 
 use super::{H2, Side};
 use crate::clock::Alarm;
-use crate::codec::Upstream;
 use crate::codec::h1::{ENDPOINT, Faults, Waits};
+use crate::codec::{Outgoing, Upstream};
 use crate::upstream::channel::Lease;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
+use h2::ext::Protocol;
 use h2::{Reason, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
@@ -28,6 +29,8 @@ pub(crate) struct Client {
     unprocessed: bool,
     /// Why the endpoint cannot be asked this in HTTP/2.
     unsayable: Option<Kind>,
+    /// It is asked for a WebSocket; what answers the client's key.
+    accept: Option<Box<str>>,
 }
 
 impl Side for Client {
@@ -52,13 +55,34 @@ impl H2<Client> {
             Rc::clone(lease.link()),
             alarm,
             waits,
-            Client { lease, answer: None, unprocessed: false, unsayable: None },
+            Client { lease, answer: None, unprocessed: false, unsayable: None, accept: None },
         )
     }
 
     /// Close the connection if nobody else uses it.
     pub(crate) fn close_if_last(&self) {
         self.side.lease.close_if_last();
+    }
+
+    /// The request as the crate wants it, and how long its body is, where that is told.
+    fn request(&mut self, head: &RequestHead, lines: &RequestLines<'_>) -> Result<(Request<()>, Option<u64>), Kind> {
+        let accept = if head.options.upgrade { Some(head.websocket_accept()?) } else { None };
+        if accept.is_some() && !self.side.lease.takes_websockets() {
+            return Err(Kind::UpgradeUnsupported);
+        }
+        let mut request = message(head, lines, self.side.lease.is_secure()).ok_or(Kind::BadUri)?;
+        if let Some(accept) = accept {
+            ask_to_switch(&mut request);
+            self.side.accept = Some(accept.into());
+            self.sink.hold();
+            return Ok((request, None));
+        }
+        let length = match lines.framing {
+            BodyFraming::Bytes(bytes) => Some(bytes),
+            BodyFraming::None => Some(0),
+            BodyFraming::Chunked | BodyFraming::UntilClose => None,
+        };
+        Ok((request, length))
     }
 
     /// What it is called that the stream or its connection failed before the head of an answer came.
@@ -80,19 +104,15 @@ impl H2<Client> {
 
 impl Upstream for H2<Client> {
     fn ask(&mut self, head: &RequestHead, lines: &RequestLines<'_>) {
-        let request = message(head, lines, self.side.lease.is_secure());
-        let Some(request) = request.filter(|_| !head.is_extended_connect()) else {
-            // A WebSocket would need an endpoint that has them in HTTP/2, too.
-            let kind = if head.is_extended_connect() { Kind::MethodNotAllowed } else { Kind::BadUri };
-            self.side.unsayable = Some(kind);
-            return self.sink.close();
-        };
-        let length = match lines.framing {
-            BodyFraming::Bytes(bytes) => Some(bytes),
-            BodyFraming::None => Some(0),
-            BodyFraming::Chunked | BodyFraming::UntilClose => None,
-        };
-        self.sink.stage(request, 0, length == Some(0), length);
+        match self.request(head, lines) {
+            Ok((request, length)) => self.sink.stage(request, 0, length == Some(0), length),
+            Err(kind) => {
+                self.side.unsayable = Some(kind);
+                // Another endpoint may have them.
+                self.side.unprocessed = kind == Kind::UpgradeUnsupported;
+                self.sink.close();
+            }
+        }
     }
 
     fn poll_response(
@@ -121,6 +141,9 @@ impl Upstream for H2<Client> {
         }
         let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         head.assemble(parts.status.as_u16(), fields, (ends, to_head), limits)?;
+        if let Some(accept) = self.side.accept.as_ref().filter(|_| parts.status.is_success()) {
+            head.become_switch(accept);
+        }
         if let Some(recv) = recv {
             self.source.begin(recv);
             self.side.answer = None;
@@ -133,6 +156,11 @@ impl Upstream for H2<Client> {
     }
 
     fn accept_answer(&mut self, head: &ResponseHead) {
+        if self.side.accept.is_some() {
+            // It did not switch: nothing more is said to it.
+            self.sink.let_go();
+            self.finish(None);
+        }
         let clock = self.alarm.clock();
         if head.length == Length::None {
             // What comes nevertheless is no content: the stream is reset when it is let go.
@@ -180,6 +208,15 @@ fn message(head: &RequestHead, lines: &RequestLines<'_>, secure: bool) -> Option
     }
     *request.headers_mut() = fields.map;
     fields.whole.then_some(request)
+}
+
+/// Make the `GET` of a WebSocket the extended `CONNECT` that it is in HTTP/2 (RFC 8441 §4, §5).
+fn ask_to_switch(request: &mut Request<()>) {
+    *request.method_mut() = Method::CONNECT;
+    request.extensions_mut().insert(Protocol::from_static("websocket"));
+    for name in ["sec-websocket-key", "content-length"] {
+        request.headers_mut().remove(name);
+    }
 }
 
 /// Fields as the crate wants them.

@@ -149,6 +149,7 @@ impl H2 {
 impl<S: Side> Tunnel for H2<S> {
     fn become_tunnel(&mut self, idle: Duration) {
         self.waits = Waits { body: idle, write: idle, rate: LeastRate::NONE };
+        self.sink.let_go();
         let clock = self.alarm.clock();
         self.source.expect_body(None, LeastRate::NONE, (clock.now(), clock.after(idle)));
     }

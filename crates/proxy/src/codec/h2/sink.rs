@@ -18,6 +18,8 @@ pub(super) struct Sink<H> {
     pub(super) send: Option<SendStream<Bytes>>,
     /// Nothing of a body goes out: there is none, or it ended.
     silent: bool,
+    /// What ends is only what came before the stream becomes a tunnel.
+    held: bool,
     /// What is still to go of a body whose length was told.
     left: Option<u64>,
     sent: u64,
@@ -27,13 +29,23 @@ pub(super) struct Sink<H> {
 
 impl<H> Sink<H> {
     pub(super) fn new() -> Sink<H> {
-        Sink { head: None, send: None, silent: false, left: None, sent: 0, written: 0 }
+        Sink { head: None, send: None, silent: false, held: false, left: None, sent: 0, written: 0 }
     }
 
     /// `size`: bytes of the head before it is packed.
     pub(super) fn stage(&mut self, head: H, size: u64, ends: bool, length: Option<u64>) {
         self.written += size;
         (self.head, self.silent, self.left) = (Some((head, ends)), ends, length);
+    }
+
+    /// Let the stream stay open behind its head, which has no body.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Whatever ends from now on ends the stream.
+    pub(super) fn let_go(&mut self) {
+        self.held = false;
     }
 
     /// Nothing goes out.
@@ -82,7 +94,7 @@ impl<S: Side> Outgoing for H2<S> {
     }
 
     fn finish(&mut self, trailers: Option<&Fields>) {
-        if self.sink.silent {
+        if self.sink.silent || self.sink.held {
             return;
         }
         self.sink.silent = true;
