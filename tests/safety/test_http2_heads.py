@@ -218,6 +218,19 @@ def test_a_pseudo_field_in_trailers_goes_nowhere() -> None:
     origin.close()
 
 
+@pytest.mark.safety(100, 105)
+@pytest.mark.parametrize("path", ["/public#/../admin", "/public#?x", "/public# HTTP/1.1", "/public#"])
+def test_a_fragment_goes_nowhere(path: str) -> None:
+    """It is cut off before anybody looks at the path, so that routes and endpoints see the same."""
+    origin = Origin()
+    with serving(origin) as proxy, Client(proxy.address()) as client:
+        client.send(client.headers(1, (*GET[:-1], (":path", path))))
+        connection = origin.read_until(lambda received: received.endswith(b"\r\n\r\n"))
+        assert connection.received.startswith(b"GET /public HTTP/1.1\r\n")
+        assert connection.received.count(b"HTTP/1.1") == 1
+    origin.close()
+
+
 @pytest.mark.safety(102, 105)
 @pytest.mark.parametrize(
     "sent",
