@@ -93,6 +93,21 @@ impl Buffers {
         left.is_some()
     }
 
+    /// So much was taken for what is no buffer of ours, and could not be refused.
+    pub(crate) fn spend(&self, bytes: usize) {
+        // No limit stays none.
+        if self.room.get() != u64::MAX {
+            self.room.set(self.room.get().saturating_sub(bytes as u64));
+        }
+    }
+
+    /// So much of it came back.
+    pub(crate) fn regain(&self, bytes: usize) {
+        if self.room.get() != u64::MAX {
+            self.room.set(self.room.get().saturating_add(bytes as u64).min(u64::MAX - 1));
+        }
+    }
+
     /// A buffer of another length than those that are kept: for a head that is longer than they are.
     pub(crate) fn grown(&self, bytes: usize) -> Box<[u8]> {
         self.lend(bytes);
@@ -100,10 +115,7 @@ impl Buffers {
     }
 
     fn take(&self, bytes: usize) -> Box<[u8]> {
-        // No limit stays none.
-        if self.room.get() != u64::MAX {
-            self.room.set(self.room.get().saturating_sub(bytes as u64));
-        }
+        self.spend(bytes);
         vec![0; bytes].into_boxed_slice()
     }
 
@@ -137,8 +149,8 @@ impl Buffers {
         let mut list = list.borrow_mut();
         if list.len() < kept && !self.frugal.get() {
             list.push(buffer);
-        } else if self.room.get() != u64::MAX {
-            self.room.set(self.room.get().saturating_add(buffer.len() as u64).min(u64::MAX - 1));
+        } else {
+            self.regain(buffer.len());
         }
     }
 }
@@ -201,5 +213,19 @@ mod tests {
         assert_eq!((buffers.lent(), buffers.charge(200_000), buffers.is_overdrawn()), (0, true, true));
         buffers.allow(300_000, true);
         assert!(!buffers.charge(1), "memory is short");
+    }
+
+    #[test]
+    fn what_others_keep_is_spent_until_it_comes_back() {
+        let buffers = Buffers::new();
+        buffers.spend(usize::MAX);
+        assert!(!buffers.is_overdrawn(), "no limit");
+        buffers.allow(100_000, false);
+        buffers.spend(99_999);
+        assert!(!buffers.is_overdrawn());
+        buffers.spend(2);
+        assert!(buffers.is_overdrawn() && !buffers.charge(1));
+        buffers.regain(50_000);
+        assert!(!buffers.is_overdrawn() && buffers.charge(50_000) && !buffers.charge(1));
     }
 }

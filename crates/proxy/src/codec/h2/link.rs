@@ -19,6 +19,8 @@ const TURN: usize = 32 * 1024;
 const READY: usize = 1 << 20;
 /// What one stream may have of them.
 const MOST_READY: usize = 64 * 1024;
+/// What the crate keeps for a connection, whatever is on it: buffers, tables.
+const CODEC: usize = 32 * 1024;
 
 /// One connection, as its task and its streams see it.
 pub(crate) struct Link {
@@ -52,6 +54,8 @@ pub(crate) struct Link {
     reads: Cell<u64>,
     /// Pings since the last part of a message came.
     pings: Cell<u8>,
+    /// Bytes of bodies that the crate has and the socket has not taken.
+    unsent: Cell<usize>,
 }
 
 impl Link {
@@ -66,6 +70,7 @@ impl Link {
     }
 
     fn with(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>, to_endpoint: bool) -> Link {
+        worker.buffers.spend(CODEC);
         // Whoever asks begins with the preface.
         let [received, sent] = if to_endpoint { [0, PREFACE_LENGTH] } else { [PREFACE_LENGTH, 0] };
         Link {
@@ -88,6 +93,7 @@ impl Link {
             settled: Cell::new(false),
             reads: Cell::new(0),
             pings: Cell::new(0),
+            unsent: Cell::new(0),
         }
     }
 
@@ -160,6 +166,24 @@ impl Link {
     /// Bytes that a stream may have ready.
     pub(super) fn share(&self) -> usize {
         MOST_READY.min(READY / self.live.get().max(1))
+    }
+
+    /// The crate was given a part of a body to send.
+    pub(super) fn keep_unsent(&self, bytes: usize) {
+        self.unsent.set(self.unsent.get() + bytes);
+        self.worker.buffers.spend(bytes);
+    }
+
+    /// What the crate kept of what came was used up.
+    pub(super) fn used_up(&self, bytes: usize) {
+        self.worker.buffers.regain(bytes);
+    }
+
+    fn note_unsent(&self, written: usize) {
+        // What is written is more than bodies; what was thrown away with its stream never is.
+        let bodies = written.min(self.unsent.get());
+        self.unsent.set(self.unsent.get() - bodies);
+        self.worker.buffers.regain(bodies);
     }
 
     /// A stream is refused whose reset nobody else has to count.
@@ -267,6 +291,8 @@ impl Link {
             let bytes = input.get(..count).unwrap_or_default();
             self.turn.set(self.turn.get().saturating_sub(count));
             self.note_received(bytes);
+            // It is the crate's until it is used up.
+            self.worker.buffers.spend(count);
             to.put_slice(bytes);
         }
         self.worker.buffers.give_back(input);
@@ -278,6 +304,7 @@ impl Link {
         match &poll {
             Poll::Ready(Ok(count)) => {
                 self.blocked.set(NEVER);
+                self.note_unsent(*count);
                 let mut left = *count;
                 for part in parts {
                     let written = left.min(part.len());
@@ -289,6 +316,12 @@ impl Link {
             Poll::Ready(Err(_)) => {}
         }
         poll
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.worker.buffers.regain(CODEC);
     }
 }
 
