@@ -16,6 +16,7 @@ import penstock
 from product import DEADLINE
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     from product import Origin
@@ -82,15 +83,52 @@ def test_the_last_answer_of_a_removed_listener_says_so() -> None:
             assert b"connection: close" in until(client, b"\r\n\r\n")
 
 
+def open_tunnel(
+    proxy: penstock.Proxy, peer: Peer, stack: ExitStack, protocol: bytes
+) -> tuple[socket.socket, socket.socket]:
+    """Both ends of one."""
+    tunnel = stack.enter_context(closing(dial(proxy)))
+    upgrade = b"Connection: upgrade\r\nUpgrade: %s\r\n\r\n" % protocol
+    tunnel.sendall(b"GET /t HTTP/1.1\r\nHost: a\r\n" + upgrade)
+    far = stack.enter_context(closing(peer.accept()))
+    until(far, b"\r\n\r\n")
+    far.sendall(b"HTTP/1.1 101 Switching Protocols\r\n" + upgrade)
+    until(tunnel, b"\r\n\r\n")
+    return tunnel, far
+
+
+@pytest.mark.parametrize(("protocol", "told"), [(b"x", b""), (b"websocket", b"\x88\x02\x03\xe9")])
+def test_a_tunnel_of_a_removed_listener_has_the_time_of_a_drain(protocol: bytes, told: bytes) -> None:
+    with closing(Peer()) as peer, ExitStack() as stack:
+        proxy = stack.enter_context(penstock.Proxy(config(peer.address)))
+        tunnel, far = open_tunnel(proxy, peer, stack, protocol)
+        plan = {**config(peer.address), "engine": {"workers": 1, "drain_timeout": "500ms"}}
+        proxy.apply(plan)
+        plan["listeners"] = {"other": {"bind": "127.0.0.1:0"}}
+        proxy.apply(plan)
+        # It goes on until then.
+        far.sendall(b"\x81\x02hi")
+        assert until(tunnel, b"hi") == b"\x81\x02hi"
+        assert until(tunnel, b"the end") == told
+        # One whose client does not answer is cut.
+        assert until(far, b"the end") == b""
+
+
+def test_a_tunnel_of_a_listener_that_stays_has_no_end() -> None:
+    with closing(Peer()) as peer, ExitStack() as stack:
+        plan = {**config(peer.address), "engine": {"workers": 1, "drain_timeout": "0s"}}
+        proxy = stack.enter_context(penstock.Proxy(plan))
+        tunnel, far = open_tunnel(proxy, peer, stack, b"x")
+        for number in range(3):
+            proxy.apply({**plan, "routes": [{"name": f"{number}", "upstream": "app"}]})
+            far.sendall(b"%d." % number)
+            assert until(tunnel, b".") == b"%d." % number
+
+
 def test_connections_to_a_removed_endpoint_end_though_a_tunnel_lives_on() -> None:
     with closing(Peer()) as peer, closing(Peer()) as other, ExitStack() as stack:
         proxy = stack.enter_context(penstock.Proxy(config(peer.address)))
-        tunnel = stack.enter_context(closing(dial(proxy)))
-        tunnel.sendall(b"GET /t HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-        far = stack.enter_context(closing(peer.accept()))
-        until(far, b"\r\n\r\n")
-        far.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-        until(tunnel, b"\r\n\r\n")
+        open_tunnel(proxy, peer, stack, b"x")
         client = stack.enter_context(closing(dial(proxy)))
         client.sendall(get("/"))
         origin = stack.enter_context(closing(peer.accept()))

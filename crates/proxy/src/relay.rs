@@ -7,6 +7,7 @@ use penstock_rules::error::Kind;
 use penstock_rules::http::websocket::{Frames, GOING_AWAY};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// One direction of an exchange: what comes in here goes out there, never faster than it can.
 #[derive(Debug, Default)]
@@ -136,14 +137,28 @@ impl Pump {
     }
 }
 
+/// How long the client of a WebSocket that is told to go away may take to answer.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Until when a tunnel may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// For as long as its ends like.
+    Open,
+    /// Until then: the client of a WebSocket is told to go away, and a moment later the tunnel is cut.
+    Until(Tick),
+    /// The process ends, and the tunnel with it: the client of a WebSocket is told.
+    Leaving,
+}
+
 /// Pass bytes both ways until both ends are reached, one breaks, or nothing moves for too long. An end is passed on in its own
-/// direction only (safety.md 170). Once `leaving` says so, the client of a WebSocket is told to go away (safety.md 159).
+/// direction only (safety.md 170). `stay` says whether it may go on (safety.md 159).
 pub(crate) async fn tunnel(
     alarm: &Alarm,
     down: &mut impl Tunnel,
     up: &mut impl Tunnel,
     websocket: bool,
-    leaving: impl Fn() -> bool,
+    mut stay: impl FnMut() -> Stay,
 ) -> Kind {
     let (mut request, mut response) = (Pump::default(), Pump::default());
     response.frames = websocket.then(Frames::default);
@@ -152,7 +167,11 @@ pub(crate) async fn tunnel(
     let mut moved = (0, clock.now());
     poll_fn(|cx| {
         alarm.clear();
-        response.leaving = websocket && leaving();
+        let stay = stay();
+        if is_cut(alarm, stay, websocket) {
+            return Poll::Ready(Kind::ClientClosed);
+        }
+        response.leaving = websocket && stay.is_over(clock.now());
         let first = one_way(cx, &clock, (&mut request, &mut request_shut), down, up);
         let second = one_way(cx, &clock, (&mut response, &mut response_shut), up, down);
         let total = down.received() + up.received();
@@ -172,6 +191,25 @@ pub(crate) async fn tunnel(
         }
     })
     .await
+}
+
+impl Stay {
+    fn is_over(self, now: Tick) -> bool {
+        match self {
+            Stay::Open => false,
+            Stay::Until(by) => now >= by,
+            Stay::Leaving => true,
+        }
+    }
+}
+
+/// Whether a tunnel ends now, whatever its ends say.
+fn is_cut(alarm: &Alarm, stay: Stay, websocket: bool) -> bool {
+    let Stay::Until(by) = stay else { return false };
+    let now = alarm.clock().now();
+    let cut_by = if websocket { by.saturating_add(Clock::ticks(FAREWELL)) } else { by };
+    alarm.lower(if now < by { by } else { cut_by });
+    now >= cut_by
 }
 
 fn one_way(
