@@ -83,27 +83,41 @@ def test_files_are_their_owners_alone_and_kept(state: Path) -> None:
     assert (state / "ca.pem").read_bytes() == authority
 
 
+def age(proxy: penstock.Proxy, state: Path) -> int:
+    """Put one with 10 days left and serial number 1 in the place of what is served; the number of that."""
+    (path,) = (Path(one.cert) for one in proxy.stats().listeners[0].certificates)
+    issuer = x509.load_pem_x509_certificate((state / "ca.pem").read_bytes())
+    signer: Any = serialization.load_pem_private_key((state / "ca.key").read_bytes(), None)
+    leaf = x509.load_pem_x509_certificate(path.read_bytes())
+    now = datetime.datetime.now(datetime.UTC)
+    old = x509.CertificateBuilder(issuer.subject, leaf.subject, leaf.public_key(), 1)
+    old = old.not_valid_before(now - datetime.timedelta(80)).not_valid_after(now + datetime.timedelta(10))
+    for extension in leaf.extensions:
+        old = old.add_extension(extension.value, extension.critical)
+    fresh = path.with_suffix(".old")
+    fresh.write_bytes(old.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    fresh.rename(path)
+    return leaf.serial_number
+
+
 def test_it_is_made_anew_before_its_end(state: Path) -> None:
     with penstock.Proxy(configuration()) as proxy:
-        (path,) = (Path(one.cert) for one in proxy.stats().listeners[0].certificates)
-        issuer = x509.load_pem_x509_certificate((state / "ca.pem").read_bytes())
-        signer: Any = serialization.load_pem_private_key((state / "ca.key").read_bytes(), None)
-        leaf = x509.load_pem_x509_certificate(path.read_bytes())
-        now = datetime.datetime.now(datetime.UTC)
-        old = x509.CertificateBuilder(issuer.subject, leaf.subject, leaf.public_key(), 1)
-        old = old.not_valid_before(now - datetime.timedelta(80)).not_valid_after(now + datetime.timedelta(10))
-        for extension in leaf.extensions:
-            old = old.add_extension(extension.value, extension.critical)
-        fresh = path.with_suffix(".old")
-        fresh.write_bytes(old.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        fresh.rename(path)
+        first = age(proxy, state)
+        wait_for(lambda: serial(proxy, state) not in (1, first), "one with 10 days left is made anew", 10)
 
-        def renewed() -> bool:
-            made = x509.load_pem_x509_certificate(path.read_bytes())
-            return made.serial_number not in (1, leaf.serial_number)
 
-        wait_for(renewed, "one with 10 days left is made anew", 10)
-        wait_for(lambda: serial(proxy, state) not in (1, leaf.serial_number), "it is served", 10)
+def test_what_cannot_be_made_is_tried_again(state: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with penstock.Proxy(configuration()) as proxy:
+        lock = state / "lock"
+        lock.unlink()
+        lock.mkdir()
+        first = age(proxy, state)
+        told = f"cannot keep the local authority in {state}"
+        wait_for(lambda: told in caplog.text, "two tries fail", 10)
+        # One that stopped trying would serve the old until a reload.
+        lock.rmdir()
+        wait_for(lambda: serial(proxy, state) not in (1, first), "a later one does not", 15)
+        assert caplog.text.count(told) == 1
 
 
 def test_how_to_trust_it_is_told(state: Path) -> None:

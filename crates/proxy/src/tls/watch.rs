@@ -13,8 +13,11 @@ use std::time::Duration;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// So often the same files must fail: whoever replaces a certificate and then its key is not wrong in between.
+/// So often the same files must fail before that is told: whoever replaces a certificate and then its key is not wrong in between.
 const LOOKS: u32 = 2;
+/// Looks at files that go on failing, between two tries: one, then twice as many each time, up to so many. What is in the files may be as
+/// good as before when a disk is full, or no descriptor left.
+const MOST_PAUSE: u32 = 60;
 
 /// What tells a file from what it was before; `None`: it cannot be looked at.
 pub(super) type Stamp = Option<[u64; 5]>;
@@ -32,10 +35,37 @@ enum Owner {
     Upstream(Arc<UpstreamTls>),
 }
 
-/// Files that were found changed and could not be used, and how often.
+/// Files that were found changed and could not be used.
+struct Failing {
+    stamps: Vec<Stamp>,
+    /// How often.
+    times: u32,
+    /// Looks until the next try.
+    pause: u32,
+}
+
+impl Failing {
+    /// Whether they are tried at this look.
+    fn is_due(&mut self) -> bool {
+        let due = self.pause == 0;
+        self.pause = self.pause.saturating_sub(1);
+        due
+    }
+
+    /// They failed; whether that is to be told.
+    fn failed(&mut self) -> bool {
+        self.times = self.times.saturating_add(1);
+        if let Some(more) = self.times.checked_sub(LOOKS) {
+            self.pause = 1u32.checked_shl(more).unwrap_or(MOST_PAUSE).min(MOST_PAUSE);
+        }
+        self.times == LOOKS
+    }
+}
+
+/// What is looked after, and what became of it.
 struct Watched {
     owner: Owner,
-    failing: Option<(Vec<Stamp>, u32)>,
+    failing: Option<Failing>,
     /// Statements of revocation that run out are told of once; `None`: those of the start were told when they were read.
     stale: Option<usize>,
 }
@@ -132,9 +162,10 @@ impl Watched {
             self.failing = None;
             return;
         };
-        let seen = self.failing.take().filter(|(stamps, _)| *stamps == now).map_or(0, |(_, count)| count);
-        if seen >= LOOKS {
-            self.failing = Some((now, seen));
+        let known = self.failing.take().filter(|failing| failing.stamps == now);
+        let mut failing = known.unwrap_or(Failing { stamps: now, times: 0, pause: 0 });
+        if !failing.is_due() {
+            self.failing = Some(failing);
             return;
         }
         match self.owner.renew() {
@@ -145,7 +176,7 @@ impl Watched {
                 }
             }
             Err(wrong) => {
-                if seen + 1 == LOOKS {
+                if failing.failed() {
                     let goes_on = match self.owner {
                         Owner::Listener(_) => "the certificate before it is still served",
                         Owner::Upstream(_) => "endpoints are still spoken to with what it held before",
@@ -154,8 +185,30 @@ impl Watched {
                         events.add(Level::Warning, "certificates", format!("{message}; {goes_on}"), &[]);
                     }
                 }
-                self.failing = Some((now, seen + 1));
+                self.failing = Some(failing);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_failing_is_tried_ever_more_rarely_and_told_once() {
+        let mut failing = Failing { stamps: Vec::new(), times: 0, pause: 0 };
+        let mut told = Vec::new();
+        let tried: Vec<u32> = (0..300)
+            .filter(|&look| {
+                let due = failing.is_due();
+                if due && failing.failed() {
+                    told.push(look);
+                }
+                due
+            })
+            .collect();
+        assert_eq!(tried, [0, 1, 3, 6, 11, 20, 37, 70, 131, 192, 253]);
+        assert_eq!(told, [1]);
     }
 }
