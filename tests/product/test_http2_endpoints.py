@@ -284,6 +284,29 @@ def test_a_connection_that_ended_unused_costs_no_request(scripted: Origin, proxy
             endpoint.close()
 
 
+def test_without_idle_connections_each_is_closed_with_its_last_request(scripted: Origin) -> None:
+    limits = {"idle_connections": 0}
+    with in_front_of(scripted, limits=limits) as proxy, Client(proxy.address()) as client:
+        client.send(client.headers(1), client.headers(3))
+        shared = Endpoint(scripted)
+        shared.request(3)
+        shared.answer(1, b"ok")
+        assert client.outcome(1).body == b"ok"
+        client.send(client.headers(5))
+        shared.request(5)
+        for stream in (3, 5):
+            shared.answer(stream, b"ok")
+            assert client.outcome(stream).body == b"ok"
+        # A look once a second would let the next have it, or the one behind that.
+        for number in (2, 3, 4):
+            client.send(client.headers(3 + 2 * number))
+            endpoint = Endpoint(scripted, number)
+            endpoint.request()
+            endpoint.answer(1, b"ok")
+            assert client.outcome(3 + 2 * number).body == b"ok"
+        assert shared.end() == NO_ERROR
+
+
 def test_bodies_wait_for_who_takes_them(scripted: Origin, client: Client) -> None:
     client.send(client.headers(1, POST, ends=False))
     endpoint = Endpoint(scripted, settings={SettingsFrame.INITIAL_WINDOW_SIZE: 0})

@@ -130,7 +130,9 @@ impl Story<'_> {
     ) -> Result<(), Error> {
         let mut up = H2::over(lease, Rc::clone(down.alarm()), self.waits(course.settings));
         let carried = self.carry(down, &mut up, request, response, course).await;
-        if course.settings.circuit.as_ref().is_some_and(Circuit::is_short_of_connections) {
+        if course.settings.plan.limits.idle_connections == 0
+            || course.settings.circuit.as_ref().is_some_and(Circuit::is_short_of_connections)
+        {
             up.close_if_last();
         }
         if !carried?.is_done() || !down.is_ended() {
