@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +71,18 @@ def test_the_client_is_whom_the_header_names(header: bytes, tmp_path: Path) -> N
 def test_who_speaks_for_nobody_is_the_client(header: bytes) -> None:
     with penstock.Proxy(configuration({"match": 'client.ip == "127.0.0.1"', "respond": {"body": "self"}})) as proxy:
         assert ask_once(proxy.address(), header + request()) == b"self"
+
+
+@pytest.mark.parametrize(("timeout", "least", "most"), [("200ms", 0.1, 2.5), ("5s", 3.5, 7.5)])
+def test_a_header_has_the_time_that_is_set(timeout: str, least: float, most: float) -> None:
+    """Either side of the default of 3 s."""
+    announced = {"from": ["127.0.0.1"], "timeout": timeout}
+    with penstock.Proxy(configuration(proxy_protocol=announced)) as proxy, connect(proxy.address()) as sock:
+        began = time.monotonic()
+        sock.sendall(LINE[:-1])
+        assert read_all(sock) == b""
+        assert least < time.monotonic() - began < most
+        assert proxy.stats().rejected["proxy_header_timeout"] == 1
 
 
 def test_others_have_no_header(tmp_path: Path) -> None:
