@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,6 +192,7 @@ def serial(proxy: penstock.Proxy, client: ssl.SSLContext | None = None) -> str:
     return str(found["serialNumber"])
 
 
+@pytest.mark.safety(181)
 def test_a_replaced_file_is_served_without_a_reload(tmp_path: Path) -> None:
     with penstock.Proxy(configuration(write(tmp_path, "shop", "shop.example"))) as proxy:
         before = serial(proxy)
@@ -202,10 +204,35 @@ def test_a_replaced_file_is_served_without_a_reload(tmp_path: Path) -> None:
         kept.close()
 
 
-def test_a_broken_file_keeps_the_old_and_warns(tmp_path: Path, start: Callable[..., Running], config: Path) -> None:
-    entry = write(tmp_path, "shop", "shop.example")
+def secure_listener(config: Path, entry: dict[str, Any]) -> None:
     tls = f'tls = {{ certificates = [{{ cert = "{entry["cert"]}", key = "{entry["key"]}" }}] }}\n'
     config.write_text(config.read_text("utf-8").replace("[upstreams.app]", tls + "[upstreams.app]", 1), "utf-8")
+
+
+@pytest.mark.safety(181)
+def test_the_end_of_what_is_served_is_a_metric(tmp_path: Path, start: Callable[..., Running], config: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    ends = [now + datetime.timedelta(days=days) for days in (20, -1)]
+    secure_listener(config, write(tmp_path, "shop", "shop.example", until=ends[0]))
+    running = start()
+
+    def told() -> float:
+        text = running.get("/metrics", running.admin)[1]
+        found = re.findall(r"^penstock_certificate_expiry_timestamp_seconds{(.*)} (\S+)$", text, re.MULTILINE)
+        ((labels, moment),) = found
+        assert 'listener="web"' in labels
+        return float(moment)
+
+    assert abs(told() - ends[0].timestamp()) < 2
+    # One that has ended is served, with a warning: whoever put it there may know why.
+    write(tmp_path, "shop", "shop.example", until=ends[1])
+    wait_for(lambda: abs(told() - ends[1].timestamp()) < 2, "the new one's", WITHIN)
+    assert any("has expired" in message for message in running.messages())
+
+
+def test_a_broken_file_keeps_the_old_and_warns(tmp_path: Path, start: Callable[..., Running], config: Path) -> None:
+    entry = write(tmp_path, "shop", "shop.example")
+    secure_listener(config, entry)
     running = start()
     host, _, port = running.address().rpartition(":")
     Path(entry["cert"]).write_text("no certificate", "utf-8")
@@ -246,7 +273,7 @@ def test_a_pair_that_does_not_belong_together_for_a_moment(
         wait_for(lambda: serial(proxy) != before, "the new pair is served", WITHIN)
 
 
-@pytest.mark.safety(141)
+@pytest.mark.safety(141, 181)
 def test_certificates_swapped_under_load(tmp_path: Path) -> None:
     entry = write(tmp_path, "shop", "shop.example")
     with penstock.Proxy(configuration(entry)) as proxy:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.load.certificates import run_certificates
 
 
+@pytest.mark.safety(181)
 def test_no_handshake_fails_while_certificates_change() -> None:
     tally, certificates = run_certificates(6)
     assert (tally.wrong, tally.examples) == (0, [])
