@@ -152,6 +152,19 @@ def test_another_endpoint_that_offers_them_is_asked(kind: Any, scripted: Origin)
         client.opened()
 
 
+def test_looking_for_one_that_offers_them_is_no_retry_that_others_miss(kind: Any, scripted: Origin) -> None:
+    with closing(Origin()) as other, in_front_of(scripted, other, balance="first") as proxy:
+        for number in range(20):
+            with closing(kind(proxy.address())) as client:
+                client.ask()
+                if not number:
+                    Endpoint(scripted)
+                    Endpoint(other)
+                assert client.head()[0] == 501
+        told = proxy.stats().upstreams[0]
+        assert (told.retries, told.retries_refused) == (20, 0)
+
+
 @pytest.mark.parametrize(("method", "lines"), OTHERS)
 def test_an_upgrade_that_has_no_form_on_a_stream(
     scripted: Origin, proxy: penstock.Proxy, method: str, lines: str

@@ -102,8 +102,9 @@ impl Story<'_> {
         }
         let stale = self.is_stale(error);
         // One that asks no more of the endpoints is free: the last met a connection that the endpoint had closed, of which there are
-        // no more than requests that went well before; or it had no descriptor to begin with.
-        if !stale && error.kind != Kind::Exhausted && error.kind != Kind::UpstreamStatus {
+        // no more than requests that went well before; or it had no descriptor to begin with; or nothing was asked.
+        let free = [Kind::Exhausted, Kind::UpstreamStatus, Kind::UpgradeUnsupported];
+        if !stale && !free.contains(&error.kind) {
             course.charge(self.exchange.worker.index, error)?;
         }
         // One that did not begin with the request because it had too many may, where it is the only one, a little later.
