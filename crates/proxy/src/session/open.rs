@@ -264,6 +264,7 @@ impl Opening {
         let Reached { stream, in_flight, places } = reached;
         let now = worker.clock.now();
         let look_at = worker.clock.after(idle);
+        let up = Pipe::beginning_with(&said, &worker.buffers);
         alarm.clear();
         alarm.lower(look_at);
         Session {
@@ -271,7 +272,7 @@ impl Opening {
             alarm,
             client,
             endpoint: stream,
-            up: Pipe::beginning_with(said),
+            up,
             down: Pipe::default(),
             first: None,
             idle,

@@ -41,9 +41,14 @@ pub(super) enum Broken {
 
 impl Pipe {
     /// One that begins with what was read already.
-    pub(super) fn beginning_with(said: Vec<u8>) -> Pipe {
-        let end = said.len();
-        Pipe { held: (end > 0).then(|| said.into_boxed_slice()), end, ..Pipe::default() }
+    pub(super) fn beginning_with(said: &[u8], buffers: &Buffers) -> Pipe {
+        // Lent like any other buffer, because it is given back like any other.
+        let held = (!said.is_empty()).then(|| {
+            let mut held = buffers.grown(said.len());
+            held.copy_from_slice(said);
+            held
+        });
+        Pipe { held, end: said.len(), ..Pipe::default() }
     }
 
     /// Whether the source has ended.
@@ -123,5 +128,25 @@ impl Pipe {
         if let Some(buffer) = self.held.take() {
             buffers.give_back(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_session_begins_with_is_lent_until_it_is_let_go() {
+        let buffers = Buffers::new();
+        let other = buffers.small();
+        let mut pipe = Pipe::beginning_with(b"hello", &buffers);
+        assert_eq!(buffers.lent(), SMALL as u64 + 5);
+        pipe.let_go(&buffers);
+        assert_eq!(buffers.lent(), SMALL as u64);
+        let mut empty = Pipe::beginning_with(b"", &buffers);
+        empty.let_go(&buffers);
+        assert_eq!(buffers.lent(), SMALL as u64);
+        buffers.give_back(other);
+        assert_eq!(buffers.lent(), 0);
     }
 }
