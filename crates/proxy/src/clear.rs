@@ -234,6 +234,14 @@ impl ClearStream {
         }
     }
 
+    /// The TCP socket, where the event loop knows it.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            ClearStream::Tcp(stream) => Some(stream),
+            ClearStream::Unix(_) | ClearStream::Fresh(_) => None,
+        }
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             ClearStream::Tcp(stream) => Some(stream.as_fd()),

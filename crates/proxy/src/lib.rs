@@ -24,6 +24,7 @@ mod guard;
 mod listen;
 mod maintenance;
 mod observe;
+mod pipes;
 mod relay;
 mod respond;
 mod session;

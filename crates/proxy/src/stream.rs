@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
+use tokio::net::TcpStream;
 
 /// One connection. What is said of sockets holds for each of these, see [`ClearStream`].
 pub(crate) enum Stream {
@@ -24,6 +25,14 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
+    /// The TCP socket, where what goes through it is in clear.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Clear(socket) => socket.tcp(),
+            Stream::Tls(_) => None,
+        }
+    }
+
     /// Whether it can be read at once, without the event loop.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {

@@ -7,6 +7,7 @@ use crate::listen::{self, Socket};
 use crate::observe::access_log::{LogSink, RecordBatch};
 use crate::observe::events::Events;
 use crate::observe::metrics::{Sharded, WorkerCounters};
+use crate::pipes::SystemPipes;
 use crate::snapshot::Snapshot;
 use crate::tls::Handshakes;
 use crate::upstream::endpoint::LocalEndpoint;
@@ -100,6 +101,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) buffers: Rc<Buffers>,
+    pub(crate) pipes: SystemPipes,
     pub(crate) records: RefCell<RecordBatch>,
     /// Connections that keep their burst while they wait for a next request.
     pub(crate) lingering: Cell<usize>,
@@ -125,6 +127,7 @@ impl Worker {
             shared,
             clock: Clock::new(),
             buffers: Buffers::new(),
+            pipes: SystemPipes::default(),
             records: RefCell::default(),
             lingering: Cell::new(0),
             copies: Cell::new(0),
@@ -160,9 +163,14 @@ impl Worker {
         self.shared.memory.pressure.load(Ordering::Relaxed) >= Pressure::Over as u8 || self.buffers.is_overdrawn()
     }
 
+    /// The number of the running configuration; 0 before the first.
+    pub(crate) fn version(&self) -> u64 {
+        self.shared.version.load(Ordering::Acquire)
+    }
+
     /// The running configuration; `None` before the first.
     pub(crate) fn local(&self) -> Option<Rc<Local>> {
-        let version = self.shared.version.load(Ordering::Acquire);
+        let version = self.version();
         if let Some(local) = self.local.borrow().as_ref()
             && local.version == version
         {
@@ -275,6 +283,8 @@ impl Worker {
         let (room, pressed) = (self.shared.memory.room.load(Ordering::Relaxed), self.is_pressed());
         let part = if room == u64::MAX { room } else { room / self.shared.counters.len() as u64 };
         self.buffers.allow(part, pressed);
+        let (each, open) = (self.shared.connections_each.load(Ordering::Relaxed), self.counters().connections.get());
+        self.pipes.allow(if pressed { 0 } else { limit::pipes(each, open) });
         self.counters().lent.set(self.buffers.lent());
         if pressed {
             self.shed_pools();
@@ -294,6 +304,7 @@ impl Worker {
         }
         if self.clock.now() >= self.sweep_at.get() {
             self.sweep_at.set(self.clock.after(SWEEP));
+            self.pipes.rest();
             if self.buffers.rest() {
                 (self.shared.release)();
             }

@@ -36,6 +36,15 @@ pub fn copies(connections: u64, open: u64) -> u64 {
     MOST_COPIES.min(connections.saturating_sub(open))
 }
 
+/// Pipes that a worker has open at most, for bulk of layer 4; each may hold 256 KB of the system's memory.
+const MOST_PIPES: u64 = 64;
+
+/// Pipes, of two descriptors each, that a worker may have open: half as many as clients that could come and have not, so that there is
+/// room for copies as well.
+pub fn pipes(connections: u64, open: u64) -> u64 {
+    MOST_PIPES.min(connections.saturating_sub(open) / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +63,15 @@ mod tests {
     fn copies_take_no_clients_descriptors() {
         for (connections, open, expected) in [(u64::MAX, 9, 256), (300, 9, 256), (300, 290, 10), (300, 301, 0)] {
             assert_eq!(copies(connections, open), expected);
+        }
+    }
+
+    #[test]
+    fn pipes_and_copies_fit_into_what_clients_leave() {
+        for (connections, open, expected) in [(u64::MAX, 9, 64), (300, 9, 64), (30, 9, 10), (30, 29, 0), (30, 31, 0)] {
+            assert_eq!(pipes(connections, open), expected);
+            let left = connections.min(1 << 20).saturating_sub(open);
+            assert!(2 * (2 * pipes(connections, open) + copies(connections, open)) <= 5 * left);
         }
     }
 

@@ -86,9 +86,63 @@ impl End {
     }
 }
 
+/// Bytes at once that are more than a message.
+const MUCH: usize = 16 * 1024;
+
+/// How the bytes of one direction are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By read and write, with a small buffer.
+    Small,
+    /// With a large one.
+    Bulk,
+    /// From socket to socket (splice(2)), where both are plain ones.
+    Splice,
+}
+
+/// What comes in one direction: messages or bulk. Bulk is believed when it goes on, and for a while when it pauses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow(u8);
+
+impl Flow {
+    /// From here on it is spliced.
+    const BULK: u8 = 4;
+
+    /// So many bytes came at once.
+    pub fn came(&mut self, count: usize) {
+        self.0 = if count >= MUCH { (self.0 + 1).min(2 * Self::BULK) } else { self.0 / 2 };
+    }
+
+    /// How the next are best moved.
+    pub fn way(self) -> Way {
+        match self.0 {
+            0 => Way::Small,
+            level if level < Self::BULK => Way::Bulk,
+            _ => Way::Splice,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_on_in_bulk_is_spliced_until_it_comes_in_small_pieces() {
+        let mut flow = Flow::default();
+        let mut ways = |counts: &[usize]| -> Vec<Way> {
+            let mut way = |count: &usize| {
+                flow.came(*count);
+                flow.way()
+            };
+            counts.iter().map(&mut way).collect()
+        };
+        use Way::{Bulk, Small, Splice};
+        assert_eq!(ways(&[1, MUCH - 1, 100]), [Small; 3]);
+        assert_eq!(ways(&[MUCH, MUCH, 1, 1, 1]), [Bulk, Bulk, Bulk, Small, Small]);
+        assert_eq!(ways(&[MUCH; 9])[..5], [Bulk, Bulk, Bulk, Splice, Splice]);
+        assert_eq!(ways(&[500, MUCH, 500, 500, 500]), [Splice, Splice, Bulk, Bulk, Small]);
+    }
 
     const ALL: [End; 7] = [
         End::ClientClosed,

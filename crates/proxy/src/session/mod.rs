@@ -100,11 +100,10 @@ impl Session {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let before = (self.up.moved, self.down.moved);
-        let buffers = &self.worker.buffers;
-        let up = self.up.poll(cx, buffers, &mut self.client, &mut self.endpoint);
+        let Worker { buffers, pipes, .. } = &*self.worker;
+        let up = self.up.poll(cx, (buffers, pipes), &mut self.client, &mut self.endpoint);
+        let down = self.down.poll(cx, (buffers, pipes), &mut self.endpoint, &mut self.client);
         self.note_end(self.up.is_ending(), End::ClientClosed);
-        let buffers = &self.worker.buffers;
-        let down = self.down.poll(cx, buffers, &mut self.endpoint, &mut self.client);
         self.note_end(self.down.is_ending(), End::EndpointClosed);
         self.count(before);
         match (up, down) {

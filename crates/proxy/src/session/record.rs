@@ -77,9 +77,9 @@ impl Session {
             self.client.break_off();
             self.endpoint.break_off();
         }
-        let buffers = &self.worker.buffers;
-        self.up.let_go(buffers);
-        self.down.let_go(buffers);
+        let Worker { buffers, pipes, .. } = &*self.worker;
+        self.up.let_go((buffers, pipes));
+        self.down.let_go((buffers, pipes));
         self.judge(end);
         let moved = (self.up.moved, self.down.moved);
         self.about.record(&self.worker, self.listener(), Some(&self.in_flight.endpoint), end, moved);
