@@ -34,6 +34,8 @@ class Scenario:
     http2: bool = False
     # Clients speak TLS 1.3; no session is resumed where a peer can be told so.
     tls: Certificate | None = None
+    # Connections are relayed, and what is said on them is not looked at.
+    tcp: bool = False
     # Bodies are passed on as they come, instead of being collected first.
     streaming: bool = False
     # Open client connections that must fit.

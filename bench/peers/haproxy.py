@@ -13,6 +13,25 @@ _LOG_FORMAT = (
 )
 
 
+# Without `splice-auto` it copies.
+_RELAY = """global
+    nbthread 1
+    maxconn {connections}
+    no strict-limits
+defaults
+    mode tcp
+    option splice-auto
+    timeout connect 5s
+    timeout client 300s
+    timeout server 300s
+frontend relay
+    bind 127.0.0.1:{port}
+    default_backend origin
+backend origin
+    server one 127.0.0.1:{origin}
+"""
+
+
 def _speaks(scenario: Scenario) -> str:
     if scenario.tls is None:
         return " proto h2" if scenario.http2 else ""
@@ -40,6 +59,8 @@ class HAProxy(Peer):
         return [program("haproxy") or "haproxy", "-db", "-f", str(target)]
 
     def _configuration(self, port: int, origin: int, scenario: Scenario) -> str:
+        if scenario.tcp:
+            return _RELAY.format(port=port, origin=origin, connections=scenario.connections)
         log = header = ""
         if scenario.access_log:
             # wrk tries its address once before the load: a connection without a request is no record.

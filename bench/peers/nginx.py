@@ -14,6 +14,26 @@ _LOG_FORMAT = """log_format record escape=json '{"time":"$time_iso8601","listene
         '"user_agent":"$http_user_agent","referer":"$http_referer"}';"""
 
 
+_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+_RELAY = """load_module {module};
+daemon off;
+{user}
+worker_processes 1;
+pid {pid};
+events {{ worker_connections {connections}; }}
+stream {{
+    access_log off;
+    upstream origin {{ server 127.0.0.1:{origin}; }}
+    server {{
+        listen 127.0.0.1:{port};
+        proxy_pass origin;
+        proxy_timeout 300s;
+        tcp_nodelay on;
+    }}
+}}
+"""
+
+
 def _tls(scenario: Scenario) -> str:
     if scenario.tls is None:
         return ""
@@ -26,11 +46,15 @@ class Nginx(Peer):
 
     name = "nginx"
 
-    def __init__(self, log_buffer: str = "") -> None:
-        """`log_buffer`: how much of its access log it collects before it writes; by default it writes each record."""
+    def __init__(self, log_buffer: str = "", *, stream: bool = False) -> None:
+        """`log_buffer`: how much of its access log it collects before it writes; by default it writes each record.
+        `stream`: it is to relay connections, for which Debian has a package of its own."""
         self.log_buffer = log_buffer
+        self.stream = stream
 
     def absent(self) -> str | None:
+        if self.stream and not _STREAM.exists():
+            return "its module is not installed (Debian: apt install libnginx-mod-stream)"
         return None if program("nginx") else "not installed (Debian: apt install nginx)"
 
     def version(self) -> str:
@@ -44,6 +68,15 @@ class Nginx(Peer):
     def _configuration(self, folder: Path, port: int, origin: int, scenario: Scenario) -> str:
         # Workers of a master that root started would lose their rights to the temporary folder.
         user = "user root;" if os.getuid() == 0 else ""
+        if scenario.tcp:
+            return _RELAY.format(
+                module=_STREAM,
+                user=user,
+                pid=folder / "nginx.pid",
+                connections=2 * scenario.connections + 64,
+                port=port,
+                origin=origin,
+            )
         log = f"{_LOG_FORMAT}\n    access_log {self.access_log(folder)} record {self.log_buffer};"
         streaming = "proxy_buffering off; proxy_request_buffering off;" if scenario.streaming else ""
         header = f'add_header X-Generation "{scenario.generation}";' if scenario.generation else ""

@@ -16,6 +16,17 @@ retry = { attempts = 2, per_try_timeout = "5s", on = [502, 503] }
 """
 
 
+_RELAY = """[engine]
+workers = 1
+[listeners.relay]
+bind = "127.0.0.1:{port}"
+protocol = "tcp"
+upstream = "origin"
+[upstreams.origin]
+endpoints = ["127.0.0.1:{origin}"]
+"""
+
+
 class Penstock(Peer):
     """The command `penstock run` of this environment."""
 
@@ -54,6 +65,8 @@ class Penstock(Peer):
         check = 'health_check = { path = "/healthz", interval = "1s" }' if probed else ""
         balancing = BALANCING if scenario.balancing else ""
         log = f'[log.access]\nformat = "json"\nto = "{self.access_log(folder)}"' if scenario.access_log else ""
+        if scenario.tcp:
+            return _RELAY.format(port=port, origin=origin)
         return f"""[engine]
 workers = 1
 [listeners.web]

@@ -23,8 +23,7 @@ SLACK = 64 * 1024
 
 def idle_connections(stand: Stand) -> Result:
     """P10: process memory for each open connection that has done one request and waits."""
-    # Penstock takes in as many clients as two fifths of its descriptors (docs/operations.md, Descriptors).
-    count = min(stand.settings.idle_connections, (stand.files - SPARE_FILES) * 2 // 5)
+    count = most(stand)
     result = Result("P10", f"Idle keep-alive connection ({count:_} of them)".replace("_", " "))
     if count < stand.settings.idle_connections:
         result.notes.append(f"{count} connections: the limit of open files allows no more")
@@ -35,8 +34,10 @@ def idle_connections(stand: Stand) -> Result:
             continue
         for variant, clients in ((PLAIN, count), (TLS, count // TLS_SHARE)):
             say(f"P10: {peer.name}, {variant}")
+            tls = stand.certificate if variant == TLS else None
             try:
-                result.figures.append(_measure(stand, peer, variant, clients))
+                scenario = Scenario(connections=clients + 100, tls=tls)
+                result.figures.append(waiting(stand, peer, clients, scenario, variant))
             except TROUBLE as error:
                 result.failures[f"{peer.name}, {variant}"] = str(error)
     for variant, limit in ((PLAIN, LIMIT_BYTES), (TLS, TLS_LIMIT_BYTES)):
@@ -45,10 +46,16 @@ def idle_connections(stand: Stand) -> Result:
     return result
 
 
-def _measure(stand: Stand, peer: Peer, variant: str, count: int) -> Figure:
-    tls = stand.certificate if variant == TLS else None
-    with stand.serving(peer, Scenario(connections=count + 100, tls=tls)) as running:
-        check.plain(running.port, certificate=tls)
+def most(stand: Stand) -> int:
+    """How many connections there are to be: Penstock takes in as many clients as two fifths of its descriptors
+    (docs/operations.md, Descriptors)."""
+    return min(stand.settings.idle_connections, (stand.files - SPARE_FILES) * 2 // 5)
+
+
+def waiting(stand: Stand, peer: Peer, count: int, scenario: Scenario, variant: str = "") -> Figure:
+    """The memory of so many connections that have had one answer and wait."""
+    with stand.serving(peer, scenario) as running:
+        check.plain(running.port, certificate=scenario.tls)
         before = wait_settled(running.memory, SLACK, 1.0, 1.0, LONGEST)
         with _clients(stand, running, count) as client:
             opened = client.ask(None, 120)

@@ -54,9 +54,11 @@ def churn(stand: Stand) -> Result:
     return result
 
 
-def churning(peer: Peer) -> Contender:
+def churning(peer: Peer, scenario: Scenario | None = None, variant: str = "") -> Contender:
     """Every request on a connection of its own."""
-    return Contender(peer, headers=("Connection: close",), right=lambda running: check.churn(running.port))
+    scenario = scenario or Scenario()
+    close = ("Connection: close",)
+    return Contender(peer, scenario, variant, headers=close, right=lambda running: check.churn(running.port))
 
 
 def late_route(peer: Peer, count: int) -> Contender:

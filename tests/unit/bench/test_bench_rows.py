@@ -22,6 +22,7 @@ def test_every_scenario_is_a_configuration(tmp_path: Path):
         [
             Scenario(balancing=True),
             Scenario(routes=20, edits=True, health_check=True, balancing=True),
+            Scenario(tcp=True),
             Scenario(orders=True),
             Scenario(orders=True, member=MEMBER),
         ]
