@@ -12,8 +12,9 @@ import sys
 import pytest
 
 import penstock
+from tests.product.test_tcp import config as sessions
 from tests.safety.faults.endpoint import Endpoint, config, ok
-from tests.wire.peers import connect
+from tests.wire.peers import Origin, connect
 
 WITHIN = 30
 
@@ -25,6 +26,19 @@ def test_every_connection_watches_its_peer() -> None:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         client.read_until(lambda got: got.endswith(b"well"))
         host, _, port = origin.address.rpartition(":")
+        sides = {client.sock.getsockname(): "client", (host, int(port)): "endpoint"}
+        watched = dict(_watched(sides))
+        assert watched == {"client": (30_000, 1, 15, 5, 3), "endpoint": (30_000, 1, 15, 5, 3)}
+        client.close()
+
+
+@pytest.mark.safety(169)
+def test_so_do_both_of_a_session(scripted: Origin) -> None:
+    with penstock.Proxy(sessions(scripted.address)) as proxy:
+        client = connect(proxy.address("db"))
+        client.send(b"hello")
+        scripted.read_until(lambda got: got == b"hello")
+        host, _, port = scripted.address.rpartition(":")
         sides = {client.sock.getsockname(): "client", (host, int(port)): "endpoint"}
         watched = dict(_watched(sides))
         assert watched == {"client": (30_000, 1, 15, 5, 3), "endpoint": (30_000, 1, 15, 5, 3)}
@@ -70,3 +84,26 @@ def test_a_pulled_cable_is_noticed_on_both_sides() -> None:
     assert found["status"] == 502
     assert found["answered"] <= WITHIN + 2
     assert found["seconds"] <= WITHIN + 4
+
+
+@pytest.mark.safety(169)
+def test_sessions_of_an_endpoint_that_vanished_end_and_new_ones_go_elsewhere() -> None:
+    if reason := _why_not():
+        pytest.skip(reason)
+    words = ["unshare", "-n", sys.executable, "-m", "tests.safety.faults.vanish_sessions"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    # One that was silent (keep-alive) and one with bytes on their way (user timeout).
+    assert found["silent"] <= WITHIN + 4
+    assert found["busy"] <= WITHIN + 4
+    assert (found["ended"], found["open"]) == (2, 0)
+    # Who comes meanwhile is connected elsewhere after `timeouts.connect` (5 s), or at once when the probe knows.
+    assert found["elsewhere"]
+    assert found["moved"] <= 5 + 2
+    assert found["down"] <= 10
+    assert (found["left_at_the_lost"], found["back"]) == (0, True)
+    # Of four endpoints one is taken away: at most 1/N and 2 % of the clients have another then.
+    assert 0 < found["moved_by_removal"] <= 1 / 4 + 0.02
+    assert found["moved_of_others"] <= 0.02
+    assert found["moved_by_loss"] <= 0.02

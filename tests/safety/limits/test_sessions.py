@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import resource
 import socket
+import struct
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +24,7 @@ CONFIG = """
 bind = "127.0.0.1:0"
 protocol = "tcp"
 upstream = "main"
+{more}
 [upstreams.main]
 endpoints = ["{address}"]
 [engine]
@@ -32,6 +35,8 @@ bind = "127.0.0.1:0"
 WARM, COUNT = 200, 1500
 EACH = 1500
 """Bytes that a silent session may cost the process."""
+AT_ONCE = 0.1
+"""Seconds in which somebody is refused."""
 
 
 class Sink(threading.Thread):
@@ -82,7 +87,7 @@ def opened(address: tuple[str, int], count: int) -> list[socket.socket]:
 def test_a_silent_session_costs_little(tmp_path: Path, sink: Sink) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2 * (WARM + COUNT) + 200:
         pytest.skip("too few descriptors: ulimit -n 4096")
-    with Process(CONFIG.format(address=sink.address), tmp_path) as penstock:
+    with Process(CONFIG.format(address=sink.address, more=""), tmp_path) as penstock:
         kept = opened(penstock.address("db"), WARM)
         before = penstock.resident()
         kept += opened(penstock.address("db"), COUNT)
@@ -95,7 +100,7 @@ def test_a_silent_session_costs_little(tmp_path: Path, sink: Sink) -> None:
 
 @pytest.mark.safety(115)
 def test_without_descriptors_those_who_are_here_go_on(tmp_path: Path, sink: Sink) -> None:
-    with Process(CONFIG.format(address=sink.address), tmp_path, descriptors=256) as penstock:
+    with Process(CONFIG.format(address=sink.address, more=""), tmp_path, descriptors=256) as penstock:
         address = penstock.address("db")
         kept = opened(address, 40)
         refused = []
@@ -109,6 +114,32 @@ def test_without_descriptors_those_who_are_here_go_on(tmp_path: Path, sink: Sink
             client.close()
         wait_for(lambda: _opens(address), "there is room again")
         assert penstock.process.poll() is None
+        for client in kept:
+            client.close()
+
+
+@pytest.mark.safety(114)
+@pytest.mark.parametrize("limit", ["connections", "connections_per_client"])
+def test_sessions_beyond_the_limit_get_a_reset_at_once(tmp_path: Path, sink: Sink, limit: str) -> None:
+    config = CONFIG.format(address=sink.address, more=f"limits = {{ {limit} = 5 }}")
+    with Process(config, tmp_path) as penstock:
+        address = penstock.address("db")
+        kept = opened(address, 5)
+        for _ in range(20):
+            began = time.monotonic()
+            with pytest.raises(ConnectionResetError):
+                opened(address, 1)
+            assert time.monotonic() - began < AT_ONCE
+        word = "too_many_connections" if limit == "connections" else "too_many_per_client"
+        assert penstock.metrics()[f'penstock_rejected_total{{reason="{word}"}}'] == 20
+        assert penstock.admin("/healthz") == (200, "ok\n")
+        for client in kept:
+            client.sendall(b"still here")
+        # An end alone is passed on, and the endpoint may go on for as long as it likes.
+        gone = kept.pop()
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        wait_for(lambda: _opens(address), "a place that became free")
         for client in kept:
             client.close()
 
