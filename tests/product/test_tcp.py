@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import socket
 import threading
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +67,7 @@ def test_bytes_go_both_ways_whoever_speaks_first(scripted: Origin) -> None:
         assert (row.protocol, row.bytes_in, row.bytes_out, row.connections) == ("tcp", 22, 11, 0)
 
 
+@pytest.mark.safety(170)
 @pytest.mark.parametrize("who", ["client", "endpoint"])
 def test_an_end_is_passed_on_in_its_own_direction(scripted: Origin, who: str) -> None:
     with penstock.Proxy(config(scripted.address)) as proxy:
@@ -244,3 +247,68 @@ def test_a_silent_session_ends(scripted: Origin, tmp_path: Path) -> None:
         "ended": "idle",
         "bytes_out": 4,
     }
+
+
+def test_what_a_reload_leaves_without_a_listener_has_the_time_to_drain(scripted: Origin, tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    plan = config(scripted.address) | {"log": {"access": {"to": str(log)}}}
+    plan["listeners"]["other"] = {"bind": "127.0.0.1:0", "protocol": "tcp", "upstream": "main"}
+    with penstock.Proxy(plan) as proxy:
+        client, behind = opened(proxy, scripted)
+        kept = connect(proxy.address("other"))
+        kept_behind = scripted.connection(2)
+        del plan["listeners"]["db"]
+        plan["engine"]["drain_timeout"] = "400ms"
+        began = time.monotonic()
+        proxy.apply(plan)
+        client.send(b"last words")
+        behind.read_until(lambda got: got == b"last words")
+        for side in (client, behind):
+            side.read_until(lambda _: False)
+            assert side.was_reset
+        assert 0.4 <= time.monotonic() - began < 3
+        # Those of other listeners go on, over further reloads as well.
+        for number in range(3):
+            plan["upstreams"]["main"]["timeouts"] = {"connect": f"{number + 1}s"}
+            proxy.apply(plan)
+        kept.send(b"still here")
+        kept_behind.read_until(lambda got: got == b"still here")
+        wait_for(lambda: log.exists() and log.read_text(), "it is logged")
+    record = json.loads(log.read_text().splitlines()[0])
+    assert (record["listener"], record["ended"], record["bytes_in"]) == ("db", "shutdown", 10)
+
+
+def _pipes() -> int:
+    """Ends of pipes that this process has open."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{name}").startswith("pipe:")
+    return count
+
+
+def test_bulk_is_spliced_and_words_between_it_arrive(scripted: Origin) -> None:
+    with penstock.Proxy(config(scripted.address)) as proxy:
+        client, behind = opened(proxy, scripted)
+        before, spliced = _pipes(), False
+        for one, other in ((client, behind), (behind, client)) * 2:
+            bulk = os.urandom(6 << 20)
+            one.send(bulk)
+            for got in (len(bulk) // 2, len(bulk)):
+                other.read_until(lambda seen, got=got: len(seen) >= got)
+                spliced |= _pipes() > before
+            assert other.received == bulk
+            other.received.clear()
+            for word in (b"a", b"few", b"words"):
+                one.send(word)
+                other.read_until(lambda seen, word=word: seen == word)
+                other.received.clear()
+        assert spliced
+        row = proxy.stats().listeners[0]
+        assert (row.bytes_in, row.bytes_out) == (2 * ((6 << 20) + 9), 2 * ((6 << 20) + 9))
+        client.half_close()
+        behind.read_until(lambda _: False)
+        behind.half_close()
+        client.read_until(lambda _: False)
+        assert not client.was_reset
+        wait_for(lambda: _pipes() == before, "pipes that nobody needs are closed")

@@ -79,3 +79,15 @@ def test_endpoints_are_spoken_to_with_tls(tmp_path: Path, leaf: dict[str, Any], 
             behind.send(b"answer")
             client.read_until(lambda got: got == b"answer")
             client.close()
+
+
+def test_endpoints_are_offered_no_protocol(scripted: Origin) -> None:
+    plan = config(scripted.address)
+    plan["upstreams"]["main"]["tls"] = {"insecure": True}
+    with penstock.Proxy(plan) as proxy:
+        client = connect(proxy.address("db"))
+        client.send(b"in clear")
+        behind = scripted.read_until(lambda got: len(got) > 5 and len(got) >= 5 + int.from_bytes(got[3:5]))
+        # What is spoken is not known: a server that takes one protocol alone would refuse another.
+        assert b"http/1.1" not in behind.received
+        assert b"in clear" not in behind.received

@@ -12,13 +12,15 @@ pub struct Listener {
     /// Unique among listeners.
     pub name: String,
     /// `"127.0.0.1:8080"`, `"[::1]:8080"`, `":8080"` (every address, both families) or `"unix:/run/p.sock"`. Port 0 asks the
-    /// system for one.
+    /// system for one. Empty where a listener of `tcp` hands it its connections.
     pub bind: Vec<String>,
     /// What is spoken there.
     pub protocol: Protocol,
     /// Index of the upstream whose endpoints get the sessions that no route takes. `null`: none does, and they are refused. Of
     /// `http` always `null`.
     pub upstream: Option<u32>,
+    /// Index of the listener of `http`, with TLS, that takes the connections that no route takes. Of `http` always `null`.
+    pub http: Option<u32>,
     /// Whether what a client says first (a TLS `ClientHello`) is read before a route is chosen, because something asks for a name or
     /// a protocol in it. It goes on as it came. Of `http` always false.
     pub preread: bool,

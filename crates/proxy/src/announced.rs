@@ -7,10 +7,11 @@ use crate::connection::{Origin, QUIET, is_closing};
 use crate::respond;
 use crate::stream::Stream;
 use crate::worker::Worker;
-use crate::{admit::Place, snapshot::Listener};
+use crate::{admit::Place, snapshot::Listener, snapshot::SharedListener};
 use penstock_rules::error::Kind;
 use penstock_rules::proxy_protocol::{self, Header};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -18,14 +19,14 @@ use std::task::{Context, Poll, ready};
 const PIECE: usize = 256;
 
 /// Whether this connection begins with a header.
-pub(crate) fn is_expected(worker: &Worker, origin: &Origin) -> bool {
-    let peer = origin.peer.map(|peer| peer.ip());
-    let local = worker.local_of(origin.listener.id);
-    let settings = local.as_ref().and_then(|(local, _)| Some(local.snapshot.listener(origin.listener.id)?.1));
-    settings.and_then(|settings| settings.senders.as_ref()).is_some_and(|senders| senders.include(peer))
+pub(crate) fn is_expected(worker: &Worker, listener: &SharedListener, peer: Option<SocketAddr>) -> bool {
+    let local = worker.local_of(listener.id);
+    let settings = local.as_ref().and_then(|(local, _)| Some(local.snapshot.listener(listener.id)?.1));
+    let senders = settings.and_then(|settings| settings.senders.as_ref());
+    senders.is_some_and(|senders| senders.include(peer.map(|peer| peer.ip())))
 }
 
-/// Read the header: from then on `origin` says who the client is. False: close.
+/// Read the header of a connection of `http`: from then on `origin` says who the client is. False: close.
 pub(crate) async fn receive(
     worker: &Rc<Worker>,
     origin: &mut Origin,
@@ -38,7 +39,7 @@ pub(crate) async fn receive(
     let Some((_, listener)) = local.snapshot.listener(origin.listener.id) else { return false };
     let Some(senders) = &listener.senders else { return false };
     let until = worker.clock.after(senders.timeout);
-    match read(worker, origin, socket, (alarm, until)).await {
+    match read(worker, &listener.shared, socket, (alarm, until)).await {
         Ok(Some(header)) => admit(worker, origin, socket, (place, listener), header),
         Ok(None) => false,
         Err(kind) => {
@@ -68,9 +69,12 @@ fn admit(
 }
 
 /// Read it until then. `Ok(None)`: nobody said a word.
-async fn read(
+///
+/// # Errors
+/// `ProxyHeaderMissing`, `ProxyHeaderBad`, `ProxyHeaderTimeout`, `ClientClosed`.
+pub(crate) async fn read(
     worker: &Worker,
-    origin: &Origin,
+    listener: &SharedListener,
     socket: &mut ClearStream,
     (alarm, until): (&Alarm, Tick),
 ) -> Result<Option<Header>, Kind> {
@@ -82,7 +86,7 @@ async fn read(
         Poll::Pending if alarm.clock().now() >= until => {
             Poll::Ready(if held.is_empty() { Ok(None) } else { Err(Kind::ProxyHeaderTimeout) })
         }
-        Poll::Pending if held.is_empty() && is_closing(worker, origin) => Poll::Ready(Ok(None)),
+        Poll::Pending if held.is_empty() && is_closing(worker, listener) => Poll::Ready(Ok(None)),
         Poll::Pending if held.is_empty() && alarm.is_shed() => {
             worker.counters().shed_connections.add(1);
             Poll::Ready(Ok(None))

@@ -10,7 +10,7 @@ use crate::codec::{Downstream, Outgoing};
 use crate::contain::{Panicked, contain};
 use crate::exchange::{self, Exchange};
 use crate::faults;
-use crate::listen::Accepted;
+use crate::listen::{Accepted, Handed};
 use crate::respond;
 use crate::snapshot::SharedListener;
 use crate::stream::Stream;
@@ -88,9 +88,12 @@ struct Kept {
 /// Serve a connection until it closes. No `async fn`: that keeps its arguments twice, while the connection is idle, too.
 pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> {
     // The future has these as they are, and no copies; the connection is counted until it ends, because it has the place.
-    let Accepted { stream, peer, port, mut place } = accepted;
+    let Accepted { stream, peer, port, mut place, handed } = accepted;
     let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    let destination = worker.local().filter(|local| local.snapshot.announces).and_then(|_| stream.local());
+    let destination = match &handed {
+        Some(handed) => handed.destination,
+        None => worker.local().filter(|local| local.snapshot.announces).and_then(|_| stream.local()),
+    };
     let destination = destination.map(Box::new);
     let mut origin = Origin { peer, port, destination, listener: Arc::clone(&place.listener), secured: None };
     let alarm = Rc::new(worker.clock.alarm());
@@ -102,13 +105,15 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
             Poll::Ready(())
         })
         .await;
-        if announced::is_expected(&worker, &origin)
+        if handed.is_none()
+            && announced::is_expected(&worker, &origin.listener, origin.peer)
             && !Box::pin(announced::receive(&worker, &mut origin, &mut stream, &mut place, &alarm)).await
         {
             return;
         }
-        if is_secured(&worker, &origin) {
-            match Box::pin(secure(&worker, &mut origin, stream, &alarm)).await {
+        // Who hands a connection over knows that there is TLS; a reload may have taken it away meanwhile.
+        if handed.is_some() || is_secured(&worker, &origin) {
+            match Box::pin(secure(&worker, &mut origin, stream, (&alarm, handed))).await {
                 Some(secured) => stream = secured,
                 None => return,
             }
@@ -148,14 +153,21 @@ fn is_secured(worker: &Worker, origin: &Origin) -> bool {
 }
 
 /// Shake hands; `None`: close.
-async fn secure(worker: &Rc<Worker>, origin: &mut Origin, stream: Stream, alarm: &Alarm) -> Option<Stream> {
+async fn secure(
+    worker: &Rc<Worker>,
+    origin: &mut Origin,
+    stream: Stream,
+    (alarm, handed): (&Alarm, Option<Box<Handed>>),
+) -> Option<Stream> {
+    let said = handed.map(|handed| handed.said).unwrap_or_default();
     let Stream::Clear(stream) = stream else { return None };
     let (local, _) = worker.local_of(origin.listener.id)?;
     let (_, listener) = local.snapshot.listener(origin.listener.id)?;
     let until = worker.clock.after(listener.plan.timeouts.tls);
     let shaken = {
-        let closing = || is_closing(worker, origin);
-        let shaking = pin!(tls::accept(worker, (listener.tls.as_ref()?, listener), stream, (alarm, until), closing));
+        let closing = || is_closing(worker, &origin.listener);
+        let shaking =
+            pin!(tls::accept(worker, (listener.tls.as_ref()?, listener), (stream, &said), (alarm, until), closing));
         contain(worker, shaking).await.ok()?
     };
     match shaken {
@@ -195,7 +207,7 @@ async fn wait_for_request(
             alarm.rest(if first { worker.clock.after(QUIET) } else { worker.clock.now() });
         }
         let shed = alarm.is_shed();
-        if shed || is_closing(worker, origin) {
+        if shed || is_closing(worker, &origin.listener) {
             // A request that is here already was sent before anybody could know: it is answered (safety.md 156).
             let ready = stream.has_bytes();
             worker.counters().shed_connections.add(u64::from(shed && !ready));
@@ -220,8 +232,8 @@ fn idle_wait(worker: &Worker, origin: &Origin, first: bool) -> Option<Duration> 
 }
 
 /// Whether the connection is to end as soon as nothing is under way on it.
-pub(crate) fn is_closing(worker: &Worker, origin: &Origin) -> bool {
-    worker.is_draining() || worker.local().is_none_or(|local| local.snapshot.listener(origin.listener.id).is_none())
+pub(crate) fn is_closing(worker: &Worker, listener: &SharedListener) -> bool {
+    worker.is_draining() || worker.local().is_none_or(|local| local.snapshot.listener(listener.id).is_none())
 }
 
 /// Serve requests as long as they follow each other soon.
@@ -333,7 +345,7 @@ async fn more_soon(worker: &Worker, origin: &Origin, down: &mut H1) -> bool {
         if until == NEVER {
             until = worker.clock.after(LINGER);
         }
-        if is_closing(worker, origin) {
+        if is_closing(worker, &origin.listener) {
             return Poll::Ready(down.wire.stream().has_bytes());
         }
         if worker.clock.now() >= until {

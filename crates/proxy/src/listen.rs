@@ -191,6 +191,16 @@ pub(crate) struct Accepted {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) port: Option<u16>,
     pub(crate) place: Place,
+    /// What is known already where a listener of `tcp` hands it to one of `http`.
+    pub(crate) handed: Option<Box<Handed>>,
+}
+
+/// What was read of a connection before it was handed over.
+pub(crate) struct Handed {
+    /// The beginning of its TLS.
+    pub(crate) said: Vec<u8>,
+    /// What the client connected to, where somebody is told of it.
+    pub(crate) destination: Option<SocketAddr>,
 }
 
 impl Acceptor {
@@ -265,7 +275,7 @@ impl Acceptor {
         let admitted = admit::admit(&self.worker, self.owner.load_full(), peer.map(|peer| peer.ip()));
         match (admitted, self.spoken()) {
             (Ok(place), (protocol, _)) => {
-                let accepted = Accepted { stream, peer, port: self.port, place };
+                let accepted = Accepted { stream, peer, port: self.port, place, handed: None };
                 let worker = Rc::clone(&self.worker);
                 match protocol {
                     Spoken::Http => tokio::task::spawn_local(connection::run(worker, accepted)),

@@ -113,7 +113,7 @@ async fn converse(common: &Rc<Common>, alarm: &Alarm) -> Option<Kind> {
     let shaken = poll_fn(|cx| {
         alarm.clear();
         alarm.lower(until);
-        if worker.clock.now() >= until || is_closing(worker, origin) {
+        if worker.clock.now() >= until || is_closing(worker, &origin.listener) {
             return Poll::Ready(None);
         }
         link.begin_turn();
@@ -228,7 +228,7 @@ impl Streams<'_> {
         let last = self.most.is_some_and(|most| self.served >= most);
         if now >= head_by && !matches!(self.course, Course::Ending(_)) {
             self.end(Kind::HeadTimeout, Reason::NO_ERROR);
-        } else if self.course == Course::Open && (last || shed || !listed || is_closing(worker, origin)) {
+        } else if self.course == Course::Open && (last || shed || !listed || is_closing(worker, &origin.listener)) {
             worker.counters().shed_connections.add(u64::from(shed && idle));
             self.leave();
         } else if now >= self.ends_by() {

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock.config.document import KeyPath, Report
     from penstock.config.model import Affinity, Config, Listener, Route, Upstream
 
-_LISTENER_KEYS = ("bind", "protocol", "upstream", "tls", "timeouts", "limits")
+_LISTENER_KEYS = ("bind", "protocol", "upstream", "http", "tls", "proxy_protocol", "timeouts", "limits")
 _TIMEOUTS = ("tls", "hello", "idle")
 _LIMITS = ("connections", "connections_per_client", "handshakes")
 _ROUTE_KEYS = ("name", "match", "listeners", "upstream", "split")
@@ -32,6 +32,7 @@ OF_CONNECTIONS = {
 def check_layer4(config: Config, fault: Report, warn: Report) -> None:
     """Find what a listener of connections, a route that serves one, or an upstream behind it cannot have."""
     of_tcp = {name for name, listener in config.listeners.items() if listener.protocol == "tcp"}
+    handed = {listener.http for name, listener in config.listeners.items() if name in of_tcp}
     routed = {name for route in config.routes for name in route.listeners or ()}
     for name, listener in config.listeners.items():
         key: KeyPath = ("listeners", name)
@@ -39,14 +40,11 @@ def check_layer4(config: Config, fault: Report, warn: Report) -> None:
             fault((*key, "upstream"), unknown("upstream", listener.upstream, config.upstreams))
         if name in of_tcp:
             _listener(key, listener, fault)
-            if listener.upstream is None and name not in routed:
-                fault(key, 'has no upstream, so every connection would be refused; add one, as upstream = "db"')
-            continue
-        if "hello" in listener.timeouts.model_fields_set:
-            fault((*key, "timeouts", "hello"), 'is waited for by listeners of "tcp" alone; here there is tls')
-        if listener.upstream is not None:
-            place = (*key, "upstream")
-            fault(place, f'does not belong to a listener of "{listener.protocol}": routes say where requests go')
+            _destination(key, listener, config, fault, routed=name in routed)
+        else:
+            _of_requests(key, listener, fault)
+        if not listener.bind and (name in of_tcp or name not in handed):
+            fault((*key, "bind"), "is missing; it must be given")
     for index, route in enumerate(config.routes):
         key = ("routes", index)
         if route.listeners is None and of_tcp and of_tcp >= set(config.listeners):
@@ -71,6 +69,39 @@ def _listener(key: KeyPath, listener: Listener, fault: Report) -> None:
             fault((*place, name), f'does not belong to a listener of "tcp" (allowed: {", ".join(allowed)})')
     if listener.tls is not None and "alpn" in listener.tls.model_fields_set:
         fault((*key, "tls", "alpn"), 'does not belong to a listener of "tcp": what is spoken inside is not known')
+
+
+def _destination(key: KeyPath, listener: Listener, config: Config, fault: Report, *, routed: bool) -> None:
+    """Every connection can go somewhere, and what is handed over to who can open it."""
+    if listener.http is None:
+        if listener.upstream is None and not routed:
+            fault(key, 'has no upstream, so every connection would be refused; add one, as upstream = "db"')
+        return
+    key = (*key, "http")
+    to = config.listeners.get(listener.http)
+    if to is None:
+        fault(key, unknown("listener", listener.http, config.listeners))
+    elif to.protocol != "http" or to.tls is None:
+        fault(key, f'{listener.http} is no listener of "http" with tls, and what comes here is TLS')
+    if listener.upstream is not None:
+        fault(key, "there is an upstream, too; what no route takes can go to one of them only")
+    if listener.tls is not None:
+        fault(key, "there is tls, too: what is opened here cannot be opened there; remove one of them")
+    if not routed:
+        fault(key, f"no route passes anything on here; bind {listener.http} itself")
+
+
+def _of_requests(key: KeyPath, listener: Listener, fault: Report) -> None:
+    """What only a listener of connections has."""
+    of = f'does not belong to a listener of "{listener.protocol}"'
+    if "hello" in listener.timeouts.model_fields_set:
+        fault((*key, "timeouts", "hello"), 'is waited for by listeners of "tcp" alone; here there is tls')
+    if listener.upstream is not None:
+        fault((*key, "upstream"), f"{of}: routes say where requests go")
+    if listener.http is not None:
+        fault((*key, "http"), f"{of}: it speaks HTTP itself")
+    if not listener.bind and listener.proxy_protocol is not None:
+        fault((*key, "proxy_protocol"), 'belongs to the listener of "tcp" whose port this is')
 
 
 def _route(key: KeyPath, route: Route, others: set[str], fault: Report) -> None:

@@ -21,6 +21,7 @@ def layer4(name: str, listener: Listener, config: Config) -> dict[str, Any]:
     unopened = listener.protocol == "tcp" and listener.tls is None
     return {
         "upstream": None if listener.upstream is None else list(config.upstreams).index(listener.upstream),
+        "http": None if listener.http is None else list(config.listeners).index(listener.http),
         "preread": unopened and any(value in ("sni", "alpn") for part in _parts(name, config) for value in asked(part)),
     }
 

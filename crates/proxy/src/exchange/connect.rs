@@ -57,7 +57,7 @@ impl Story<'_> {
             proxy_protocol::write(version, self.told().as_ref(), &mut announced);
         }
         let wait = wait.min(clock.until(self.total_by));
-        let mut opened = connect(endpoint, UpstreamProtocol::Http1, &worker.buffers, wait, announced).await;
+        let mut opened = connect(endpoint, Some(UpstreamProtocol::Http1), &worker.buffers, wait, announced).await;
         if let Err(failure) = &mut opened {
             // That we have no descriptor left says nothing of the endpoint.
             if failure.kind == Kind::Exhausted {

@@ -27,7 +27,7 @@ impl Story<'_> {
         self.filter_response(request, response);
         up.accept_answer(response);
         let mut coder = self.coder(request, response)?;
-        if is_closing(self.exchange.worker, self.exchange.origin) {
+        if is_closing(self.exchange.worker, &self.exchange.origin.listener) {
             down.close_after();
         }
         down.respond(response, true);

@@ -5,6 +5,7 @@
 //! What it takes to open a session is given back when it is open: what stays is small and holds no snapshot, so that a session may
 //! last for days and over many reloads.
 
+mod hear;
 mod line;
 mod open;
 mod pipe;
@@ -13,7 +14,8 @@ mod record;
 mod secure;
 
 use crate::admit::Place;
-use crate::clock::{Alarm, Tick};
+use crate::clock::{Alarm, NEVER, Tick};
+use crate::connection;
 use crate::contain::contain;
 use crate::listen::Accepted;
 use crate::snapshot::{SharedListener, SharedRoute, SharedUpstream};
@@ -21,6 +23,7 @@ use crate::stream::Stream;
 use crate::upstream::circuit::Taken;
 use crate::upstream::local::InFlight;
 use crate::worker::Worker;
+use open::Opened;
 use penstock_rules::error::Kind;
 use penstock_rules::session::End;
 use pipe::{Broken, Pipe};
@@ -47,6 +50,9 @@ struct Session {
     idle: Duration,
     moved_at: Tick,
     look_at: Tick,
+    /// The version of the configuration under which its listener was looked for, and when the session has to end because it is gone.
+    seen: u64,
+    leave_at: Tick,
     in_flight: InFlight,
     about: About,
     /// Places that it has until it ends.
@@ -77,8 +83,12 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
             let mut opening = opening;
             contain(&worker, opening.as_mut()).await
         };
-        let Ok(opened) = opened else { return worker.counters().fail(Kind::Internal) };
-        let Some(mut session) = opened else { return };
+        let mut session = match opened {
+            Ok(Some(Opened::Session(session))) => session,
+            Ok(Some(Opened::Http(accepted))) => return Box::pin(connection::run(worker, *accepted)).await,
+            Ok(None) => return,
+            Err(_) => return worker.counters().fail(Kind::Internal),
+        };
         let end = contain(&worker, pin!(session.relay())).await;
         session.finish(end.unwrap_or_else(|_| {
             worker.counters().fail(Kind::Internal);
@@ -118,7 +128,8 @@ impl Session {
             }
             _ => {}
         }
-        if self.worker.is_leaving() {
+        self.look_for_listener();
+        if self.worker.is_leaving() || self.worker.clock.now() >= self.leave_at {
             return Poll::Ready(End::Shutdown);
         }
         self.check_idle()
@@ -152,6 +163,19 @@ impl Session {
         }
     }
 
+    /// Once a reload has taken its listener away, a session has the time to drain.
+    fn look_for_listener(&mut self) {
+        let version = self.worker.version();
+        if std::mem::replace(&mut self.seen, version) == version || self.leave_at != NEVER {
+            return;
+        }
+        let Some(local) = self.worker.local() else { return };
+        if local.snapshot.listener(self.place.listener.id).is_none() {
+            self.leave_at = self.worker.clock.after(local.snapshot.plan.engine.drain_timeout);
+            self.alarm.lower(self.leave_at);
+        }
+    }
+
     /// The alarm stays where it is while bytes move: it is looked at when it rings.
     fn check_idle(&mut self) -> Poll<End> {
         let clock = &self.worker.clock;
@@ -161,7 +185,7 @@ impl Session {
                 return Poll::Ready(End::Idle);
             }
             self.look_at = clock.after(left);
-            self.alarm.lower(self.look_at);
+            self.alarm.lower(self.look_at.min(self.leave_at));
         }
         Poll::Pending
     }

@@ -3,10 +3,11 @@
 
 use super::pipe::Pipe;
 use super::{About, Session};
-use crate::admit::Place;
-use crate::clock::Alarm;
+use crate::admit::{self, Place};
+use crate::announced;
+use crate::clock::{Alarm, NEVER};
 use crate::exchange::Course;
-use crate::listen::Accepted;
+use crate::listen::{Accepted, Handed};
 use crate::snapshot::{Listener, SharedListener, SharedRoute, UpstreamSettings};
 use crate::stream::Stream;
 use crate::upstream::affinity::{Affinity, Bond};
@@ -15,7 +16,7 @@ use crate::upstream::connect::connect;
 use crate::upstream::local::{InFlight, LocalUpstream, Unpicked};
 use crate::upstream::outlier;
 use crate::worker::{Local, Worker};
-use penstock_plan::{Action, UpstreamProtocol};
+use penstock_plan::Action;
 use penstock_rules::balance::Draw;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::health::Cause;
@@ -45,8 +46,15 @@ pub(super) struct Opening {
     hello: Option<Hello>,
     port: Option<u16>,
     /// What the client connected to, where somebody is told of it.
-    destination: Option<SocketAddr>,
-    place: Place,
+    pub(super) destination: Option<SocketAddr>,
+    pub(super) place: Place,
+}
+
+/// What was found for a connection.
+enum Found {
+    /// An endpoint, and how long the session may be silent.
+    Endpoint(Duration, Reached),
+    Http(Arc<SharedListener>),
 }
 
 /// An endpoint that was reached.
@@ -56,9 +64,23 @@ struct Reached {
     places: [Option<Taken>; 2],
 }
 
+/// What becomes of a connection.
+pub(super) enum Opened {
+    Session(Box<Session>),
+    /// A listener of `http` serves it.
+    Http(Box<Accepted>),
+}
+
+/// Where a connection goes.
+enum Way {
+    /// To this upstream, by a route or not.
+    Upstream(usize, Option<Arc<SharedRoute>>),
+    Http(Arc<SharedListener>),
+}
+
 /// Open a session; `None`: it could not be, which was recorded.
-pub(super) async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Box<Session>> {
-    let Accepted { stream, peer, port, place } = accepted;
+pub(super) async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Opened> {
+    let Accepted { stream, peer, port, place, .. } = accepted;
     let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
     let destination = worker.local().filter(|local| local.snapshot.announces).and_then(|_| stream.local());
     let mut client = Stream::Clear(stream);
@@ -88,7 +110,8 @@ pub(super) async fn open(worker: Rc<Worker>, accepted: Accepted) -> Option<Box<S
         Err(_) => Err(Kind::OutOfDescriptors),
     };
     match reached {
-        Ok((idle, reached)) => Some(Box::new(opening.begin(idle, reached))),
+        Ok(Found::Endpoint(idle, reached)) => Some(Opened::Session(Box::new(opening.begin(idle, reached)))),
+        Ok(Found::Http(listener)) => opening.hand_over(listener),
         Err(kind) => {
             opening.fail(kind);
             None
@@ -101,9 +124,12 @@ impl Opening {
         &self.place.listener
     }
 
-    /// Steps 2 to 5; how long the session may then be silent.
-    async fn reach(&mut self, local: &Local) -> Result<(Duration, Reached), Kind> {
+    /// Steps 2 to 5.
+    async fn reach(&mut self, local: &Local) -> Result<Found, Kind> {
         let (index, listener) = local.snapshot.listener(self.place.listener.id).ok_or(Kind::NoRoute)?;
+        if announced::is_expected(&self.worker, &listener.shared, self.about.peer) {
+            Box::pin(self.hear(listener)).await?;
+        }
         if listener.tls.is_some() || listener.plan.preread {
             self.hello = match &listener.tls {
                 // Boxed: it is large, and most sessions have none.
@@ -114,7 +140,10 @@ impl Opening {
         }
         let head = RequestHead::default();
         let view = self.view(listener, &head);
-        let (at, route) = self.route(local, (index, listener), &view)?;
+        let (at, route) = match self.route(local, (index, listener), &view)? {
+            Way::Upstream(at, route) => (at, route),
+            Way::Http(listener) => return Ok(Found::Http(listener)),
+        };
         let settings = local.snapshot.upstreams.get(at).ok_or(Kind::Internal)?;
         let upstream = local.upstreams.get(at).ok_or(Kind::Internal)?;
         let key = settings.key.as_ref().and_then(|key| key.hash(&view));
@@ -127,27 +156,27 @@ impl Opening {
         let choice = Choice { bond, key };
         // Places are waited for and endpoints connected to for as long as the client is there.
         let reached = self.forward(settings, upstream, &choice).await?;
-        Ok((listener.plan.timeouts.idle, reached))
+        Ok(Found::Endpoint(listener.plan.timeouts.idle, reached))
     }
 
-    /// Step 2, route: the first that serves the listener and matches, or else the listener's own upstream.
-    fn route(
-        &self,
-        local: &Local,
-        (index, listener): (usize, &Listener),
-        view: &View<'_>,
-    ) -> Result<(usize, Option<Arc<SharedRoute>>), Kind> {
+    /// Step 2, route: the first that serves the listener and matches, or else the listener's own upstream, or the listener that opens
+    /// what is not passed on.
+    fn route(&self, local: &Local, (index, listener): (usize, &Listener), view: &View<'_>) -> Result<Way, Kind> {
         let found = local.snapshot.table.find(view, u32::try_from(index).unwrap_or(u32::MAX));
         let Some(route) = found.and_then(|at| local.snapshot.routes.get(at)) else {
-            let own = listener.plan.upstream.ok_or(Kind::NoRoute)?;
-            return Ok((own as usize, None));
+            let http = listener.plan.http.and_then(|at| local.snapshot.listeners.get(at as usize));
+            return match (http, listener.plan.upstream) {
+                (Some(http), _) => Ok(Way::Http(Arc::clone(&http.shared))),
+                (None, Some(own)) => Ok(Way::Upstream(own as usize, None)),
+                (None, None) => Err(Kind::NoRoute),
+            };
         };
         let at = match (&route.plan.action, &route.split) {
             (Action::Upstream(upstream), _) => *upstream,
             (_, Some(split)) => split.choose(view, self.worker.random()),
             _ => return Err(Kind::NoRoute),
         };
-        Ok((at as usize, Some(Arc::clone(&route.shared))))
+        Ok(Way::Upstream(at as usize, Some(Arc::clone(&route.shared))))
     }
 
     /// What expressions see of a connection.
@@ -219,7 +248,7 @@ impl Opening {
             proxy_protocol::write(version, self.told().as_ref(), &mut announced);
         }
         let wait = course.settings.plan.timeouts.connect;
-        let opened = connect(endpoint, UpstreamProtocol::Http1, &worker.buffers, wait, announced).await;
+        let opened = connect(endpoint, None, &worker.buffers, wait, announced).await;
         let took = began.elapsed();
         self.about.connect += took;
         match opened {
@@ -278,6 +307,9 @@ impl Opening {
             idle,
             moved_at: now,
             look_at,
+            // Looked for at the first look: a reload may have come while it was opened.
+            seen: 0,
+            leave_at: NEVER,
             in_flight,
             about,
             _places: places,
@@ -285,10 +317,20 @@ impl Opening {
         }
     }
 
+    /// A listener of `http` serves it, if that takes it in. What it said goes along.
+    fn hand_over(self, listener: Arc<SharedListener>) -> Option<Opened> {
+        let Opening { worker, client, about, said, port, destination, .. } = self;
+        let (peer, Stream::Clear(stream)) = (about.peer, client) else { return None };
+        // Who is refused is counted there; in clear he would take a word for broken TLS.
+        let place = admit::admit(&worker, listener, peer.map(|peer| peer.ip())).ok()?;
+        let handed = Some(Box::new(Handed { said, destination }));
+        Some(Opened::Http(Box::new(Accepted { stream, peer, port, place, handed })))
+    }
+
     /// It could not be opened: the client gets a reset, so that it takes nothing for an end in order.
     fn fail(mut self, kind: Kind) {
-        // What an endpoint failed at was counted with its attempt.
-        if kind.side() != Side::Upstream {
+        // What an endpoint failed at was counted with its attempt, and who has too many connections when that was seen.
+        if kind.side() != Side::Upstream && kind != Kind::TooManyPerClient {
             self.worker.counters().fail(kind);
         }
         if !self.told {

@@ -21,7 +21,7 @@ impl Opening {
             return Err(Kind::Internal);
         };
         let closing = || worker.is_draining();
-        match tls::accept(&worker, (tls, listener), socket, (&self.alarm, until), closing).await {
+        match tls::accept(&worker, (tls, listener), (socket, &[]), (&self.alarm, until), closing).await {
             Ok(Some((stream, secured))) => {
                 self.client = stream;
                 let counters = self.listener().counters.of(worker.index);

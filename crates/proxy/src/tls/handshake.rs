@@ -57,14 +57,14 @@ pub(crate) struct Refused {
     pub(crate) socket: ClearStream,
 }
 
-/// Shake hands on `socket` until `until`. `Ok(None)`: the client went without a word.
+/// Shake hands on `socket` until `until`, which `said` so much already. `Ok(None)`: the client went without a word.
 ///
 /// # Errors
 /// [`Refused`]; the client was told by an alert, where it can be.
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
     (tls, listener): (&Tls, &Listener),
-    socket: ClearStream,
+    (socket, said): (ClearStream, &[u8]),
     (alarm, until): (&Alarm, Tick),
     is_closing: impl Fn() -> bool,
 ) -> Result<Option<(Stream, Secured)>, Refused> {
@@ -79,6 +79,9 @@ pub(crate) async fn accept(
         heard: false,
         hello: tls.asks_by_name().then(|| (tls, Acceptor::default(), 0)),
     };
+    if !said.is_empty() {
+        shaking.stream.begin_with(said);
+    }
     let mut under_way = None;
     // One that just came may be about to speak; one that does not is the first to go where room is needed.
     alarm.rest(worker.clock.after(QUIET));
@@ -131,6 +134,10 @@ struct Shaking<'t> {
 impl Shaking<'_> {
     /// True: done. False: the client closed before it said anything.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Kind>> {
+        // What was said before is here already.
+        if !self.heard && !self.stream.sealed_input().is_empty() {
+            self.hear()?;
+        }
         loop {
             if self.hello.is_none() {
                 let shaken = self.stream.shake_hands();
@@ -156,14 +163,18 @@ impl Shaking<'_> {
             match ready!(self.stream.poll_receive(cx, false)) {
                 Ok(0) | Err(_) if !self.heard => return Poll::Ready(Ok(false)),
                 Ok(0) | Err(_) => return Poll::Ready(Err(Kind::TlsFailed)),
-                Ok(_) => {}
+                Ok(_) => self.hear()?,
             }
-            if !self.heard && self.stream.sealed_input().first() != Some(&HANDSHAKE) {
-                return Poll::Ready(Err(plain(self.stream.sealed_input())));
-            }
-            self.heard = true;
-            self.read_hello()?;
         }
+    }
+
+    /// Look at what came.
+    fn hear(&mut self) -> Result<(), Kind> {
+        if !self.heard && self.stream.sealed_input().first() != Some(&HANDSHAKE) {
+            return Err(plain(self.stream.sealed_input()));
+        }
+        self.heard = true;
+        self.read_hello()
     }
 
     /// Once it is known which host the client names, go on with what is asked for that.

@@ -95,6 +95,17 @@ impl TlsStream {
         self.io.join()
     }
 
+    /// Begin with what was read already, before anything else is: a small buffer's worth at most.
+    pub(super) fn begin_with(&mut self, said: &[u8]) {
+        let mut buffer = self.input.home().small();
+        let count = said.len().min(buffer.len());
+        if let (Some(room), Some(said)) = (buffer.get_mut(..count), said.get(..count)) {
+            room.copy_from_slice(said);
+        }
+        (self.start, self.end) = (0, count);
+        self.input.buffer = Some(buffer);
+    }
+
     /// Let another session be the stream's. Nothing of what came was opened yet.
     pub(super) fn begin_as(&mut self, session: Session) {
         self.session = session;

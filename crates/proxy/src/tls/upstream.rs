@@ -35,6 +35,8 @@ pub(crate) struct Credentials {
     http2: Arc<ClientConfig>,
     /// For whichever of them the endpoint wants.
     either: Arc<ClientConfig>,
+    /// For what is not known: no protocol is named.
+    unnamed: Arc<ClientConfig>,
     /// Of all certificates.
     digest: Box<[u8]>,
     /// Of all files, as they were when they were read.
@@ -149,20 +151,21 @@ impl Credentials {
             Some(trusted) => builder.with_root_certificates(trusted),
             None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate)),
         };
-        let mut http1 = match own {
+        let unnamed = match own {
             Some(own) => {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::unwrap_or_clone(own.key))))
             }
             None => builder.with_no_client_auth(),
         };
+        let mut http1 = unnamed.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut http2 = http1.clone();
         http2.alpn_protocols = vec![b"h2".to_vec()];
         let mut either = http1.clone();
         either.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let digest = digest.finish().as_ref().into();
-        let [http1, http2, either] = [http1, http2, either].map(Arc::new);
-        Ok(Credentials { http1, http2, either, digest, stamps })
+        let [http1, http2, either, unnamed] = [http1, http2, either, unnamed].map(Arc::new);
+        Ok(Credentials { http1, http2, either, unnamed, digest, stamps })
     }
 }
 
@@ -215,13 +218,14 @@ impl Secure {
         Some(Secure { tls: Arc::clone(tls), name })
     }
 
-    /// What a connection begins with on which this is to be spoken.
-    pub(crate) fn greeting(&self, protocol: UpstreamProtocol, buffers: &Rc<Buffers>) -> Greeting {
+    /// What a connection begins with on which this is to be spoken; nothing: whatever the two ends of a session speak.
+    pub(crate) fn greeting(&self, protocol: impl Into<Option<UpstreamProtocol>>, buffers: &Rc<Buffers>) -> Greeting {
         let credentials = self.tls.credentials.load();
-        let config = match protocol {
-            UpstreamProtocol::Http1 | UpstreamProtocol::H2c => &credentials.http1,
-            UpstreamProtocol::H2 => &credentials.http2,
-            UpstreamProtocol::Auto => &credentials.either,
+        let config = match protocol.into() {
+            Some(UpstreamProtocol::Http1 | UpstreamProtocol::H2c) => &credentials.http1,
+            Some(UpstreamProtocol::H2) => &credentials.http2,
+            Some(UpstreamProtocol::Auto) => &credentials.either,
+            None => &credentials.unnamed,
         };
         Greeting { name: self.name.clone(), config: Arc::clone(config), buffers: Rc::clone(buffers) }
     }

@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{timeout, timeout_at};
 
-/// Open a connection for this protocol, trying each address of a name once, within `wait` in all.
+/// Open a connection for this protocol, or for one that is not known, trying each address of a name once, within `wait` in all.
 ///
 /// # Errors
 /// `Unresolved`, `ConnectTimeout`, `ConnectRefused`, `ConnectFailed`, `Exhausted`, or one of TLS.
 pub(crate) async fn connect(
     endpoint: &LocalEndpoint,
-    protocol: UpstreamProtocol,
+    protocol: Option<UpstreamProtocol>,
     buffers: &Rc<Buffers>,
     wait: Duration,
     announced: Vec<u8>,

@@ -99,15 +99,19 @@ class Listener(Model):
 
     bind: Annotated[
         tuple[str, ...], BeforeValidator(one_or_many, json_schema_input_type=str | tuple[str, ...]), Field(min_length=1)
-    ]
+    ] = ()
     """One address or a list of them: ":8080" (every address, both families), "127.0.0.1:8080", "[::1]:8080" or
-    "unix:/run/penstock.sock". Port 0 asks the system for a free one."""
+    "unix:/run/penstock.sock". Port 0 asks the system for a free one. Only a listener that another names as its `http`
+    may be without."""
     protocol: Literal["http", "tcp"] = "http"
     """What is spoken: "http" (HTTP/2, HTTP/1.1 and HTTP/1.0) or "tcp" (bytes, passed on as they are). Default
     "http"."""
     upstream: str | None = None
     """With "tcp": name of the upstream whose endpoints get the connections that no route takes. Default: they are
     refused."""
+    http: str | None = None
+    """With "tcp", without `tls`: name of the listener of "http", with `tls`, that takes the connections that no route
+    takes, on this port. Default: there is none."""
     tls: ListenerTls | None = None
     """Certificates, where TLS is spoken, or "internal": one for development, by an authority on this machine. Default:
     none, so it is not."""

@@ -112,7 +112,7 @@ async fn open(
     terms: Terms,
 ) -> Result<Option<Drive>, Failure> {
     let by = Instant::now() + terms.connect;
-    let stream = connect(endpoint, terms.protocol, &worker.buffers, terms.connect, Vec::new()).await?;
+    let stream = connect(endpoint, Some(terms.protocol), &worker.buffers, terms.connect, Vec::new()).await?;
     let agreed = stream.agreed_on_http2();
     if agreed == Some(false) && terms.protocol == UpstreamProtocol::Auto {
         endpoint.give_back(Opened { stream, taken, told: None }, &worker.clock, terms.idle);
