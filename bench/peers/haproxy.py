@@ -13,14 +13,15 @@ _LOG_FORMAT = (
 )
 
 
-# Without `splice-auto` it copies.
+# With `splice-auto` it decides by itself, and copies these transfers.
 _RELAY = """global
     nbthread 1
     maxconn {connections}
     no strict-limits
 defaults
     mode tcp
-    option splice-auto
+    option splice-request
+    option splice-response
     timeout connect 5s
     timeout client 300s
     timeout server 300s
