@@ -1,7 +1,7 @@
 //! A socket to a client or an endpoint: TCP or unix.
 
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 /// One socket.
@@ -88,6 +88,7 @@ impl ClearStream {
         self.receive(to, RecvFlags::empty())
     }
 
+    #[inline]
     fn receive(&self, to: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         let open = self.descriptor().ok_or(ErrorKind::NotConnected)?;
         loop {
@@ -107,15 +108,27 @@ impl ClearStream {
         {
             return Poll::Ready(outcome);
         }
-        let mut to = ReadBuf::new(to);
-        let poll = uninterrupted(|| match self {
-            ClearStream::Fresh(_) => Poll::Pending,
-            ClearStream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut to),
-            ClearStream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut to),
-        });
-        poll.map_ok(|()| to.filled().len())
+        loop {
+            // Asked first, because this also counts what a task does in its turn.
+            ready!(self.poll_readable(cx))?;
+            match self.read_ready(to) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
     }
 
+    /// Read from a socket that the event loop watches, if it knows of something there: what follows [`Self::poll_readable`].
+    ///
+    /// # Errors
+    /// `WouldBlock`: nothing is there.
+    #[inline]
+    pub(crate) fn read_ready(&self, to: &mut [u8]) -> io::Result<usize> {
+        let room = to.len();
+        self.at_most(Interest::READABLE, room, || self.receive(to, RecvFlags::empty()))
+    }
+
+    /// Write some. This counts as nothing that the task does in its turn: what is written was read by somebody before.
     #[inline]
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_fresh()
@@ -123,11 +136,56 @@ impl ClearStream {
         {
             return Poll::Ready(outcome);
         }
-        uninterrupted(|| match self {
-            ClearStream::Fresh(_) => Poll::Pending,
-            ClearStream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            ClearStream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        })
+        loop {
+            match self.at_most(Interest::WRITABLE, bytes.len(), || self.transmit(bytes)) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+            ready!(match self {
+                ClearStream::Fresh(_) => Poll::Pending,
+                ClearStream::Tcp(stream) => stream.poll_write_ready(cx),
+                ClearStream::Unix(stream) => stream.poll_write_ready(cx),
+            })?;
+        }
+    }
+
+    /// Do `io`, which moves up to `most` bytes, if the event loop knows the socket to be ready. Where it moved fewer, that was all: the
+    /// event loop is told so, which spares the call that would only learn it.
+    #[inline(always)]
+    fn at_most(
+        &self,
+        interest: Interest,
+        most: usize,
+        io: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut moved = Err(ErrorKind::WouldBlock.into());
+        let once = || {
+            moved = io();
+            match &moved {
+                Ok(count) if *count > 0 && *count < most => Err(ErrorKind::WouldBlock.into()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::WouldBlock.into()),
+                _ => Ok(()),
+            }
+        };
+        // Whatever it says, `moved` says more.
+        let _ = match self {
+            ClearStream::Fresh(_) => Ok(()),
+            ClearStream::Tcp(stream) => stream.try_io(interest, once),
+            ClearStream::Unix(stream) => stream.try_io(interest, once),
+        };
+        moved
+    }
+
+    #[inline]
+    fn transmit(&self, bytes: &[u8]) -> io::Result<usize> {
+        let open = self.descriptor().ok_or(ErrorKind::NotConnected)?;
+        loop {
+            match rustix::net::send(open, bytes, SendFlags::NOSIGNAL) {
+                // As in `uninterrupted`.
+                Err(Errno::INTR) => {}
+                sent => return Ok(sent?),
+            }
+        }
     }
 
     pub(crate) fn poll_write_vectored(
@@ -159,6 +217,7 @@ impl ClearStream {
     }
 
     /// Ready when there is something to read, the end included.
+    #[inline]
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.join()?;
         match self {
@@ -242,6 +301,7 @@ impl ClearStream {
         }
     }
 
+    #[inline]
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
             ClearStream::Tcp(stream) => Some(stream.as_fd()),

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Resolution of every wait of a client or an endpoint: it ends up to two ticks late, never early.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
+/// A second, in ticks.
+const A_SECOND: Tick = 1000 / TICK.as_millis() as u64;
+
 /// A worker that did not look at the time for so long stood still: nobody was served, and nobody is late for it (safety.md 178).
 const STILL: Duration = Duration::from_millis(250);
 
@@ -102,7 +105,8 @@ impl Clock {
 
     /// How many ticks `wait` takes, rounded up.
     pub(crate) fn ticks(wait: Duration) -> Tick {
-        Tick::try_from(wait.as_millis().div_ceil(TICK.as_millis())).unwrap_or(NEVER)
+        let rest = u64::from(wait.subsec_millis()).div_ceil(TICK.as_millis() as u64);
+        wait.as_secs().checked_mul(A_SECOND).and_then(|ticks| ticks.checked_add(rest)).unwrap_or(NEVER)
     }
 
     /// How long so many ticks are.

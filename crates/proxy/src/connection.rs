@@ -30,6 +30,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
+use tokio::task::coop;
 
 /// How long a connection keeps its burst while it waits for a next request, and how many of a worker may at once.
 const LINGER: Duration = Duration::from_millis(500);
@@ -236,6 +237,12 @@ pub(crate) fn is_closing(worker: &Worker, listener: &SharedListener) -> bool {
     worker.is_draining() || worker.local().is_none_or(|local| local.snapshot.listener(listener.id).is_none())
 }
 
+/// The same for whom the configuration of this version served: while it is the running one, its listener is there.
+#[inline]
+pub(crate) fn is_closing_since(worker: &Worker, origin: &Origin, version: u64) -> bool {
+    worker.is_draining() || (worker.version() != version && is_closing(worker, &origin.listener))
+}
+
 /// Serve requests as long as they follow each other soon.
 async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm>, kept: &mut Kept) -> Rest {
     let patience = Waits { body: Duration::from_secs(60), write: Duration::from_secs(60), rate: LeastRate::NONE };
@@ -281,6 +288,7 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
             respond::own_up(worker, (&local, origin), &mut down, before).await;
         }
         drop(under_way);
+        let version = local.version;
         drop(local);
         if down.aborted {
             return Rest::Closed;
@@ -294,7 +302,10 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
         if !down.persistent || down.wire.join().is_err() {
             return Rest::Closed;
         }
-        if down.wire.input().is_empty() && !more_soon(worker, origin, &mut down).await {
+        if !down.wire.input().is_empty() {
+            // Who sends many requests at once has one turn like all others.
+            coop::consume_budget().await;
+        } else if !more_soon(worker, origin, version, &mut down).await {
             return Rest::Quiet(down.wire.into_stream());
         }
         // What is refused next, before it is a request, is not told of by this one.
@@ -331,7 +342,7 @@ async fn read_head(
 }
 
 /// Wait a moment for the next request, with the burst kept at hand.
-async fn more_soon(worker: &Worker, origin: &Origin, down: &mut H1) -> bool {
+async fn more_soon(worker: &Worker, origin: &Origin, version: u64, down: &mut H1) -> bool {
     if worker.lingering.get() >= LINGERING || worker.is_pressed() {
         return false;
     }
@@ -345,7 +356,7 @@ async fn more_soon(worker: &Worker, origin: &Origin, down: &mut H1) -> bool {
         if until == NEVER {
             until = worker.clock.after(LINGER);
         }
-        if is_closing(worker, &origin.listener) {
+        if is_closing_since(worker, origin, version) {
             return Poll::Ready(down.wire.stream().has_bytes());
         }
         if worker.clock.now() >= until {

@@ -64,6 +64,18 @@ impl Stream {
         }
     }
 
+    /// Read what [`Self::poll_readable`] has just told of.
+    #[inline(always)]
+    pub(crate) fn read_ready(&mut self, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Stream::Clear(socket) = self {
+            match socket.read_ready(to) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+        self.poll_read(cx, to)
+    }
+
     #[inline]
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {

@@ -113,10 +113,12 @@ impl Wire {
     ///
     /// With a full buffer this grows up to `most` bytes, then fails with `OutOfMemory`.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize, bulk: bool) -> Poll<io::Result<usize>> {
+        let mut readable = false;
         if self.input.buffer.is_none() {
             // Waiting needs no buffer; a fresh socket is not known to have to be waited for.
             if !self.stream.is_fresh() {
                 ready!(self.stream.poll_readable(cx))?;
+                readable = true;
             }
             let home = self.input.home();
             self.input.buffer = Some(if bulk { home.bulk() } else { home.small() });
@@ -124,7 +126,7 @@ impl Wire {
         self.make_room(most)?;
         let Some(input) = self.input.buffer.as_mut() else { return Poll::Pending };
         let room = input.get_mut(self.end..).unwrap_or_default();
-        let poll = self.stream.poll_read(cx, room);
+        let poll = if readable { self.stream.read_ready(cx, room) } else { self.stream.poll_read(cx, room) };
         match poll {
             Poll::Ready(Ok(count)) => {
                 self.end += count;

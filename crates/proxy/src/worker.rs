@@ -215,10 +215,8 @@ impl Worker {
     /// A new request id: 128 random bits in hexadecimal.
     pub(crate) fn request_id(&self) -> [u8; 32] {
         let mut id = [0; 32];
-        for (word, number) in id.chunks_mut(16).zip([self.random(), self.random()]) {
-            for (at, digit) in word.iter_mut().enumerate() {
-                *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 15];
-            }
+        for (word, number) in id.as_chunks_mut::<16>().0.iter_mut().zip([self.random(), self.random()]) {
+            *word = hexadecimal(number);
         }
         id
     }
@@ -383,6 +381,20 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
 fn thread_id() -> u64 {
     let link = std::fs::read_link("/proc/thread-self").unwrap_or_default();
     link.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or_default()
+}
+
+/// The digits of a number, the lowest first within each half.
+fn hexadecimal(number: u64) -> [u8; 16] {
+    let half = |digits: u64| {
+        // Each digit of 32 bits goes to a byte of its own; from 10 on, letters begin 39 behind where digits end.
+        let spread = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+        let spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+        let spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = (spread.wrapping_add(0x0606_0606_0606_0606) >> 4) & 0x0101_0101_0101_0101;
+        spread.wrapping_add(0x3030_3030_3030_3030).wrapping_add(letters.wrapping_mul(39))
+    };
+    let (low, high) = (half(number & 0xffff_ffff), half(number >> 32));
+    (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
 }
 
 fn seed() -> u64 {

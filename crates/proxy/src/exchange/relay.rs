@@ -3,7 +3,7 @@
 use super::{Exchange, Story};
 use crate::clock::{NEVER, Tick};
 use crate::codec::{Downstream, Upstream};
-use crate::connection::is_closing;
+use crate::connection::is_closing_since;
 use crate::faults;
 use crate::relay::{Failure, Pump, Stay, tunnel};
 use penstock_rules::error::{Error, Kind};
@@ -27,7 +27,8 @@ impl Story<'_> {
         self.filter_response(request, response);
         up.accept_answer(response);
         let mut coder = self.coder(request, response)?;
-        if is_closing(self.exchange.worker, &self.exchange.origin.listener) {
+        let Exchange { worker, local, origin, .. } = self.exchange;
+        if is_closing_since(worker, origin, local.version) {
             down.close_after();
         }
         down.respond(response, true);

@@ -87,8 +87,8 @@ pub(crate) struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    /// Step 1, admit: who is the client, and how much may it send?
-    #[inline]
+    /// Step 1, admit: who is the client, and how much may it send? In place: what it returns is large.
+    #[inline(always)]
     pub(super) fn begin(
         exchange: &'a Exchange<'a>,
         down: &mut impl Downstream,

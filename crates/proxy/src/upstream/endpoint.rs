@@ -353,10 +353,10 @@ impl LocalEndpoint {
     #[inline]
     pub(crate) fn answered(&self, wait: Option<Duration>, now: Instant) {
         if let Some(wait) = wait {
-            self.latency.observe(wait, now);
-            self.counters().latency.set(self.latency.value(now).unwrap_or_default() as u64);
-            self.counters().answers.add(1);
-            self.counters().latency_sum.add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
+            let counters = self.counters();
+            counters.latency.set(self.latency.observe(wait, now) as u64);
+            counters.answers.add(1);
+            counters.latency_sum.add(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
         }
         self.avoidance.succeeded();
     }

@@ -19,8 +19,8 @@ pub struct Latency {
 const DECAY: Duration = Duration::from_secs(10);
 
 impl Latency {
-    /// Take in a sample: the time from the request's last byte to the first of its answer.
-    pub fn observe(&self, sample: Duration, now: Instant) {
+    /// Take in a sample, the time from the request's last byte to the first of its answer; the average with it, in microseconds.
+    pub fn observe(&self, sample: Duration, now: Instant) -> f64 {
         let sample = sample.as_secs_f64() * 1e6;
         let average = match self.at.get() {
             Some(at) if sample < self.micros.get() => {
@@ -31,6 +31,7 @@ impl Latency {
         };
         self.micros.set(average);
         self.at.set(Some(now));
+        average
     }
 
     /// What was seen so far says nothing of the endpoint any more.

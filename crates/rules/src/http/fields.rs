@@ -104,31 +104,60 @@ impl Known {
             return Known::Other;
         }
         let (from, to) = (usize::from(STARTS[name.len()]), usize::from(STARTS[name.len() + 1]));
-        // No token character but a letter becomes another of these names' characters by this bit.
-        let same = |text: &str| name.iter().zip(text.as_bytes()).all(|(have, want)| have | 0x20 == *want);
-        let found = NAMES.get(from..to).unwrap_or_default().iter().find(|(text, _)| same(text));
+        let found = NAMES.get(from..to).unwrap_or_default().iter().find(|(text, _)| same(name, text.as_bytes()));
         found.map_or(Known::Other, |(_, known)| *known)
+    }
+
+    /// Its place in a set of them.
+    const fn bit(self) -> u64 {
+        1 << self as u8
+    }
+
+    /// Whether the field says who the client is, or how it came here: believed only from trusted proxies (safety.md 134).
+    pub fn is_identity(self) -> bool {
+        self.bit() & IDENTITY != 0
     }
 }
 
-impl Known {
-    /// Whether the field says who the client is, or how it came here: believed only from trusted proxies (safety.md 134).
-    pub fn is_identity(self) -> bool {
-        matches!(
-            self,
-            Known::Forwarded
-                | Known::XClientCertFingerprint
-                | Known::XClientCertSan
-                | Known::XClientCertSubject
-                | Known::XForwardedFor
-                | Known::XForwardedHost
-                | Known::XForwardedPort
-                | Known::XForwardedPrefix
-                | Known::XForwardedProto
-                | Known::XRealIp
-                | Known::XRequestId
-        )
+/// Whether `name` is this known name of its length, whatever the case: no token character but a letter becomes another of these names'
+/// characters by this bit. Eight bytes at a time, the last eight once more.
+#[inline(always)]
+fn same(name: &[u8], known: &[u8]) -> bool {
+    const CASE: u8 = 0x20;
+    let eight = |part: &[u8; 8]| u64::from_ne_bytes(*part) | u64::from_ne_bytes([CASE; 8]);
+    match (name.as_chunks(), known.as_chunks(), name.last_chunk(), known.last_chunk()) {
+        ((have, _), (want, _), Some(end), Some(wanted)) => {
+            have.iter().zip(want).all(|(have, want)| eight(have) == u64::from_ne_bytes(*want))
+                && eight(end) == u64::from_ne_bytes(*wanted)
+        }
+        _ => name.iter().zip(known).all(|(have, want)| have | CASE == *want),
     }
+}
+
+/// Those that are believed only from trusted proxies.
+const IDENTITY: u64 = set(&[
+    Known::Forwarded,
+    Known::XClientCertFingerprint,
+    Known::XClientCertSan,
+    Known::XClientCertSubject,
+    Known::XForwardedFor,
+    Known::XForwardedHost,
+    Known::XForwardedPort,
+    Known::XForwardedPrefix,
+    Known::XForwardedProto,
+    Known::XRealIp,
+    Known::XRequestId,
+]);
+
+/// These as a set.
+#[inline(always)]
+const fn set(of: &[Known]) -> u64 {
+    let (mut set, mut at) = (0, 0);
+    while at < of.len() {
+        set |= of[at].bit();
+        at += 1;
+    }
+    set
 }
 
 /// One field as seen in [`Fields`].
@@ -172,6 +201,8 @@ impl Range {
 pub struct Fields {
     pub(crate) bytes: Vec<u8>,
     index: Vec<Entry>,
+    /// The known ones that were ever added: what is not among them need not be looked for.
+    seen: u64,
 }
 
 impl Fields {
@@ -179,6 +210,7 @@ impl Fields {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.index.clear();
+        self.seen = 0;
     }
 
     /// Give back memory that one large head left behind.
@@ -202,7 +234,26 @@ impl Fields {
     pub fn push(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let (name, value) = (name.as_ref(), value.as_ref());
         let entry = Entry { known: Known::of(name), name: self.store(name), value: self.store(value) };
+        self.seen |= entry.known.bit();
         self.index.push(entry);
+    }
+
+    /// Whether any of these may be there: one that was taken out is still told of.
+    #[inline(always)]
+    pub(super) fn may_have(&self, any: &[Known]) -> bool {
+        self.seen & set(any) != 0
+    }
+
+    /// Whether any may be there that says who the client is.
+    #[inline(always)]
+    pub(super) fn may_identify(&self) -> bool {
+        self.seen & IDENTITY != 0
+    }
+
+    /// The known fields and their values, in order.
+    pub(super) fn all_of_known(&self) -> impl Iterator<Item = (Known, &[u8])> {
+        let known = self.index.iter().filter(|entry| entry.known != Known::Other);
+        known.map(|entry| (entry.known, entry.value.of(&self.bytes)))
     }
 
     /// All fields in order.
@@ -223,8 +274,9 @@ impl Fields {
     }
 
     /// First value of a known field.
+    #[inline]
     pub fn known(&self, known: Known) -> Option<&[u8]> {
-        self.all_known(known).next()
+        if self.may_have(&[known]) { self.all_known(known).next() } else { None }
     }
 
     /// All values of a known field, in order.
@@ -281,6 +333,7 @@ impl Fields {
     /// Index a field whose bytes are in the buffer already.
     pub(crate) fn index(&mut self, name: Range, value: Range) -> Known {
         let known = Known::of(name.of(&self.bytes));
+        self.seen |= known.bit();
         self.index.push(Entry { known, name, value });
         known
     }

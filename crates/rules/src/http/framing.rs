@@ -58,13 +58,16 @@ pub fn of_response(
 
 fn read(fields: &Fields) -> Result<(bool, Option<u64>), Kind> {
     let (mut encoded, mut bytes) = (false, None);
-    for field in fields.iter() {
-        match field.known {
+    if !fields.may_have(&[Known::TransferEncoding, Known::ContentLength]) {
+        return Ok((false, None));
+    }
+    for (known, value) in fields.all_of_known() {
+        match known {
             Known::TransferEncoding if encoded => return Err(Kind::BadTransferEncoding),
-            Known::TransferEncoding if field.value.eq_ignore_ascii_case(b"chunked") => encoded = true,
+            Known::TransferEncoding if value.eq_ignore_ascii_case(b"chunked") => encoded = true,
             Known::TransferEncoding => return Err(Kind::BadTransferEncoding),
             Known::ContentLength if bytes.is_some() => return Err(Kind::BadContentLength),
-            Known::ContentLength => bytes = Some(number(field.value)?),
+            Known::ContentLength => bytes = Some(number(value)?),
             _ => {}
         }
     }
@@ -72,12 +75,18 @@ fn read(fields: &Fields) -> Result<(bool, Option<u64>), Kind> {
 }
 
 fn number(value: &[u8]) -> Result<u64, Kind> {
-    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+    // 19 digits fit.
+    if value.is_empty() || value.len() > 19 {
         return Err(Kind::BadContentLength);
     }
-    let bytes = value.iter().fold(0u64, |bytes, digit| bytes * 10 + u64::from(digit - b'0'));
+    let (mut bytes, mut wrong) = (0u64, false);
+    for byte in value {
+        let digit = byte.wrapping_sub(b'0');
+        wrong |= digit > 9;
+        bytes = bytes.wrapping_mul(10).wrapping_add(u64::from(digit));
+    }
     // What a signed 64-bit reader would see as negative is refused, too.
-    if bytes > i64::MAX as u64 { Err(Kind::BadContentLength) } else { Ok(bytes) }
+    if wrong || bytes > i64::MAX as u64 { Err(Kind::BadContentLength) } else { Ok(bytes) }
 }
 
 /// Whether the name is a framing field's to a reader that takes `_` for `-`, as CGI does.

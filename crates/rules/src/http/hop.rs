@@ -34,25 +34,33 @@ impl Options {
     pub fn of_request(version: Version, fields: &Fields) -> Result<Options, Kind> {
         let mut options = Options { keep_alive: version != Version::Http10, ..Options::default() };
         let (mut upgrade, mut protocols, mut h2c, mut expects) = (false, 0, false, 0);
-        for field in fields.iter() {
-            match field.known {
-                Known::Connection => upgrade |= options.read_connection(field.value, true)?,
+        if !fields.may_have(&[
+            Known::Connection,
+            Known::Upgrade,
+            Known::Te,
+            Known::Authorization,
+            Known::Range,
+            Known::Expect,
+        ]) {
+            return Ok(options);
+        }
+        for (known, value) in fields.all_of_known() {
+            match known {
+                Known::Connection => upgrade |= options.read_connection(value, true)?,
                 // RFC 7540's upgrade from HTTP/1.1 is gone (RFC 9113 §3.1) and was a way past proxies: never offered on.
                 Known::Upgrade => {
                     protocols += 1;
-                    h2c |= tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"h2c"));
+                    h2c |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"h2c"));
                 }
-                Known::Te => {
-                    options.te_trailers |= tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"trailers"))
-                }
-                Known::Authorization => options.authenticates |= is_of_connection(field.value),
+                Known::Te => options.te_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers")),
+                Known::Authorization => options.authenticates |= is_of_connection(value),
                 Known::Range => {
-                    let more = memchr::memchr_iter(b',', field.value).count() + 1;
+                    let more = memchr::memchr_iter(b',', value).count() + 1;
                     options.ranges = options.ranges.saturating_add(u16::try_from(more).unwrap_or(u16::MAX));
                 }
                 Known::Expect => {
                     expects += 1;
-                    options.expect_continue = field.value.eq_ignore_ascii_case(b"100-continue");
+                    options.expect_continue = value.eq_ignore_ascii_case(b"100-continue");
                     if expects > 1 || !options.expect_continue {
                         return Err(Kind::BadExpect);
                     }
@@ -70,11 +78,14 @@ impl Options {
     pub fn of_response(version: Version, fields: &Fields) -> Options {
         let mut options = Options { keep_alive: version == Version::Http11, ..Options::default() };
         let (mut upgrade, mut protocol) = (false, false);
-        for field in fields.iter() {
-            match field.known {
-                Known::Connection => upgrade |= options.read_connection(field.value, false).unwrap_or(false),
+        if !fields.may_have(&[Known::Connection, Known::Upgrade, Known::WwwAuthenticate]) {
+            return options;
+        }
+        for (known, value) in fields.all_of_known() {
+            match known {
+                Known::Connection => upgrade |= options.read_connection(value, false).unwrap_or(false),
                 Known::Upgrade => protocol = true,
-                Known::WwwAuthenticate => options.authenticates |= is_of_connection(field.value),
+                Known::WwwAuthenticate => options.authenticates |= is_of_connection(value),
                 _ => {}
             }
         }

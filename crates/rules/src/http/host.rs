@@ -23,36 +23,49 @@ pub fn canonical(value: &[u8], to: &mut [u8; LONGEST]) -> Result<(usize, Option<
     let name = name.strip_suffix(b".").unwrap_or(name);
     let room = to.get_mut(..name.len()).ok_or(Kind::BadHost)?;
     // An empty label is in no name that resolves; with one at the end, `a..` would be another host than its own form `a.`.
-    let mut before = b'.';
+    let (mut before, mut wrong) = (b'.', false);
     for (to, &byte) in room.iter_mut().zip(name) {
-        *to = match byte {
-            b'A'..=b'Z' => byte.to_ascii_lowercase(),
-            b'.' if before == b'.' => return Err(Kind::BadHost),
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => byte,
-            // The rest of RFC 3986's reg-name is in no host that resolves, and read differently by different origins.
-            _ => return Err(Kind::BadHost),
-        };
+        *to = CANONICAL[usize::from(byte)];
+        wrong |= *to == 0 || (byte == b'.' && before == b'.');
         before = byte;
     }
-    if before == b'.' {
-        return Err(Kind::BadHost);
-    }
-    Ok((name.len(), port))
+    if wrong || before == b'.' { Err(Kind::BadHost) } else { Ok((name.len(), port)) }
 }
+
+/// What becomes of each byte of a name; 0: the rest of RFC 3986's reg-name is in no host that resolves, and read differently by
+/// different origins.
+const CANONICAL: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let one = byte as u8;
+        if one.is_ascii_alphanumeric() || matches!(one, b'-' | b'.' | b'_' | b'~') {
+            table[byte] = one.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    table
+};
 
 fn split_port(value: &[u8]) -> Result<(&[u8], Option<u16>), Kind> {
     let colon = match value.last() {
         Some(b']') => None,
         _ => value.iter().rposition(|&byte| byte == b':'),
     };
-    let Some(colon) = colon else { return Ok((value, None)) };
-    let (name, port) = (value.get(..colon).unwrap_or_default(), value.get(colon + 1..).unwrap_or_default());
-    if port.is_empty() || port.len() > 5 || !port.iter().all(u8::is_ascii_digit) {
+    let Some((name, [_, port @ ..])) = colon.and_then(|colon| value.split_at_checked(colon)) else {
+        return Ok((value, None));
+    };
+    if port.len() > 5 {
         return Err(Kind::BadHost);
     }
-    let port = port.iter().fold(0u32, |port, digit| port * 10 + u32::from(digit - b'0'));
-    match u16::try_from(port) {
-        Ok(port) if port > 0 => Ok((name, Some(port))),
+    let (mut number, mut wrong) = (0u32, false);
+    for byte in port {
+        let digit = byte.wrapping_sub(b'0');
+        wrong |= digit > 9;
+        number = number.wrapping_mul(10).wrapping_add(u32::from(digit));
+    }
+    match u16::try_from(number) {
+        Ok(number) if number > 0 && !wrong => Ok((name, Some(number))),
         _ => Err(Kind::BadHost),
     }
 }

@@ -141,7 +141,7 @@ impl RequestHead {
 
     /// Forget what a client that is not believed says of itself (safety.md 134).
     pub fn strip_identity(&mut self) {
-        if self.fields.iter().any(|field| field.known.is_identity()) {
+        if self.fields.may_identify() {
             self.fields.retain(|field| !field.known.is_identity());
         }
     }
