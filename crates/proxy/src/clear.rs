@@ -152,12 +152,7 @@ impl ClearStream {
     /// Do `io`, which moves up to `most` bytes, if the event loop knows the socket to be ready. Where it moved fewer, that was all: the
     /// event loop is told so, which spares the call that would only learn it.
     #[inline(always)]
-    fn at_most(
-        &self,
-        interest: Interest,
-        most: usize,
-        io: impl FnOnce() -> io::Result<usize>,
-    ) -> io::Result<usize> {
+    fn at_most(&self, interest: Interest, most: usize, io: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
         let mut moved = Err(ErrorKind::WouldBlock.into());
         let once = || {
             moved = io();
