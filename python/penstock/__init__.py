@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     )
     from penstock.config.policy import weights
     from penstock.control.weights import EndpointFigures
-    from penstock.engine.types import Applied, Explanation, Stats
+    from penstock.engine.types import AffinityTable, Applied, Explanation, Stats
     from penstock.errors import (
         ConfigError,
         ControlError,
@@ -90,6 +90,7 @@ __all__ = [
     "Addon",
     "Admin",
     "Affinity",
+    "AffinityTable",
     "Applied",
     "Backoff",
     "BodyTest",
@@ -163,7 +164,7 @@ _ELSEWHERE = {
     "penstock.addons.message": {"Headers", "Request", "Response"},
     "penstock.config.policy": {"weights"},
     "penstock.control.weights": {"EndpointFigures"},
-    "penstock.engine.types": {"Applied", "Explanation", "Stats"},
+    "penstock.engine.types": {"AffinityTable", "Applied", "Explanation", "Stats"},
     "penstock.errors": {
         "ConfigError", "ControlError", "EngineError", "ExpressionError", "Fault", "PenstockError", "UsageError",
     },

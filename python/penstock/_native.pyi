@@ -68,6 +68,12 @@ class Engine:
         Raises `ValueError` for a route that the running plan does not have.
         """
 
+    def affinity(self, upstream: str, query: str) -> str:
+        """Ask about the affinity table of an upstream, or have it forget: `{"key": "10.0.0.7", "clear": true}`.
+
+        Raises `ValueError` for an upstream that has none, and an endpoint that it does not have.
+        """
+
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""
 

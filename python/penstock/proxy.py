@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from penstock.config import Config
-    from penstock.engine import Applied, Explanation, Stats
+    from penstock.engine import AffinityTable, Applied, Explanation, Stats
 
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound
 """Where a listener on every address can be reached from here."""
@@ -103,6 +103,16 @@ class Proxy:
         It holds at once, and until the route is configured otherwise.
         """
         self._running.controller.maintain(route, on)
+
+    def affinity(
+        self, upstream: str, key: str | None = None, *, endpoint: str | None = None, clear: bool = False
+    ) -> AffinityTable:
+        """The table that binds clients to the endpoints of an upstream: as a whole, or what it knows of one client.
+
+        With `clear` it forgets: the client with this key, those of one endpoint, or all.
+        """
+        query = {"key": key, "endpoint": endpoint, "clear": clear}
+        return self._running.controller.affinity(upstream, query)
 
     def explain(  # noqa: PLR0913 - one parameter for each part of a request
         self,

@@ -173,7 +173,9 @@ def test_requests_in_line_are_pending(busy: Origin) -> None:
 def test_the_status_shows_limits() -> None:
     upstream = {"name": "app", "balance": "p2c", "all_down": False, "endpoints": [], "waiting": 0, "mirror": None}
     upstream["limits"] = {"requests": {"most": 3, "taken": 2, "refused": 7}}
+    upstream["affinity"] = {"clients": 2, "size": 9, "ttl": 1800.0, "evicted": 1, "memory": 640}
     rest: dict[str, Any] = dict.fromkeys(("listeners", "routes", "weights"), ())
     told = {"config": "x", "state": "serving", "plan_version": 1, "pid": 1, "uptime": 1.0, "workers": 1}
     lines = status_lines({**rest, **told, "last_refusal": None, "upstreams": [upstream]})
     assert any(line.split() == ["requests", "2", "of", "3", "7", "refused"] for line in lines)
+    assert "  affinity: 2 of 9 clients, for 30m 0s, 1 evicted, 640 bytes" in lines

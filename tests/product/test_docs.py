@@ -187,7 +187,10 @@ config = {
         "secure": {"bind": "127.0.0.1:0", "tls": {"certificates": [{"cert": "shop.pem", "key": "shop.key"}]}},
     },
     "upstreams": {
-        "app": {"endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}, "limits": {"requests": 1}},
+        "app": {
+            "endpoints": ["127.0.0.1:9"], "health_check": {"interval": "10ms"}, "limits": {"requests": 1},
+            "affinity": {"table": "client.ip"},
+        },
     },
     "addons": {"none": {"module": addon}},
     "routes": [{"upstream": "app", "addons": ["none"], "mirror": {"upstream": "app"}}],

@@ -26,7 +26,7 @@ mod tls;
 mod upstream;
 
 pub use addon::{Addon, Hook, OnFailure};
-pub use affinity::{Affinity, AffinityCookie, Secret};
+pub use affinity::{Affinity, AffinityCookie, AffinityQuery, AffinityTable, Secret};
 pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange, Rewrite, SameSite};
 pub use forward_auth::ForwardAuth;

@@ -9,9 +9,10 @@ pub(crate) use sockets::Binding;
 use crate::addon::Calls;
 use crate::snapshot::Snapshot;
 use crate::stats;
+use crate::upstream::affinity;
 use crate::worker::{Command, Shared};
 use arc_swap::ArcSwapOption;
-use penstock_plan::{Order, Plan};
+use penstock_plan::{AffinityQuery, Order, Plan};
 use penstock_rules::fault::Fault;
 use penstock_rules::route::explain::{self, Explanation, Now, Request, Standing, State};
 use running::Running;
@@ -112,6 +113,18 @@ impl Engine {
     /// Counters and states, as a JSON text.
     pub fn stats(&self) -> String {
         self.shared.load().as_ref().map_or_else(|| "{}".into(), |shared| stats::collect(shared))
+    }
+
+    /// Ask about the affinity table of an upstream, or have it forget, as a JSON document.
+    ///
+    /// # Errors
+    /// What is wrong with the question, as a sentence.
+    pub fn affinity(&self, upstream: &str, query: &AffinityQuery) -> Result<String, String> {
+        let snapshot = self.snapshot().ok_or("no plan is running")?;
+        let found = snapshot.upstreams.iter().find(|settings| settings.plan.name == upstream);
+        let names = || snapshot.upstreams.iter().map(|settings| settings.plan.name.as_str());
+        let settings = found.ok_or_else(|| running::unknown("upstream", upstream, names()))?;
+        affinity::ask(settings, query).map(|answer| answer.to_string())
     }
 
     /// The calls of the add-on that was loaded under this id, if the running plan has it.

@@ -6,6 +6,7 @@ use crate::exchange::CopyOutcome;
 use crate::observe::metrics::{BOUNDS, Counter, ListenerCounters, RouteCounters, Sharded};
 use crate::snapshot::{SharedRoute, SharedUpstream, Snapshot, UpstreamSettings};
 use crate::tls::{Certificates, Served};
+use crate::upstream::affinity::Affinity;
 use crate::upstream::circuit::Limit;
 use crate::upstream::endpoint::{Endpoint, Place};
 use crate::worker::Shared;
@@ -186,6 +187,10 @@ fn upstream(settings: &UpstreamSettings, copied: bool) -> Value {
         "retries": counters.sum(|counters| counters.retries.get()),
         "retries_refused": counters.sum(|counters| counters.retries_refused.get()),
         "limits": limits(settings),
+        "affinity": match &settings.affinity {
+            Some(Affinity::Table(affinity)) => affinity.report(),
+            _ => Value::Null,
+        },
         "mirror": copied.then(|| copies(&settings.shared)),
         "endpoints": endpoints,
     })

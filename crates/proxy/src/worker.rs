@@ -245,7 +245,8 @@ impl Worker {
             let id = upstream.shared.id;
             let kept = before.remove(&id).unwrap_or_else(|| Lasting::new(now));
             lasting.insert(id, kept.clone());
-            LocalUpstream::new(&upstream.plan, endpoints.collect(), &upstream.tables(), kept)
+            let bound = (&**upstream.tables(), upstream.affinity.as_ref());
+            LocalUpstream::new(&upstream.plan, endpoints.collect(), bound, kept)
         });
         let upstreams = upstreams.collect();
         for (key, endpoint) in known.iter() {

@@ -98,6 +98,14 @@ impl Engine {
         py.detach(|| self.0.maintain(route, on).map_err(PyValueError::new_err))
     }
 
+    /// Ask about the affinity table of an upstream, or have it forget.
+    fn affinity(&self, py: Python<'_>, upstream: &str, query: &str) -> PyResult<String> {
+        py.detach(|| {
+            let query = serde_json::from_str(query).map_err(|error| PyValueError::new_err(error.to_string()))?;
+            self.0.affinity(upstream, &query).map_err(PyValueError::new_err)
+        })
+    }
+
     /// Open the access log's file anew.
     fn reopen_logs(&self, py: Python<'_>) {
         py.detach(|| self.0.reopen_logs());

@@ -1,7 +1,9 @@
-//! Affinity by cookie: a client that was sent to an endpoint is sent there again.
+//! Affinity: clients that are sent to the same endpoint again. By [table], or by cookie: a client that was sent to an endpoint is sent there again.
 //!
 //! The cookie's value is a MAC over the upstream's name and the endpoint's address. It tells nothing of either, and who does not
 //! have the secret cannot make one: what is not the value of an endpoint is as good as no cookie.
+
+pub mod table;
 
 use crate::http::{Fields, Known};
 use ahash::AHashMap;

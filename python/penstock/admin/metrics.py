@@ -208,6 +208,13 @@ def _of_upstreams(stats: Stats) -> Iterator[str]:
             for what, limit in one.limits.items()
         ]
         yield Family(f"upstream_{name}", kind, meaning).text(rows)
+    for name, kind, meaning, field in (
+        ("affinity_clients", "gauge", "Clients that a table has bound to endpoints.", "clients"),
+        ("affinity_size", "gauge", "The most clients that the table may have.", "size"),
+        ("affinity_evicted_total", "counter", "Clients forgotten because the table was full.", "evicted"),
+    ):
+        tables = [({"upstream": one.name}, getattr(one.affinity, field)) for one in stats.upstreams if one.affinity]
+        yield Family(f"upstream_{name}", kind, meaning).text(tables)
     failures = [({"cause": cause}, count) for cause, count in stats.failures.items()]
     meaning = "Attempts at an endpoint that failed, and requests that failed here, by cause."
     yield Family("upstream_failures_total", "counter", meaning).text(failures)

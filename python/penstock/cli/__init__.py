@@ -22,6 +22,7 @@ COMMANDS = {
     "drain": "penstock.cli.control",
     "endpoint": "penstock.cli.control",
     "maintenance": "penstock.cli.control",
+    "affinity": "penstock.cli.control",
     "cert": "penstock.cli.cert",
     "trust": "penstock.cli.trust",
     "plan": "penstock.cli.check",

@@ -1,4 +1,4 @@
-"""`reload`, `status`, `drain`, `endpoint` and `maintenance`: commands to a running process."""
+"""`reload`, `status`, `drain`, `endpoint`, `affinity` and `maintenance`: commands to a running process."""
 
 from __future__ import annotations
 
@@ -92,6 +92,59 @@ def maintenance(config: Path, control: Path | None, order: str, route: str | Non
         click.echo(f"{shown(name)}: {'in maintenance' if answer['on'] else 'in service'}")
 
 
+@click.command(short_help="Show or clear the table that binds clients to endpoints.")
+@config_option
+@control_option
+@json_option
+@click.argument("upstream")
+@click.argument("key", required=False)
+@click.option("--endpoint", metavar="ADDRESS", help="Clear the clients of this endpoint only.")
+@click.option("--clear", is_flag=True, help="Forget the client, or all of them.")
+def affinity(  # noqa: PLR0913 - one parameter for each option
+    config: Path,
+    control: Path | None,
+    upstream: str,
+    key: str | None,
+    *,
+    endpoint: str | None,
+    clear: bool,
+    as_json: bool,
+) -> None:
+    """Show how many clients the affinity table of an upstream has bound, and where.
+
+    KEY is what a client is known by, such as its address: then it is told where this client is bound. With --clear
+    the client is forgotten, or those of one endpoint, or all: whoever comes again is balanced anew.
+    """
+    if endpoint is not None and not clear:
+        raise click.UsageError("--endpoint says whom to forget: it goes with --clear")
+    request = {"command": "affinity", "upstream": upstream, "key": key, "endpoint": endpoint, "clear": clear}
+    answer = command(control or default_path(config), request)
+    if as_json:
+        print_json(answer)
+        return
+    for line in _affinity(answer):
+        click.echo(line)
+
+
+def _affinity(answer: dict[str, Any]) -> list[str]:
+    if answer["cleared"] is not None:
+        return [f"{answer['cleared']} clients forgotten"]
+    client = answer["client"]
+    if client is None:
+        return [_table(answer), *columns([(row["address"], row["clients"], "clients") for row in answer["endpoints"]])]
+    if client["seen"] is None:
+        return [f"{shown(client['key'])} is not bound"]
+    where = client["endpoint"] or "an endpoint that is gone"
+    return [f"{shown(client['key'])} is bound to {where}, seen {_length(client['seen'])} ago"]
+
+
+def _table(row: dict[str, Any]) -> str:
+    return (
+        f"affinity: {row['clients']} of {row['size']} clients, for {_length(row['ttl'])}, "
+        f"{row['evicted']} evicted, {row['memory']} bytes"
+    )
+
+
 @click.command(short_help="Let what is under way finish, then end the process.")
 @config_option
 @control_option
@@ -163,6 +216,8 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
             lines.append(click.style("  every endpoint is down or ejected: requests go to all of them", fg="red"))
         if upstream["mirror"]:
             lines += columns([("copies", *(f"{count} {what}" for what, count in _copies(upstream["mirror"])))])
+        if upstream["affinity"]:
+            lines.append(f"  {_table(upstream['affinity'])}")
         lines += columns([_limit(name, row) for name, row in upstream["limits"].items()])
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
     lines += [_policy(row) for row in answer["weights"]]

@@ -32,16 +32,21 @@ def check_balance(key: KeyPath, upstream: Upstream, config: Config, fault: Repor
 
 def check_affinity(key: KeyPath, affinity: Affinity, config: Config, fault: Report, warn: Report) -> None:
     """Find what is wrong with the affinity of one upstream."""
-    given = [name for name in ("cookie", "header", "key") if getattr(affinity, name) is not None]
+    given = [name for name in ("cookie", "header", "key", "table") if getattr(affinity, name) is not None]
     if len(given) != 1:
         has = f"has {' and '.join(given)}" if given else "is empty"
-        fault(key, f"{has}; an affinity has exactly one of cookie, header and key")
+        fault(key, f"{has}; an affinity has exactly one of cookie, header, key and table")
     if affinity.cookie is not None:
         fault((*key, "cookie"), texts.wrong_token(affinity.cookie, "the name of a cookie"))
     if affinity.header is not None:
         fault((*key, "header"), texts.wrong_token(affinity.header))
     if affinity.key is not None:
         check_key((*key, "key"), affinity.key, config, fault, warn)
+    if affinity.table is not None:
+        check_key((*key, "table"), affinity.table, config, fault, warn)
+    for name in sorted(affinity.model_fields_set & {"ttl", "size"}):
+        if affinity.table is None:
+            fault((*key, name), "belongs to a table; nothing is remembered without one")
     if affinity.secret is not None:
         if affinity.cookie is None:
             fault((*key, "secret"), "only a cookie has a secret")

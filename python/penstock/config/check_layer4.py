@@ -139,9 +139,13 @@ def _upstream(key: KeyPath, upstream: Upstream, fault: Report) -> None:
 def _affinity(key: KeyPath, affinity: Affinity, fault: Report) -> None:
     for name in ("cookie", "header"):
         if getattr(affinity, name) is not None:
-            fault((*key, name), f'a connection has no {name}, and a listener of "tcp" uses this upstream; give key')
-    if affinity.key is not None:
-        _connection_only((*key, "key"), _attempt(compile_key, affinity.key), fault)
+            fault(
+                (*key, name),
+                f'a connection has no {name}, and a listener of "tcp" uses this upstream; give key or table',
+            )
+    for name in ("key", "table"):
+        if (text := getattr(affinity, name)) is not None:
+            _connection_only((*key, name), _attempt(compile_key, text), fault)
 
 
 def _attempt(compiled: Any, text: str) -> Any:

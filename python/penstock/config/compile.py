@@ -215,6 +215,9 @@ def _affinity(affinity: Affinity, folder: Path) -> Plan:
         return {"key": [{"field": {"header": affinity.header.lower()}}]}
     if affinity.key is not None:
         return {"key": list(compile_key(affinity.key))}
+    if affinity.table is not None:
+        table = {"key": list(compile_key(affinity.table)), "ttl": _milliseconds(affinity.ttl), "size": affinity.size}
+        return {"table": table}
     secret: Plan | None = None
     if affinity.secret is not None:
         env, file = affinity.secret.env, affinity.secret.file

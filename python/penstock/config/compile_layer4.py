@@ -40,5 +40,5 @@ def _parts(name: str, config: Config) -> Iterator[Any]:
     for upstream in [config.upstreams[name] for name in upstreams if name is not None]:
         if isinstance(upstream.balance, HashBalance):
             yield compile_key(upstream.balance.hash)
-        if upstream.affinity is not None and upstream.affinity.key is not None:
-            yield compile_key(upstream.affinity.key)
+        if upstream.affinity is not None and (text := upstream.affinity.key or upstream.affinity.table) is not None:
+            yield compile_key(text)

@@ -112,7 +112,16 @@ def _maintenance(controller: Controller, _lifecycle: Lifecycle, request: Mapping
     return {"routes": controller.maintain(route, on), "on": on}
 
 
+def _affinity(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:
+    key, endpoint, clear = request.get("key"), request.get("endpoint"), request.get("clear", False)
+    if not (isinstance(key, str | None) and isinstance(endpoint, str | None) and isinstance(clear, bool)):
+        raise ControlError("affinity takes upstream (needed), key and endpoint, each a text, and clear, true or false")
+    query = {"key": key, "endpoint": endpoint, "clear": clear}
+    return dataclasses.asdict(controller.affinity(str(request.get("upstream")), query))
+
+
 COMMANDS: dict[str, Callable[[Controller, Lifecycle, Mapping[str, Any]], dict[str, Any]]] = {
+    "affinity": _affinity,
     "drain": _drain,
     "endpoint": _endpoint,
     "explain": _explain,

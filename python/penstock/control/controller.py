@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from penstock.config import Loaded
     from penstock.control.source import Source
-    from penstock.engine import Applied, DataPlane, Explanation, Rules, Stats
+    from penstock.engine import AffinityTable, Applied, DataPlane, Explanation, Rules, Stats
 
 
 HISTORY = 32
@@ -173,6 +173,13 @@ class Controller:
         self._engine.maintain(route, on)
         log.info("maintenance ordered", extra={"route": route or "all", "on": on})
         return tuple(row.name for row in self.stats().routes if row.name != "_none" and route in (None, row.name))
+
+    def affinity(self, upstream: str, query: Mapping[str, Any]) -> AffinityTable:
+        """Ask about the affinity table of an upstream, or have it forget: `{"key": "10.0.0.7", "clear": true}`."""
+        answer = self._engine.affinity(upstream, query)
+        if answer.cleared is not None:
+            log.info("affinity cleared", extra={"upstream": upstream, "clients": answer.cleared})
+        return answer
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from penstock.engine.types import (
+    AffinityTable,
     Applied,
     Checked,
     DataPlane,
@@ -35,6 +36,7 @@ PLAN = "<plan>"
 
 __all__ = [
     "PLAN",
+    "AffinityTable",
     "Applied",
     "Checked",
     "CheckedPlan",
@@ -161,6 +163,16 @@ class Engine:
         """
         try:
             self._engine.maintain(route, on)
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+
+    def affinity(self, upstream: str, query: Mapping[str, Any]) -> AffinityTable:
+        """Ask about the affinity table of an upstream, or have it forget: `{"key": "10.0.0.7", "clear": true}`.
+
+        Raises `EngineError` for an upstream that has none, and for an endpoint that it does not have.
+        """
+        try:
+            return read(AffinityTable, self._engine.affinity(upstream, json.dumps(query)))
         except ValueError as error:
             raise EngineError(str(error)) from None
 

@@ -9,7 +9,7 @@ import json
 import queue
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.types import Applied, Doubt, Event, Explanation, Stats, read
+from penstock.engine.types import AffinityTable, Applied, Doubt, Event, Explanation, Stats, read
 from penstock.errors import ConfigError, EngineError, Fault
 
 if TYPE_CHECKING:
@@ -120,6 +120,13 @@ class FakeEngine:
         """Remember it."""
         self.calls.append(f"order {upstream} {address} {json.dumps(order)}")
 
+    def affinity(self, upstream: str, query: Mapping[str, Any]) -> AffinityTable:
+        """Note it, and tell of an empty table."""
+        self.calls.append(f"affinity {upstream} {json.dumps(query)}")
+        cleared = 0 if query["clear"] else None
+        rows = {"clients": 0, "size": 1, "ttl": 1, "evicted": 0, "memory": 0, "endpoints": []}
+        return read(AffinityTable, {**rows, "upstream": upstream, "client": None, "cleared": cleared})
+
     def maintain(self, route: str | None, on: bool) -> None:
         """Remember it."""
         self.calls.append(f"maintain {route} {on}")
@@ -219,6 +226,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "retries": 0,
                 "retries_refused": 0,
                 "limits": {},
+                "affinity": None,
                 "mirror": None,
                 "endpoints": [{**endpoint, **state, **counters} for endpoint in row["endpoints"]],
             }

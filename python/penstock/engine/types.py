@@ -168,6 +168,53 @@ class MirrorStats:
 
 
 @dataclass(frozen=True, slots=True)
+class AffinityStats:
+    """The table that binds clients to the endpoints of an upstream."""
+
+    clients: int
+    """Those that are bound now."""
+    size: int
+    """Those that may be."""
+    ttl: float
+    """Seconds that one stays bound after it was last seen."""
+    evicted: int
+    """Those that were forgotten because there were too many."""
+    memory: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoundClient:
+    """What the table knows of one client."""
+
+    key: str
+    endpoint: str | None
+    """Nothing, if it is bound to none."""
+    seen: float | None
+    """Seconds since it was last seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTo:
+    """How many clients are bound to an endpoint."""
+
+    address: str
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class AffinityTable(AffinityStats):
+    """The answer of a table to a command."""
+
+    upstream: str
+    endpoints: tuple[BoundTo, ...]
+    """Not told where one client is asked for."""
+    client: BoundClient | None
+    """As it was before it was forgotten."""
+    cleared: int | None
+    """Clients that were forgotten by this command."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamStats:
     """The endpoints of one upstream."""
 
@@ -183,6 +230,8 @@ class UpstreamStats:
     """Attempts that the retry budget did not allow."""
     limits: dict[str, LimitStats]
     """`connections`, `pending` and `requests`, as far as they are limited."""
+    affinity: AffinityStats | None
+    """Nothing where no table binds clients."""
     mirror: MirrorStats | None
     """Copies of requests; nothing where no route mirrors to it."""
     endpoints: tuple[EndpointStats, ...]
@@ -463,6 +512,9 @@ class DataPlane(Protocol):
 
     def maintain(self, route: str | None, on: bool) -> None:
         """Put one route, or all there are, into maintenance or back into service."""
+
+    def affinity(self, upstream: str, query: Mapping[str, Any]) -> AffinityTable:
+        """Ask about the affinity table of an upstream, or have it forget."""
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""

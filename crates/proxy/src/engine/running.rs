@@ -199,7 +199,8 @@ impl Running {
     }
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+/// That there is no such thing, and which there are.
+pub(super) fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<_> = known.collect();
     let (shown, more) = known.split_at(known.len().min(LISTED));
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };

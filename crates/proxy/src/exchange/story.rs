@@ -250,7 +250,7 @@ impl<'a> Story<'a> {
         self.bond = match settings.and_then(|settings| settings.affinity.as_ref()) {
             None => Bond::None,
             Some(Affinity::Cookie(cookie)) => cookie.take(&mut request.fields).map_or(Bond::None, Bond::Endpoint),
-            Some(Affinity::Key(key)) => key.hash(&self.view(request)).map_or(Bond::None, Bond::Key),
+            Some(affinity) => affinity.of(&self.view(request)),
         };
     }
 

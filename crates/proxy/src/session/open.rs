@@ -10,7 +10,7 @@ use crate::exchange::Course;
 use crate::listen::{Accepted, Handed};
 use crate::snapshot::{Listener, SharedListener, SharedRoute, UpstreamSettings};
 use crate::stream::Stream;
-use crate::upstream::affinity::{Affinity, Bond};
+use crate::upstream::affinity::Bond;
 use crate::upstream::circuit::{Limit, Taken};
 use crate::upstream::connect::connect;
 use crate::upstream::local::{InFlight, LocalUpstream, Unpicked};
@@ -147,10 +147,7 @@ impl Opening {
         let settings = local.snapshot.upstreams.get(at).ok_or(Kind::Internal)?;
         let upstream = local.upstreams.get(at).ok_or(Kind::Internal)?;
         let key = settings.key.as_ref().and_then(|key| key.hash(&view));
-        let bond = match &settings.affinity {
-            Some(Affinity::Key(key)) => key.hash(&view).map_or(Bond::None, Bond::Key),
-            Some(Affinity::Cookie(_)) | None => Bond::None,
-        };
+        let bond = settings.affinity.as_ref().map_or(Bond::None, |affinity| affinity.of(&view));
         self.about.route = route;
         self.about.upstream = Some(Arc::clone(&settings.shared));
         let choice = Choice { bond, key };

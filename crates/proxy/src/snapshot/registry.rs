@@ -7,7 +7,7 @@ use crate::maintenance::Maintenance;
 use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
 use crate::tls::{SystemRoots, Tls, UpstreamTls};
-use crate::upstream::affinity::{self, OwnSecret};
+use crate::upstream::affinity::{self, Affinity, OwnSecret};
 use crate::upstream::circuit::Circuit;
 use crate::upstream::endpoint::Endpoint;
 use arc_swap::ArcSwap;
@@ -46,6 +46,8 @@ pub(crate) struct Registry {
     /// By name of the upstream.
     pub(super) tables: HashMap<String, Arc<Vec<Arc<HashTable>>>>,
     pub(super) secret: OwnSecret,
+    /// By name of the upstream.
+    pub(super) bonds: HashMap<String, Arc<affinity::Table>>,
     pub(super) routes: HashMap<String, Arc<SharedRoute>>,
     /// By name of the route.
     pub(super) maintenance: HashMap<String, Arc<Maintenance>>,
@@ -70,6 +72,7 @@ impl Registry {
             endpoints: HashMap::new(),
             tables: HashMap::new(),
             secret: OwnSecret::default(),
+            bonds: HashMap::new(),
             routes: HashMap::new(),
             maintenance: HashMap::new(),
             all_shut: false,
@@ -129,6 +132,7 @@ impl Registry {
             .collect();
         let tables = snapshot.upstreams.iter().map(|upstream| (upstream.plan.name.clone(), upstream.tables()));
         self.tables = tables.collect();
+        self.keep_bonds(snapshot);
         for upstream in &snapshot.upstreams {
             upstream
                 .endpoints
@@ -143,6 +147,17 @@ impl Registry {
         let addons = snapshot.addons.iter();
         self.addons = addons.clone().map(|addon| (addon.plan.name.clone(), Arc::clone(&addon.shared))).collect();
         self.lanes = addons.map(|addon| (addon.plan.id, Arc::clone(&addon.lane))).collect();
+    }
+
+    fn keep_bonds(&mut self, snapshot: &Snapshot) {
+        let tables = snapshot.upstreams.iter().filter_map(|upstream| match &upstream.affinity {
+            Some(Affinity::Table(affinity)) => {
+                affinity.configure();
+                Some((upstream.plan.name.clone(), Arc::clone(&affinity.table)))
+            }
+            _ => None,
+        });
+        self.bonds = tables.collect();
     }
 
     pub(super) fn id(&self) -> u64 {
@@ -226,7 +241,8 @@ impl Registry {
             _ => (None, Vec::new()),
         };
         let tables = ArcSwap::from_pointee(tables);
-        let affinity = affinity::build(plan, &self.secret, &format!("upstreams[{at}].affinity"));
+        let known = (&self.secret, self.bonds.get(&plan.name));
+        let affinity = affinity::build(plan, known, &endpoints, &format!("upstreams[{at}].affinity"));
         let affinity = affinity.map_err(|found| faults.extend(found)).ok().flatten();
         let circuit = Circuit::new(&plan.limits, &shared.counts);
         let (tls, renewed) = self.upstream_tls(at, plan, roots, faults);

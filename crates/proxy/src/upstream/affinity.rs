@@ -1,17 +1,25 @@
 //! What binds a client to an endpoint, and where its secret comes from.
 
+mod report;
+mod table;
+
+pub(crate) use report::ask;
+pub(crate) use table::{Table, TableAffinity};
+
+use super::endpoint::Endpoint;
 use penstock_plan::{Affinity as Plan, Secret, Upstream};
 use penstock_rules::affinity::CookieAffinity;
 use penstock_rules::fault::Fault;
-use penstock_rules::route::Key;
+use penstock_rules::route::{Key, View};
 use std::fs::File;
 use std::io::{self, Read};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// How a client of this upstream is known again.
 pub(crate) enum Affinity {
     Cookie(CookieAffinity),
     Key(Key),
+    Table(Arc<TableAffinity>),
 }
 
 /// To what a client is bound.
@@ -23,6 +31,19 @@ pub(crate) enum Bond {
     Endpoint(usize),
     /// To the endpoint that this key prefers.
     Key(u64),
+    /// To the endpoint that a table has for this key, and if it has none, to the one that is picked.
+    Table(u64),
+}
+
+impl Affinity {
+    /// To what somebody is bound that is seen so: a connection, or a request whose cookies were looked at.
+    pub(crate) fn of(&self, view: &View<'_>) -> Bond {
+        match self {
+            Affinity::Cookie(_) => Bond::None,
+            Affinity::Key(key) => key.hash(view).map_or(Bond::None, Bond::Key),
+            Affinity::Table(affinity) => affinity.key.hash(view).map_or(Bond::None, Bond::Table),
+        }
+    }
 }
 
 /// The secret of this process, for cookies without one in the configuration: made when first needed, kept over reloads.
@@ -35,13 +56,26 @@ const SHORTEST: usize = 16;
 /// Longer ones are a mistake in the path.
 const LONGEST: u64 = 64 << 10;
 
-/// The affinity of an upstream, which stands at `path` in the plan.
+/// The affinity of an upstream with these endpoints, which stands at `path` in the plan. `known` is the table that the upstream has.
 ///
 /// # Errors
 /// What is wrong with its key, or why its secret cannot be had.
-pub(crate) fn build(plan: &Upstream, own: &OwnSecret, path: &str) -> Result<Option<Affinity>, Vec<Fault>> {
+pub(crate) fn build(
+    plan: &Upstream,
+    (own, known): (&OwnSecret, Option<&Arc<Table>>),
+    endpoints: &[Arc<Endpoint>],
+    path: &str,
+) -> Result<Option<Affinity>, Vec<Fault>> {
     match &plan.affinity {
         None => Ok(None),
+        Some(Plan::Table(plan)) => {
+            let key = Key::compile(&plan.key, &format!("{path}.table.key"))?;
+            // Who is known by something else is nobody that it knows.
+            let table = known.filter(|known| known.key == plan.key).cloned();
+            let table = table.unwrap_or_else(|| Arc::new(Table::new(plan)));
+            let ids = endpoints.iter().map(|endpoint| endpoint.id);
+            Ok(Some(Affinity::Table(Arc::new(TableAffinity::new(key, plan, table, ids)))))
+        }
         Some(Plan::Key(key)) => Key::compile(key, &format!("{path}.key")).map(|key| Some(Affinity::Key(key))),
         Some(Plan::Cookie(cookie)) => {
             let fault = |message: String| vec![Fault::new(format!("{path}.cookie.secret"), message)];
@@ -89,3 +123,6 @@ fn read(secret: &Secret) -> Result<Vec<u8>, String> {
         _ => Ok(bytes),
     }
 }
+
+#[cfg(test)]
+mod tests;

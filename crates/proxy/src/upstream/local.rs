@@ -1,6 +1,6 @@
 //! An upstream as one worker uses it: which endpoint takes a request.
 
-use super::affinity::Bond;
+use super::affinity::{self, Bond, TableAffinity};
 use super::circuit::Circuit;
 use super::endpoint::LocalEndpoint;
 use super::queue::Queue;
@@ -12,6 +12,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// How often a client is looked for anew, because another worker has just bound it.
+const RACES: u32 = 2;
 
 /// A request under way to an endpoint.
 pub(crate) struct InFlight {
@@ -71,6 +74,8 @@ pub(crate) struct LocalUpstream {
     balancer: RefCell<Balancer>,
     /// Where the keys of an affinity go.
     bound: Option<Balancer>,
+    /// Where the clients of an affinity by table are.
+    table: Option<Arc<TableAffinity>>,
     /// What `balancer` was made of.
     members: RefCell<Vec<Member>>,
     pub(crate) budget: Rc<RetryBudget>,
@@ -143,7 +148,7 @@ impl LocalUpstream {
     pub(crate) fn new(
         plan: &Upstream,
         endpoints: Vec<Rc<LocalEndpoint>>,
-        of_policy: &[Arc<HashTable>],
+        (of_policy, affinity): (&[Arc<HashTable>], Option<&affinity::Affinity>),
         Lasting { budget, queue }: Lasting,
     ) -> LocalUpstream {
         let members = members(plan, &endpoints);
@@ -154,9 +159,14 @@ impl LocalUpstream {
             let hash = Hash { key: Key(Vec::new()), method, bounded_load: None };
             Balancer::build(&Balance::Hash(hash), &members, &tables)
         });
+        let table = match affinity {
+            Some(affinity::Affinity::Table(table)) => Some(Arc::clone(table)),
+            _ => None,
+        };
         LocalUpstream {
             balancer,
             bound,
+            table,
             members: RefCell::new(members),
             budget,
             queue,
@@ -173,10 +183,13 @@ impl LocalUpstream {
 
     /// Choose an endpoint that was not `tried` yet, the one that the client is bound to before all others, and take a place there.
     pub(crate) fn pick(&self, tried: u64, bond: Bond, draw: &Draw) -> Result<(usize, InFlight), Unpicked> {
-        if bond != Bond::None
-            && let Some(picked) = self.pick_bound(tried, bond, draw)
-        {
-            return Ok(picked);
+        if bond != Bond::None {
+            if let (Bond::Table(key), Some(table)) = (bond, &self.table) {
+                return self.pick_by_table(table, key, tried, draw);
+            }
+            if let Some(picked) = self.pick_bound(tried, bond, draw) {
+                return Ok(picked);
+            }
         }
         let mut remaining = self.remaining(tried, draw.now);
         let balancer = self.balancer.borrow();
@@ -207,11 +220,41 @@ impl LocalUpstream {
     fn pick_bound(&self, tried: u64, bond: Bond, draw: &Draw) -> Option<(usize, InFlight)> {
         let remaining = Remaining { bound: true, ..self.remaining(tried, draw.now) };
         let picked = match bond {
-            Bond::None => None,
+            Bond::None | Bond::Table(_) => None,
             Bond::Endpoint(endpoint) => self.keeps(endpoint, tried, draw.now).then_some(endpoint),
             Bond::Key(key) => self.bound.as_ref()?.pick(&remaining, &Draw { key: Some(key), ..*draw }),
         }?;
         Some((picked, self.endpoints.get(picked)?.begin()?))
+    }
+
+    /// The endpoint that the table has for this client. A client that has none, or one that does not keep it, is bound to the one that
+    /// is picked for it, unless another worker was faster: then that one is asked.
+    fn pick_by_table(
+        &self,
+        table: &TableAffinity,
+        key: u64,
+        tried: u64,
+        draw: &Draw,
+    ) -> Result<(usize, InFlight), Unpicked> {
+        let mut known = table.see(key, draw.now);
+        for turn in 0.. {
+            if let Some(own) = known.endpoint {
+                if let Some(picked) = self.pick_bound(tried, Bond::Endpoint(own), draw) {
+                    return Ok(picked);
+                }
+                if self.keeps(own, tried, draw.now) {
+                    // It is full for a moment.
+                    return self.pick(tried, Bond::None, draw);
+                }
+            }
+            let (picked, in_flight) = self.pick(tried, Bond::None, draw)?;
+            let bound = table.bind(key, known, in_flight.endpoint.shared.id, draw.now);
+            if bound.endpoint == Some(picked) || turn == RACES {
+                return Ok((picked, in_flight));
+            }
+            known = bound;
+        }
+        Err(Unpicked::None)
     }
 
     fn remaining(&self, tried: u64, now: Instant) -> Remaining<'_> {

@@ -41,6 +41,11 @@ impl Key {
         }
         Some(hash.digest())
     }
+
+    /// What [`Self::hash`] gives where the parts make up this text.
+    pub fn hash_of(text: &str) -> u64 {
+        xxh3_64(text.as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +69,7 @@ mod tests {
         assert_eq!(hash(vec![Operand::Path], ""), Some(xxh3_64(b"/a")));
         let lower = Operand::Lower(Box::new(header("x-tenant")));
         assert_eq!(hash(vec![lower, text("|"), Operand::Path], ""), Some(xxh3_64(b"blue|/a")));
+        assert_eq!(hash(vec![header("x-tenant"), text("|"), Operand::Path], ""), Some(Key::hash_of("Blue|/a")));
         assert_eq!(hash(vec![Operand::ClientIp], "::ffff:10.0.0.1"), Some(xxh3_64(b"10.0.0.1")));
         let longest = "2001:db8:1111:2222:3333:4444:5555:6666";
         assert_eq!(hash(vec![Operand::ClientIp], longest), Some(xxh3_64(longest.as_bytes())));

@@ -1,11 +1,12 @@
 """Affinity: clients that are sent to the same endpoint again."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from penstock.config.model.base import Model
+from penstock.config.model.base import Model, Timeout, Whole
 
 
 class Secret(Model):
@@ -27,7 +28,7 @@ def _not_a_value(value: object) -> Any:
 
 
 class Affinity(Model):
-    """What binds a client to an endpoint. Exactly one of `cookie`, `header` and `key` is given."""
+    """What binds a client to an endpoint. Exactly one of `cookie`, `header`, `key` and `table` is given."""
 
     cookie: str | None = None
     """Name of a cookie that Penstock sets, such as "lb"."""
@@ -38,3 +39,11 @@ class Affinity(Model):
     secret: Annotated[Secret, BeforeValidator(_not_a_value, json_schema_input_type=Secret)] | None = None
     """With `cookie`: what its values are made with, 16 bytes or more. Default: random, made when the process starts;
     several machines need the same."""
+    table: str | None = None
+    """An expression that gives a text, such as 'client.ip': whoever comes with a value is remembered with its endpoint,
+    and goes there again, also when weights change."""
+    ttl: Timeout = timedelta(minutes=30)
+    """With `table`: how long a client is remembered after it was last seen. Default "30m"."""
+    size: Annotated[Whole, Field(ge=1, le=10_000_000)] = 100_000
+    """With `table`: clients that are remembered at once, up to 48 bytes each; with one more, the one that was not seen
+    for longest is forgotten. Default 100000."""
