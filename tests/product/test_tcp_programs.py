@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE = 120
+PLACES = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
 
 
 def program(name: str, *places: str) -> str:
@@ -60,26 +61,33 @@ def _answers(path: Path) -> bool:
         return path.exists() and sock.connect_ex(str(path)) == 0
 
 
-def test_redis_under_its_benchmark() -> None:
-    server, benchmark = program("redis-server"), program("redis-benchmark")
+@contextlib.contextmanager
+def redis(*more: str) -> Iterator[Path]:
+    """A Redis server with these options, and its socket."""
+    server = program("redis-server")
     with ShortFolder() as folder:
         place = folder.path / "redis.sock"
         words = (server, "--port", "0", "--unixsocket", str(place), "--save", "", "--dir", str(folder.path))
-        with running(*words), penstock.Proxy(config(f"unix:{place}", workers=2)) as proxy:
+        with running(*words, *more):
             wait_for(lambda: _answers(place), "redis answers")
-            host, port = proxy.address("db")
-            said = run(
-                benchmark, "-h", host, "-p", str(port), "-n", "4000", "-c", "50", "-P", "4", "-t", "set,get,lrange"
-            )
-            assert len(re.findall(r"4000 requests completed", said)) >= 3, said
-            assert "rror" not in said
-            wait_for(lambda: proxy.stats().listeners[0].connections == 0, "all sessions have ended")
-            assert ended(proxy, "client_closed") + ended(proxy, "client_reset") == proxy.stats().listeners[0].accepted
+            yield place
 
 
-def test_postgresql_under_pgbench() -> None:
-    places = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-    initdb, postgres, pgbench = (program(name, *places) for name in ("initdb", "postgres", "pgbench"))
+def test_redis_under_its_benchmark() -> None:
+    benchmark = program("redis-benchmark")
+    with redis() as place, penstock.Proxy(config(f"unix:{place}", workers=2)) as proxy:
+        host, port = proxy.address("db")
+        said = run(benchmark, "-h", host, "-p", str(port), "-n", "4000", "-c", "50", "-P", "4", "-t", "set,get,lrange")
+        assert len(re.findall(r"4000 requests completed", said)) >= 3, said
+        assert "rror" not in said
+        wait_for(lambda: proxy.stats().listeners[0].connections == 0, "all sessions have ended")
+        assert ended(proxy, "client_closed") + ended(proxy, "client_reset") == proxy.stats().listeners[0].accepted
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[Path]:
+    """A PostgreSQL server that trusts everybody, and its socket."""
+    initdb, server = (program(name, *PLACES) for name in ("initdb", "postgres"))
     user: str | None = None
     if os.geteuid() == 0:
         try:
@@ -93,18 +101,24 @@ def test_postgresql_under_pgbench() -> None:
         words = (initdb, "-D", data, "-U", "postgres", "--auth", "trust", "--no-sync", "--no-locale", "-E", "UTF8")
         subprocess.run(words, check=True, capture_output=True, timeout=PATIENCE, user=user, cwd=folder.path)
         place = folder.path / ".s.PGSQL.5432"
-        words = (postgres, "-D", data, "-k", str(folder.path), "-p", "5432", "-c", "listen_addresses=", "-F")
-        with running(*words, user=user, cwd=folder.path), penstock.Proxy(config(f"unix:{place}")) as proxy:
+        words = (server, "-D", data, "-k", str(folder.path), "-p", "5432", "-c", "listen_addresses=", "-F")
+        with running(*words, user=user, cwd=folder.path):
             wait_for(lambda: _answers(place), "postgres answers", PATIENCE)
-            host, port = proxy.address("db")
-            to = ("-h", host, "-p", str(port), "-U", "postgres", "postgres")
-            wait_for(lambda: _initialised(pgbench, *to), "the tables are made", PATIENCE)
-            said = run(pgbench, "-c", "4", "-t", "50", *to)
-            assert "transactions actually processed: 200/200" in said
-            # A connection for each transaction.
-            said = run(pgbench, "-C", "-S", "-c", "4", "-t", "25", *to)
-            assert "transactions actually processed: 100/100" in said
-            assert proxy.stats().listeners[0].accepted >= 105
+            yield place
+
+
+def test_postgresql_under_pgbench() -> None:
+    pgbench = program("pgbench", *PLACES)
+    with postgresql() as place, penstock.Proxy(config(f"unix:{place}")) as proxy:
+        host, port = proxy.address("db")
+        to = ("-h", host, "-p", str(port), "-U", "postgres", "postgres")
+        wait_for(lambda: _initialised(pgbench, *to), "the tables are made", PATIENCE)
+        said = run(pgbench, "-c", "4", "-t", "50", *to)
+        assert "transactions actually processed: 200/200" in said
+        # A connection for each transaction.
+        said = run(pgbench, "-C", "-S", "-c", "4", "-t", "25", *to)
+        assert "transactions actually processed: 100/100" in said
+        assert proxy.stats().listeners[0].accepted >= 105
 
 
 def _initialised(pgbench: str, *to: str) -> bool:

@@ -1,6 +1,6 @@
 //! How the health of endpoints is found out.
 
-use crate::millis;
+use crate::{UpstreamTls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -15,6 +15,8 @@ pub struct HealthCheck {
     pub address: Option<String>,
     /// Another port of the endpoint.
     pub port: Option<u16>,
+    /// What probes shake hands with, where nothing else does. `null`: as the upstream does, or not.
+    pub tls: Option<UpstreamTls>,
     /// From one probe to the next, give or take 10 %.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
@@ -51,6 +53,12 @@ pub enum Probe {
     Tcp(TcpProbe),
     /// `grpc.health.v1.Health/Check` over HTTP/2 without TLS.
     Grpc(GrpcProbe),
+    /// `PING` to a Redis server.
+    Redis,
+    /// The first word of a session with a PostgreSQL server.
+    Postgres(PostgresProbe),
+    /// What a MySQL server says first.
+    Mysql,
 }
 
 /// An HTTP request and what its answer must be.
@@ -99,6 +107,14 @@ pub struct GrpcProbe {
     pub service: String,
     /// The `:authority`; `null`: the address that is asked.
     pub host: Option<String>,
+}
+
+/// Who a PostgreSQL server is told that we are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresProbe {
+    /// The role.
+    pub user: String,
 }
 
 /// Ejection of endpoints that fail the requests they get.

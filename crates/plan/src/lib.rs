@@ -30,7 +30,9 @@ pub use affinity::{Affinity, AffinityCookie, AffinityQuery, AffinityTable, Secre
 pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange, Rewrite, SameSite};
 pub use forward_auth::ForwardAuth;
-pub use health::{BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, Probe, Start, TcpProbe};
+pub use health::{
+    BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, PostgresProbe, Probe, Start, TcpProbe,
+};
 pub use listener::{HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyProtocol};
 pub use maintenance::Maintenance;
 pub use mirror::Mirror;

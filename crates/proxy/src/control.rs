@@ -133,9 +133,9 @@ fn follow(
 ) -> Followed {
     let mut now = Followed::new();
     for upstream in &snapshot.upstreams {
-        let tls = upstream.tls.as_ref();
+        let of_probes = upstream.probe_tls.as_ref().or(upstream.tls.as_ref());
         let announces = upstream.plan.proxy_protocol;
-        let manner = (tls.map(|tls| tls.id), upstream.plan.protocol, announces);
+        let manner = (of_probes.map(|tls| tls.id), upstream.plan.protocol, announces);
         let wanted = (snapshot.plan.dns.clone(), upstream.plan.health_check.clone(), manner);
         for endpoint in &upstream.endpoints {
             if upstream.plan.outlier.is_none() {
@@ -160,7 +160,7 @@ fn follow(
                     let probing = Probing {
                         upstream: upstream.plan.name.clone(),
                         endpoint: Arc::clone(endpoint),
-                        secure: tls.and_then(|tls| Secure::new(tls, &endpoint.address)),
+                        secure: of_probes.and_then(|tls| Secure::new(tls, &endpoint.address)),
                         protocol: upstream.plan.protocol,
                         buffers: Buffers::new(),
                         announces,

@@ -112,6 +112,10 @@ pub(crate) struct UpstreamSettings {
     renewed: Option<Arc<Credentials>>,
     /// What probes ask.
     pub(crate) question: Option<Arc<Question>>,
+    /// How probes speak to them, where that is otherwise.
+    pub(crate) probe_tls: Option<Arc<UpstreamTls>>,
+    /// As `renewed`, for `probe_tls`.
+    probe_renewed: Option<Arc<Credentials>>,
     /// What its policy hashes; `None` for policies that hash nothing.
     pub(crate) key: Option<Key>,
     /// Where keys go, one table for each tier. A command that changes a weight puts new ones here.

@@ -6,6 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from penstock.config import texts
+from penstock.config.check_tls import check_upstream_tls
 
 if TYPE_CHECKING:
     from penstock.config.document import KeyPath, Report
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
 
 _HTTP = ("path", "method", "headers", "status", "body")
 _TCP = ("send", "expect")
+
+
+_KINDS = {
+    "tcp": ("TCP", _TCP),
+    "grpc": ("gRPC", ("host",)),
+    "redis": ("Redis", ()),
+    "postgres": ("PostgreSQL", ("user",)),
+    "mysql": ("MySQL", ()),
+}
+"""Keys that make a probe one of a kind, its name, and the keys that belong to it alone or with HTTP."""
 
 
 def check_health(key: KeyPath, upstream: Upstream, fault: Report) -> None:
@@ -23,6 +34,8 @@ def check_health(key: KeyPath, upstream: Upstream, fault: Report) -> None:
         fault((*key, "retry", "backoff", "most"), "the longest pause is shorter than the shortest")
     if upstream.health_check is not None:
         _check_probes((*key, "health_check"), upstream.health_check, upstream, fault)
+        if upstream.health_check.tls is not None:
+            _check_tls((*key, "health_check", "tls"), upstream, fault)
 
 
 def _check_probes(key: KeyPath, check: HealthCheck, upstream: Upstream, fault: Report) -> None:
@@ -45,14 +58,29 @@ def _check_probes(key: KeyPath, check: HealthCheck, upstream: Upstream, fault: R
 
 def _together(key: KeyPath, check: HealthCheck, fault: Report) -> None:
     """A probe is of one kind, and each key belongs to it."""
-    if check.tcp and check.grpc is not None:
-        fault((*key, "grpc"), "a probe is of one kind: give tcp = true or grpc, not both")
-    kind = "TCP" if check.tcp else "gRPC" if check.grpc is not None else "HTTP"
-    foreign = {"HTTP": _TCP, "TCP": (*_HTTP, "host"), "gRPC": (*_HTTP, *_TCP)}[kind]
-    for name in foreign:
-        if name in check.model_fields_set:
-            hint = "; it needs tcp = true" if kind == "HTTP" else ""
+    kinds = [name for name in _KINDS if getattr(check, name) not in (False, None)]
+    for name in kinds[1:]:
+        fault((*key, name), f"a probe is of one kind: give {kinds[0]} or {name}, not both")
+    kind, own = _KINDS[kinds[0]] if kinds else ("HTTP", (*_HTTP, "host"))
+    for name in (*_HTTP, "host", *_TCP, "user"):
+        if name in check.model_fields_set and name not in own:
+            needed = [f"{one} = true" for one in ("tcp", "postgres") if name in _KINDS[one][1]]
+            hint = f"; it needs {needed[0]}" if needed and not kinds else ""
             fault((*key, name), f"does not belong to a probe over {kind}{hint}")
+    if not check.user.isprintable():
+        fault((*key, "user"), "holds control characters")
+
+
+def _check_tls(key: KeyPath, upstream: Upstream, fault: Report) -> None:
+    check = upstream.health_check
+    if check is None or check.tls is None:
+        return
+    if upstream.tls is not None:
+        fault(key, "the upstream has tls, and probes speak that; leave one of both out")
+    if upstream.protocol == "h2c" or check.grpc is not None:
+        fault(key, "gRPC and HTTP/2 over TLS are spoken where the upstream has tls; give that instead")
+    # Nothing secret is in a probe: whoever is between could say that an endpoint is well, which needs no warning.
+    check_upstream_tls(key, check.tls, upstream, fault, lambda *_: None)
 
 
 def _place(key: KeyPath, check: HealthCheck, upstream: Upstream, fault: Report) -> None:

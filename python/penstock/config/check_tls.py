@@ -9,7 +9,7 @@ from penstock.config import texts
 
 if TYPE_CHECKING:
     from penstock.config.document import KeyPath, Report
-    from penstock.config.model import Tls, Upstream
+    from penstock.config.model import Tls, Upstream, UpstreamTls
 
 
 def check_listener_tls(key: KeyPath, tls: Tls, fault: Report) -> None:
@@ -43,21 +43,26 @@ def check_tls(key: KeyPath, upstream: Upstream, fault: Report, warn: Report) -> 
         return
     if upstream.protocol == "h2c":
         fault((*key, "protocol"), '"h2c" is HTTP/2 in clear, and this upstream has tls; allowed with it: "h2", "auto"')
-    place: KeyPath = (*key, "tls")
+    check_upstream_tls((*key, "tls"), tls, upstream, fault, warn)
+
+
+def check_upstream_tls(key: KeyPath, tls: UpstreamTls, upstream: Upstream, fault: Report, warn: Report) -> None:
+    """Find every fault of TLS to the upstream's endpoints, and warn of what protects nobody."""
     for given, other in (("cert", "key"), ("key", "cert")):
         if getattr(tls, given) is not None and getattr(tls, other) is None:
-            fault((*place, given), f"needs {other} beside it")
+            fault((*key, given), f"needs {other} beside it")
     if tls.insecure and tls.ca is not None:
-        fault((*place, "insecure"), "believes any certificate, so ca would say nothing; give one of them")
+        fault((*key, "insecure"), "believes any certificate, so ca would say nothing; give one of them")
     elif tls.insecure:
         warn(
-            (*place, "insecure"),
+            (*key, "insecure"),
             "no certificate is verified: whoever is between can read and change everything; give ca instead",
         )
     if tls.name is not None:
-        fault((*place, "name"), texts.wrong_host(tls.name))
+        fault((*key, "name"), texts.wrong_host(tls.name))
         return
     for index, endpoint in enumerate(upstream.endpoints):
         if endpoint.address.startswith("unix:"):
-            message = f'"{endpoint.address}" has no name that a certificate could be for; give tls.name'
-            fault((*key, "endpoints", index), message)
+            place = ".".join(map(str, key[2:]))
+            message = f'"{endpoint.address}" has no name that a certificate could be for; give {place}.name'
+            fault(("upstreams", key[1], "endpoints", index), message)

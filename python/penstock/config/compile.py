@@ -160,6 +160,7 @@ def _health_check(check: HealthCheck, folder: Path) -> Plan:
         "fall": check.fall,
         "rise": check.rise,
         "start": check.start,
+        "tls": check.tls and upstream_tls(check.tls, partial(_absolute, folder=folder)),
     }
 
 
@@ -175,7 +176,11 @@ def _outlier(outlier: Outlier) -> Plan:
     }
 
 
-def _probe(check: HealthCheck) -> Plan:
+def _probe(check: HealthCheck) -> Plan | str:
+    if check.redis or check.mysql:
+        return "redis" if check.redis else "mysql"
+    if check.postgres:
+        return {"postgres": {"user": check.user}}
     if check.tcp:
         return {"tcp": {"send": _bytes(check.send), "expect": _bytes(check.expect)}}
     if check.grpc is not None:

@@ -42,6 +42,8 @@ pub(crate) struct Registry {
     pub(super) upstreams: HashMap<String, Arc<SharedUpstream>>,
     /// By name of the upstream.
     pub(super) upstream_tls: HashMap<String, Arc<UpstreamTls>>,
+    /// By name of the upstream.
+    pub(super) probe_tls: HashMap<String, Arc<UpstreamTls>>,
     pub(super) endpoints: HashMap<(String, String), Arc<Endpoint>>,
     /// By name of the upstream.
     pub(super) tables: HashMap<String, Arc<Vec<Arc<HashTable>>>>,
@@ -69,6 +71,7 @@ impl Registry {
             tls: HashMap::new(),
             upstreams: HashMap::new(),
             upstream_tls: HashMap::new(),
+            probe_tls: HashMap::new(),
             endpoints: HashMap::new(),
             tables: HashMap::new(),
             secret: OwnSecret::default(),
@@ -246,8 +249,22 @@ impl Registry {
         let affinity = affinity.map_err(|found| faults.extend(found)).ok().flatten();
         let circuit = Circuit::new(&plan.limits, &shared.counts);
         let (tls, renewed) = self.upstream_tls(at, plan, roots, faults);
-        let plan = plan.clone();
-        UpstreamSettings { shared, circuit, endpoints, tls, renewed, question, limits, key, tables, affinity, plan }
+        let (probe_tls, probe_renewed) = self.probe_tls(at, plan, roots, faults);
+        UpstreamSettings {
+            shared,
+            plan: plan.clone(),
+            limits,
+            circuit,
+            endpoints,
+            tls,
+            renewed,
+            probe_tls,
+            probe_renewed,
+            question,
+            key,
+            tables,
+            affinity,
+        }
     }
 
     fn addon(&self, plan: &penstock_plan::Addon) -> Addon {

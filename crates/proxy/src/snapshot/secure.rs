@@ -33,23 +33,23 @@ impl Registry {
         faults: &mut Vec<Fault>,
     ) -> (Option<Arc<UpstreamTls>>, Option<Arc<Credentials>>) {
         let Some(tls) = &plan.tls else { return (None, None) };
-        let known = self.upstream_tls.get(&plan.name);
-        match build_upstream(tls, known, roots, (|| self.id(), &format!("upstreams[{at}].tls"))) {
-            Ok((tls, renewed)) => {
-                let nameless =
-                    plan.endpoints.iter().enumerate().filter(|(_, one)| Secure::new(&tls, &one.address).is_none());
-                faults.extend(nameless.map(|(entry, one)| {
-                    let message =
-                        format!("{:?} has no name that a certificate could be for: give tls.name", one.address);
-                    Fault::new(format!("upstreams[{at}].endpoints[{entry}]"), message)
-                }));
-                (Some(tls), renewed)
-            }
-            Err(found) => {
-                faults.extend(found);
-                (None, None)
-            }
-        }
+        let path = format!("upstreams[{at}].tls");
+        let built = build_upstream(tls, self.upstream_tls.get(&plan.name), roots, (|| self.id(), &path));
+        named(built, (at, plan, "tls.name"), faults)
+    }
+
+    /// What a plan makes of the TLS of an upstream's probes, if they have their own.
+    pub(super) fn probe_tls(
+        &self,
+        at: usize,
+        plan: &Upstream,
+        roots: &SystemRoots,
+        faults: &mut Vec<Fault>,
+    ) -> (Option<Arc<UpstreamTls>>, Option<Arc<Credentials>>) {
+        let Some(tls) = plan.health_check.as_ref().and_then(|check| check.tls.as_ref()) else { return (None, None) };
+        let path = format!("upstreams[{at}].health_check.tls");
+        let built = build_upstream(tls, self.probe_tls.get(&plan.name), roots, (|| self.id(), &path));
+        named(built, (at, plan, "health_check.tls.name"), faults)
     }
 
     /// The TLS of this snapshot runs now.
@@ -63,11 +63,39 @@ impl Registry {
             if let (Some(tls), Some(renewed)) = (&upstream.tls, &upstream.renewed) {
                 tls.renew(renewed);
             }
+            if let (Some(tls), Some(renewed)) = (&upstream.probe_tls, &upstream.probe_renewed) {
+                tls.renew(renewed);
+            }
         }
         let listeners = snapshot.listeners.iter().filter_map(|one| Some((one.shared.name.clone(), one.tls.clone()?)));
         self.tls = listeners.collect();
         let upstreams = snapshot.upstreams.iter().filter_map(|one| Some((one.plan.name.clone(), one.tls.clone()?)));
         self.upstream_tls = upstreams.collect();
+        let probes = snapshot.upstreams.iter().filter_map(|one| Some((one.plan.name.clone(), one.probe_tls.clone()?)));
+        self.probe_tls = probes.collect();
+    }
+}
+
+/// What was built, if each endpoint has a name that its certificate could be for; `key` is where such a name is given.
+fn named(
+    built: Result<(Arc<UpstreamTls>, Option<Arc<Credentials>>), Vec<Fault>>,
+    (at, plan, key): (usize, &Upstream, &str),
+    faults: &mut Vec<Fault>,
+) -> (Option<Arc<UpstreamTls>>, Option<Arc<Credentials>>) {
+    match built {
+        Ok((tls, renewed)) => {
+            let nameless =
+                plan.endpoints.iter().enumerate().filter(|(_, one)| Secure::new(&tls, &one.address).is_none());
+            faults.extend(nameless.map(|(entry, one)| {
+                let message = format!("{:?} has no name that a certificate could be for: give {key}", one.address);
+                Fault::new(format!("upstreams[{at}].endpoints[{entry}]"), message)
+            }));
+            (Some(tls), renewed)
+        }
+        Err(found) => {
+            faults.extend(found);
+            (None, None)
+        }
     }
 }
 

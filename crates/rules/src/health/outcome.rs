@@ -19,6 +19,8 @@ pub enum Outcome {
     Body,
     /// Other words than those that were expected.
     Reply,
+    /// The server is there, and says that it takes nobody now.
+    NotReady,
     /// gRPC: a status that is not `SERVING`, by its number in `HealthCheckResponse`.
     NotServing(u8),
     /// gRPC: the call failed with this code.
@@ -57,6 +59,7 @@ impl fmt::Display for Outcome {
             Outcome::Serving => to.write_str("serving"),
             Outcome::Body => to.write_str("the body is not as expected"),
             Outcome::Reply => to.write_str("the reply is not as expected"),
+            Outcome::NotReady => to.write_str("not ready for clients"),
             Outcome::NotServing(0) => to.write_str("status unknown"),
             Outcome::NotServing(2) => to.write_str("not serving"),
             Outcome::NotServing(3) => to.write_str("service unknown"),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, Strict, WithJsonSchema
 
 from penstock.config.model.base import Flag, Model, Timeout, Whole
+from penstock.config.model.tls import UpstreamTls, tls_from_switch
 
 _RANGE = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", re.ASCII)
 
@@ -103,7 +104,8 @@ class Outlier(Model):
 
 
 class HealthCheck(Model):
-    """Probes of every endpoint: over HTTP, or with `tcp` a bare connection, or with `grpc` gRPC's own health check."""
+    """Probes of every endpoint: over HTTP, or with `tcp` a bare connection, with `grpc` gRPC's own health check, with
+    `redis`, `postgres` or `mysql` what such a server says to whoever connects."""
 
     path: str = "/"
     """HTTP: what a probe asks for; may have a query. Default "/"."""
@@ -127,6 +129,20 @@ class HealthCheck(Model):
     grpc: str | None = None
     """gRPC's health check over HTTP/2 without TLS: the service to ask for, "" for the server as a whole.
     Default: no gRPC."""
+    redis: Flag = False
+    """true: a Redis server that answers PING, or asks for a password first, is a success. Default false."""
+    postgres: Flag = False
+    """true: a PostgreSQL server that asks who we are, or does not want us, is a success; one that starts, ends or has
+    no place left is not. Default false."""
+    user: Annotated[str, Field(min_length=1, max_length=63)] = "penstock"
+    """PostgreSQL: the role that it is told; it needs no rights, and need not exist. Default "penstock"."""
+    mysql: Flag = False
+    """true: a MySQL or MariaDB server that greets us is a success. Default false."""
+    tls: Annotated[UpstreamTls | None, BeforeValidator(tls_from_switch, json_schema_input_type=bool | UpstreamTls)] = (
+        None
+    )
+    """How probes shake hands where the upstream has no tls, because clients do that themselves: true, or a table with
+    the keys of the upstream's. Default: as the upstream does."""
     port: Annotated[Whole, Field(ge=1, le=65535)] | None = None
     """Another port of the endpoint to ask. Default: its own."""
     address: str | None = None

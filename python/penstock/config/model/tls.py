@@ -103,3 +103,10 @@ class UpstreamTls(Model):
     """Believe any certificate: whoever is between can read and change everything. Default false."""
     min_version: Literal["1.2", "1.3"] = "1.2"
     """The oldest version of TLS that is spoken. Default "1.2"."""
+
+
+def tls_from_switch(value: object) -> Any:
+    """True stands for every default, false for none."""
+    if isinstance(value, bool):
+        return UpstreamTls() if value else None
+    return value

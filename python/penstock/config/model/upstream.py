@@ -10,7 +10,7 @@ from penstock.config.model.balance import Balance
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
 from penstock.config.model.health import HealthCheck, Outlier
 from penstock.config.model.retry import Retry
-from penstock.config.model.tls import UpstreamTls
+from penstock.config.model.tls import UpstreamTls, tls_from_switch
 
 
 class Endpoint(Model):
@@ -83,12 +83,6 @@ def _off_or_table(value: object) -> Any:
     return value
 
 
-def _tls_from_switch(value: object) -> Any:
-    if isinstance(value, bool):
-        return UpstreamTls() if value else None
-    return value
-
-
 class Queue(Model):
     """Where requests wait while every endpoint has as many as its max_connections."""
 
@@ -123,7 +117,7 @@ class Upstream(Model):
     protocol: Literal["http1", "h2", "h2c", "auto"] = "http1"
     """What is spoken to the endpoints: "http1" (HTTP/1.1), "h2" (HTTP/2 with TLS), "h2c" (HTTP/2 in clear) or "auto"
     (with TLS, HTTP/2 if the endpoint has it, else HTTP/1.1). Default "http1"."""
-    tls: Annotated[UpstreamTls | None, BeforeValidator(_tls_from_switch, json_schema_input_type=bool | UpstreamTls)] = (
+    tls: Annotated[UpstreamTls | None, BeforeValidator(tls_from_switch, json_schema_input_type=bool | UpstreamTls)] = (
         None
     )
     """How its endpoints are spoken to with TLS: true, or a table; false, or without it: in clear. Default: in clear."""

@@ -3,6 +3,7 @@
 
 mod grpc;
 mod http;
+mod server;
 mod tcp;
 
 pub use grpc::{GrpcQuestion, PATH as GRPC_PATH};
@@ -34,6 +35,9 @@ impl Question {
         match probe {
             Probe::Http(plan) => HttpQuestion::build(plan).map(Question::Http),
             Probe::Tcp(plan) => Ok(Question::Tcp(TcpQuestion::new(plan))),
+            Probe::Redis => Ok(Question::Tcp(TcpQuestion::redis())),
+            Probe::Postgres(plan) => Ok(Question::Tcp(TcpQuestion::postgres(&plan.user))),
+            Probe::Mysql => Ok(Question::Tcp(TcpQuestion::mysql())),
             Probe::Grpc(plan) => Ok(Question::Grpc(GrpcQuestion::new(plan))),
         }
     }

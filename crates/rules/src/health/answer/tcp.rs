@@ -1,6 +1,7 @@
 //! A word over a bare connection.
 
 use super::MOST;
+use super::server::{Server, postgres_startup};
 use crate::health::Outcome;
 use penstock_plan::TcpProbe;
 
@@ -8,19 +9,46 @@ use penstock_plan::TcpProbe;
 #[derive(Debug)]
 pub struct TcpQuestion {
     send: Box<[u8]>,
-    expect: Box<[u8]>,
+    expect: Expected,
+}
+
+/// What must come back.
+#[derive(Debug)]
+enum Expected {
+    /// Nothing is waited for.
+    Nothing,
+    /// These bytes, somewhere.
+    Words(Box<[u8]>),
+    /// What such a server says.
+    Word(Server),
 }
 
 /// What came back so far.
 #[derive(Debug)]
 pub struct TcpAnswer<'a> {
-    expect: &'a [u8],
+    expect: &'a Expected,
     input: Vec<u8>,
 }
 
 impl TcpQuestion {
     pub(super) fn new(plan: &TcpProbe) -> TcpQuestion {
-        TcpQuestion { send: plan.send.as_slice().into(), expect: plan.expect.as_slice().into() }
+        let expect = match &*plan.expect {
+            [] => Expected::Nothing,
+            words => Expected::Words(words.into()),
+        };
+        TcpQuestion { send: plan.send.as_slice().into(), expect }
+    }
+
+    pub(super) fn redis() -> TcpQuestion {
+        TcpQuestion { send: b"*1\r\n$4\r\nPING\r\n".as_slice().into(), expect: Expected::Word(Server::Redis) }
+    }
+
+    pub(super) fn postgres(user: &str) -> TcpQuestion {
+        TcpQuestion { send: postgres_startup(user).into(), expect: Expected::Word(Server::Postgres) }
+    }
+
+    pub(super) fn mysql() -> TcpQuestion {
+        TcpQuestion { send: Box::default(), expect: Expected::Word(Server::MySql) }
     }
 
     /// The bytes to send; may be none.
@@ -30,20 +58,28 @@ impl TcpQuestion {
 
     /// Where to put what comes back; `None` if nothing is waited for.
     pub fn answer(&self) -> Option<TcpAnswer<'_>> {
-        (!self.expect.is_empty()).then(|| TcpAnswer { expect: &self.expect, input: Vec::new() })
+        match &self.expect {
+            Expected::Nothing => None,
+            expect => Some(TcpAnswer { expect, input: Vec::new() }),
+        }
     }
 }
 
 impl TcpAnswer<'_> {
     /// Take in more bytes; the outcome, once there is one.
     pub fn take(&mut self, bytes: &[u8]) -> Option<Outcome> {
-        // What was searched before can only be the beginning of a match.
-        let from = self.input.len().saturating_sub(self.expect.len());
-        self.input.extend_from_slice(bytes.get(..MOST - self.input.len().min(MOST)).unwrap_or(bytes));
-        if memchr::memmem::find(self.input.get(from..).unwrap_or_default(), self.expect).is_some() {
-            return Some(Outcome::Replied);
-        }
-        (self.input.len() >= MOST).then_some(Outcome::TooLong)
+        let before = self.input.len();
+        self.input.extend_from_slice(bytes.get(..MOST - before.min(MOST)).unwrap_or(bytes));
+        let outcome = match self.expect {
+            Expected::Nothing => None,
+            Expected::Words(words) => {
+                // What was searched before can only be the beginning of a match.
+                let new = self.input.get(before.saturating_sub(words.len())..).unwrap_or_default();
+                memchr::memmem::find(new, words).map(|_| Outcome::Replied)
+            }
+            Expected::Word(server) => server.judge(&self.input),
+        };
+        outcome.or_else(|| (self.input.len() >= MOST).then_some(Outcome::TooLong))
     }
 
     /// The endpoint closed.
