@@ -1,6 +1,6 @@
 //! Where connections are accepted.
 
-use crate::{ErrorPages, Tls, millis};
+use crate::{ErrorPages, Rate, Tls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -133,6 +133,10 @@ pub struct ListenerLimits {
     pub connections: Option<u32>,
     /// Open connections of one client address (IPv6: of one /64); one more is refused. `null`: no limit.
     pub connections_per_client: Option<u32>,
+    /// New connections; one more is refused. `null`: no limit.
+    pub connection_rate: Option<Rate>,
+    /// New connections of one client address (IPv6: of one /64); one more is refused. `null`: no limit.
+    pub connection_rate_per_client: Option<Rate>,
     /// Requests on one connection, after which it is closed. `null`: no limit.
     pub requests: Option<u32>,
     /// Requests at once on one connection of HTTP/2.

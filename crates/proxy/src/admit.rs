@@ -1,5 +1,9 @@
 //! Whether one more connection is taken in. Counted once when it comes and once when it goes, never for a request.
 
+mod pace;
+
+pub(crate) use pace::Pace;
+
 use crate::snapshot::{Listener, SharedListener};
 use crate::worker::Worker;
 use ahash::AHashMap;
@@ -12,8 +16,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a connection can be refused for, in the order of `ListenerCounters::refused`.
-pub(crate) const REASONS: [Kind; 4] =
-    [Kind::TooManyConnections, Kind::TooManyPerClient, Kind::OutOfDescriptors, Kind::Overloaded];
+pub(crate) const REASONS: [Kind; 6] = [
+    Kind::TooManyConnections,
+    Kind::TooManyPerClient,
+    Kind::ConnectionRate,
+    Kind::ConnectionRatePerClient,
+    Kind::OutOfDescriptors,
+    Kind::Overloaded,
+];
 
 /// Idle connections that are closed at once to make room: enough that not every new connection looks for one.
 const LEAST_SHED: u64 = 4;
@@ -49,7 +59,7 @@ impl Place {
     /// Count the connection for the client that its proxy speaks for, if that is limited.
     ///
     /// # Errors
-    /// `TooManyPerClient`; it is counted.
+    /// `TooManyPerClient` or `ConnectionRatePerClient`; it is counted.
     pub(crate) fn count_for(&mut self, settings: &Listener, client: IpAddr) -> Result<(), Kind> {
         self.client = enter(settings, client).inspect_err(|kind| refused(&self.worker, &self.listener, *kind))?;
         Ok(())
@@ -72,6 +82,11 @@ fn look(worker: &Worker, listener: &SharedListener, peer: Option<IpAddr>) -> Res
     }
     let local = worker.local();
     let settings = local.as_ref().and_then(|local| Some(local.snapshot.listener(listener.id)?.1));
+    if let Some(rate) = settings.and_then(|settings| settings.plan.limits.connection_rate)
+        && !listener.pace.admit(&rate)
+    {
+        return Err(Kind::ConnectionRate);
+    }
     let most = settings.and_then(|settings| settings.plan.limits.connections).map_or(u64::MAX, u64::from);
     if listener.open.fetch_add(1, Relaxed) >= most {
         listener.open.fetch_sub(1, Relaxed);
@@ -97,12 +112,21 @@ fn look(worker: &Worker, listener: &SharedListener, peer: Option<IpAddr>) -> Res
 
 /// Count the connection for its client, if that is limited.
 fn enter(settings: &Listener, peer: IpAddr) -> Result<Option<IpAddr>, Kind> {
-    let Some(most) = settings.plan.limits.connections_per_client else { return Ok(None) };
+    let limits = &settings.plan.limits;
+    if limits.connections_per_client.is_none() && limits.connection_rate_per_client.is_none() {
+        return Ok(None);
+    }
     // A proxy that is believed speaks for many clients.
     if forwarded::is_trusted(peer, &settings.trusted) {
         return Ok(None);
     }
     let client = limit::client_of(peer);
+    if let Some(rate) = limits.connection_rate_per_client
+        && !settings.shared.pace.admit_of(&rate, client)
+    {
+        return Err(Kind::ConnectionRatePerClient);
+    }
+    let Some(most) = limits.connections_per_client else { return Ok(None) };
     if settings.shared.clients.enter(client, most) { Ok(Some(client)) } else { Err(Kind::TooManyPerClient) }
 }
 

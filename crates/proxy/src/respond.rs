@@ -157,6 +157,8 @@ fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
         | Kind::Unresolved
         | Kind::TooManyConnections
         | Kind::TooManyPerClient
+        | Kind::ConnectionRate
+        | Kind::ConnectionRatePerClient
         | Kind::OutOfDescriptors
         | Kind::Exhausted
         | Kind::Overloaded

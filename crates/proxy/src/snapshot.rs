@@ -6,7 +6,7 @@ mod secure;
 pub(crate) use registry::Registry;
 
 use crate::addon::{Addon, RouteAddons};
-use crate::admit::Clients;
+use crate::admit::{Clients, Pace};
 use crate::maintenance::Maintenance;
 use crate::observe::events::Told;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
@@ -79,6 +79,8 @@ pub(crate) struct SharedListener {
     /// Open connections of all workers; touched once a connection, for the limit.
     pub(crate) open: AtomicU64,
     pub(crate) clients: Clients,
+    /// How fast connections come.
+    pub(crate) pace: Pace,
 }
 
 /// What outlives a reload of an upstream.
@@ -110,12 +112,12 @@ pub(crate) struct UpstreamSettings {
     pub(crate) tls: Option<Arc<UpstreamTls>>,
     /// What `tls` is to speak with once this snapshot runs, where it runs already.
     renewed: Option<Arc<Credentials>>,
-    /// What probes ask.
-    pub(crate) question: Option<Arc<Question>>,
     /// How probes speak to them, where that is otherwise.
     pub(crate) probe_tls: Option<Arc<UpstreamTls>>,
     /// As `renewed`, for `probe_tls`.
     probe_renewed: Option<Arc<Credentials>>,
+    /// What probes ask.
+    pub(crate) question: Option<Arc<Question>>,
     /// What its policy hashes; `None` for policies that hash nothing.
     pub(crate) key: Option<Key>,
     /// Where keys go, one table for each tier. A command that changes a weight puts new ones here.

@@ -147,6 +147,10 @@ kinds! {
     TooManyConnections "too_many_connections" 503 Downstream,
     /// Too many connections at once from one client.
     TooManyPerClient "too_many_per_client" 503 Downstream,
+    /// New connections came faster than the listener may take them.
+    ConnectionRate "connection_rate" 503 Downstream,
+    /// New connections came faster than one client may make them.
+    ConnectionRatePerClient "connection_rate_per_client" 503 Downstream,
     /// More connections than there are descriptors for.
     OutOfDescriptors "out_of_descriptors" 503 Downstream,
     /// Memory is at its limit.

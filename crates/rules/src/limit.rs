@@ -1,5 +1,7 @@
 //! Limits as arithmetic: who counts as one client, and how many connections a number of descriptors carries.
 
+pub mod rate;
+
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The part of an address that stands for one client: all of an IPv4 address, the network of an IPv6 one, because whoever has

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _LISTENER_KEYS = ("bind", "protocol", "upstream", "http", "tls", "proxy_protocol", "timeouts", "limits")
 _TIMEOUTS = ("tls", "hello", "idle")
-_LIMITS = ("connections", "connections_per_client", "handshakes")
+_LIMITS = ("connections", "connections_per_client", "connection_rate", "connection_rate_per_client", "handshakes")
 _ROUTE_KEYS = ("name", "match", "listeners", "upstream", "split")
 OF_CONNECTIONS = {
     "client_ip": "client.ip",

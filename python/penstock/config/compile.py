@@ -19,7 +19,7 @@ from penstock.config.compile_layer4 import IDLE, layer4
 from penstock.config.compile_tls import listener_tls, upstream_tls
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
-from penstock.config.model import Route, Split
+from penstock.config.model import Rate, Route, Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -110,9 +110,14 @@ def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Pl
         "proxy_protocol": listener.proxy_protocol and _proxy_protocol(listener.proxy_protocol),
         "https_redirect": listener.https_redirect and dict(listener.https_redirect),
         "timeouts": timeouts,
-        "limits": dict(listener.limits),
+        "limits": {name: _rate(value) if isinstance(value, Rate) else value for name, value in listener.limits},
         "error_pages": _error_pages(listener.error_pages, folder),
     }
+
+
+def _rate(rate: Rate) -> Plan:
+    count, per = rate.rate
+    return {"count": count, "per": _milliseconds(per), "burst": count if rate.burst is None else rate.burst}
 
 
 def _proxy_protocol(senders: ProxyProtocol) -> Plan:
@@ -155,12 +160,12 @@ def _health_check(check: HealthCheck, folder: Path) -> Plan:
         "probe": _probe(check),
         "address": check.address and resolve_address(check.address, folder),
         "port": check.port,
+        "tls": check.tls and upstream_tls(check.tls, partial(_absolute, folder=folder)),
         "interval": _milliseconds(check.interval),
         "timeout": _milliseconds(check.timeout),
         "fall": check.fall,
         "rise": check.rise,
         "start": check.start,
-        "tls": check.tls and upstream_tls(check.tls, partial(_absolute, folder=folder)),
     }
 
 

@@ -2,7 +2,7 @@
 
 use super::{Listener, Route, SharedListener, SharedRoute, SharedUpstream, Snapshot, UpstreamSettings, tables};
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
-use crate::admit::Clients;
+use crate::admit::{Clients, Pace};
 use crate::maintenance::Maintenance;
 use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
@@ -179,6 +179,7 @@ impl Registry {
                 counters: Sharded::new(self.workers),
                 open: AtomicU64::new(0),
                 clients: Clients::default(),
+                pace: Pace::default(),
             })
         });
         let limits = HeadLimits {

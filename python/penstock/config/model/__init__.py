@@ -21,6 +21,7 @@ from penstock.config.model.filter import (
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol
 from penstock.config.model.page import ErrorPage
+from penstock.config.model.rate import Rate
 from penstock.config.model.retry import Backoff, Retry
 from penstock.config.model.route import (
     ForwardAuth,
@@ -73,6 +74,7 @@ __all__ = [
     "Override",
     "ProxyProtocol",
     "Queue",
+    "Rate",
     "Redirect",
     "ReplacePrefix",
     "Respond",

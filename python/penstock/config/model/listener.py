@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
 from penstock.config.model.page import ErrorPages
+from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.tls import ListenerTls
 
 
@@ -38,6 +39,9 @@ class ListenerTimeouts(Model):
     """Bytes in either direction on an upgraded connection (WebSocket). Default "1h"."""
 
 
+ConnectionRate = Annotated[Rate | None, BeforeValidator(rate_from_text, json_schema_input_type=str | Rate)]
+
+
 class ListenerLimits(Model):
     """How much one client may ask. What goes beyond is refused and counted."""
 
@@ -60,6 +64,11 @@ class ListenerLimits(Model):
     connections_per_client: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
     """Open connections of one client address (of one /64 with IPv6); one more is refused. Those of `trusted_proxies`
     are not counted. Default: no limit."""
+    connection_rate: ConnectionRate = None
+    """New connections, as "1000/s" or { rate = "1000/s", burst = 2000 }; one more is refused. Default: no limit."""
+    connection_rate_per_client: ConnectionRate = None
+    """New connections of one client address (of one /64 with IPv6), as "10/s"; one more is refused. Those of
+    `trusted_proxies` are not counted. Default: no limit."""
     requests: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
     """Requests on one connection, after which it is closed. Default: no limit."""
     streams: Annotated[Whole, Field(ge=1, le=1000)] = 100

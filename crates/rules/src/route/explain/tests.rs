@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 fn plan() -> Plan {
     let waits = json!({"tls": 1, "hello": 5000, "head": 1, "body": 1, "write": 1, "rate": 1, "idle": 1, "tunnel": 1});
-    let limits = json!({"head": 1, "fields": 1, "uri": 1, "body": null, "body_rate": 0, "write_rate": 0, "connections": null, "connections_per_client": null, "requests": null, "handshakes": 2048, "streams": 1});
+    let limits = json!({"head": 1, "fields": 1, "uri": 1, "body": null, "body_rate": 0, "write_rate": 0, "connections": null, "connections_per_client": null, "connection_rate": null, "connection_rate_per_client": null, "requests": null, "handshakes": 2048, "streams": 1});
     let listener = |name, bind| {
         json!({"name": name, "bind": [bind], "protocol": "http", "upstream": null, "http": null, "preread": false, "tls": null, "h2c": false, "trusted_proxies": ["10.0.0.0/8"], "proxy_protocol": null, "https_redirect": null,
                "timeouts": waits, "limits": limits, "error_pages": []})
