@@ -1,6 +1,7 @@
 //! What no safe library offers: system calls, one function each, and an allocator that is patient; reviewed (docs/safety.md R11). Nothing
 //! else is decided here, and what has a safe wrapper elsewhere does not belong here.
 
+pub mod datagrams;
 pub mod memory;
 
 use std::io;
