@@ -91,7 +91,7 @@ wheel: $(VENV)/.installed ## Build the abi3 wheel and try it in an empty environ
 
 debian: ## Install the Debian packages that only tests and the bench use
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends chromium curl haproxy iperf3 iproute2 libnginx-mod-stream nginx-light nghttp2-client openssh-client openssh-server postgresql redis wrk
+	apt-get install -y -qq --no-install-recommends chromium curl dnsmasq-base haproxy iperf3 iproute2 libnginx-mod-stream nginx-light nghttp2-client openssh-client openssh-server postgresql redis wrk
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target fuzz/target dist

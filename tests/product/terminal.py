@@ -157,6 +157,8 @@ def _serves(command: str, folder: Path) -> bool:
         # Asking it for a connection would show in its counters.
         log = folder / command.partition("2>")[2].split()[0]
         return log.exists() and "taking commands" in log.read_text("utf-8")
+    if datagrams := re.findall(r"udp :(\d+)", command):
+        return all(_is_bound(int(port)) for port in datagrams)
     ports = re.findall(r"http\.server (\d+)", command) or re.findall(r"(?:proxy|tcp) :(\d+)", command)
     assert ports, f"what does {command!r} serve?"
     return all(_accepts(int(port)) for port in ports)
@@ -165,6 +167,16 @@ def _serves(command: str, folder: Path) -> bool:
 def _accepts(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _is_bound(port: int) -> bool:
+    """Whether somebody takes datagrams there, who says nothing of it."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+        try:
+            one.bind(("::", port))
+        except OSError:
+            return True
+    return False
 
 
 def _free() -> str:

@@ -184,6 +184,7 @@ config = {
     "listeners": {
         "web": {"bind": "127.0.0.1:0"},
         "db": {"bind": "127.0.0.1:0", "protocol": "tcp", "upstream": "app"},
+        "dns": {"bind": "127.0.0.1:0", "protocol": "udp", "upstream": "app"},
         "secure": {"bind": "127.0.0.1:0", "tls": {"certificates": [{"cert": "shop.pem", "key": "shop.key"}]}},
     },
     "upstreams": {

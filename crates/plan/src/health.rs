@@ -51,6 +51,8 @@ pub enum Probe {
     Http(HttpProbe),
     /// A connection, and perhaps a word over it.
     Tcp(TcpProbe),
+    /// A datagram, and what must come back.
+    Udp(UdpProbe),
     /// `grpc.health.v1.Health/Check` over HTTP/2 without TLS.
     Grpc(GrpcProbe),
     /// `PING` to a Redis server.
@@ -96,6 +98,16 @@ pub struct TcpProbe {
     /// Bytes to send; may be empty.
     pub send: Vec<u8>,
     /// Bytes that the first 64 KB of the answer must hold; empty: none is waited for.
+    pub expect: Vec<u8>,
+}
+
+/// What is said in a datagram.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UdpProbe {
+    /// The datagram to send.
+    pub send: Vec<u8>,
+    /// Bytes that a datagram of the answer must hold; empty: any answer will do.
     pub expect: Vec<u8>,
 }
 

@@ -33,8 +33,9 @@ pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange
 pub use forward_auth::ForwardAuth;
 pub use health::{
     BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, PostgresProbe, Probe, Start, TcpProbe,
+    UdpProbe,
 };
-pub use listener::{HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyProtocol};
+pub use listener::{Datagrams, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyProtocol};
 pub use maintenance::Maintenance;
 pub use mirror::Mirror;
 pub use page::{ErrorPages, Page, PageBody};

@@ -21,6 +21,8 @@ pub struct Listener {
     pub upstream: Option<u32>,
     /// Index of the listener of `http`, with TLS, that takes the connections that no route takes. Of `http` always `null`.
     pub http: Option<u32>,
+    /// What only listeners of datagrams have; of others `null`.
+    pub datagrams: Option<Datagrams>,
     /// Whether what a client says first (a TLS `ClientHello`) is read before a route is chosen, because something asks for a name or
     /// a protocol in it. It goes on as it came. Of `http` always false.
     pub preread: bool,
@@ -40,6 +42,25 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Pages for failures, where the route has none.
     pub error_pages: Vec<ErrorPages>,
+}
+
+/// How sessions of datagrams end, and how many there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Datagrams {
+    /// Datagrams of the endpoint for each of the client, after which a session ends. `null`: they do not end it.
+    #[schemars(range(min = 1))]
+    pub responses: Option<u32>,
+    /// Open sessions, each worker an equal part; for one more that which was used least recently ends.
+    #[schemars(range(min = 1))]
+    pub sessions: u32,
+    /// Open sessions of one client address (IPv6: of one /64); one more is refused. `null`: no limit.
+    #[schemars(range(min = 1))]
+    pub sessions_per_client: Option<u32>,
+    /// New sessions; one more is refused. `null`: no limit.
+    pub session_rate: Option<Rate>,
+    /// As `session_rate`, of one client address (IPv6: of one /64).
+    pub session_rate_per_client: Option<Rate>,
 }
 
 /// Who says in a header of the PROXY protocol for whom it connects.
@@ -73,6 +94,8 @@ pub enum Protocol {
     Http,
     /// Bytes, which are passed on as they are.
     Tcp,
+    /// Datagrams, which are passed on as they are.
+    Udp,
 }
 
 /// How long we wait for the client, named by what is awaited.
@@ -103,7 +126,7 @@ pub struct ListenerTimeouts {
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub rate: Duration,
-    /// The next request on a kept-alive connection; of `tcp`: bytes either way.
+    /// The next request on a kept-alive connection; of `tcp` and `udp`: bytes either way.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub idle: Duration,

@@ -16,11 +16,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a connection can be refused for, in the order of `ListenerCounters::refused`.
-pub(crate) const REASONS: [Kind; 6] = [
+pub(crate) const REASONS: [Kind; 7] = [
     Kind::TooManyConnections,
     Kind::TooManyPerClient,
     Kind::ConnectionRate,
     Kind::ConnectionRatePerClient,
+    Kind::SessionRate,
     Kind::OutOfDescriptors,
     Kind::Overloaded,
 ];
@@ -28,11 +29,13 @@ pub(crate) const REASONS: [Kind; 6] = [
 /// Idle connections that are closed at once to make room: enough that not every new connection looks for one.
 const LEAST_SHED: u64 = 4;
 
-/// A connection's place among those that are open, until it is dropped.
+/// A connection's place among those that are open, or that of a session of datagrams, until it is dropped.
 pub(crate) struct Place {
     pub(crate) listener: Arc<SharedListener>,
     worker: Rc<Worker>,
     client: Option<IpAddr>,
+    /// Of datagrams.
+    is_session: bool,
 }
 
 /// Take a connection of `peer` in.
@@ -46,13 +49,60 @@ pub(crate) fn admit(worker: &Rc<Worker>, listener: Arc<SharedListener>, peer: Op
             counters.accepted.add(1);
             counters.open.add(1);
             worker.counters().connections.add(1);
-            Ok(Place { listener, worker: Rc::clone(worker), client })
+            Ok(Place { listener, worker: Rc::clone(worker), client, is_session: false })
         }
         Err(kind) => {
             refused(worker, &listener, kind);
             Err(kind)
         }
     }
+}
+
+/// Take a session of datagrams in. To make room for it in its table, and to count it as accepted then, is its worker's business.
+///
+/// # Errors
+/// One of [`REASONS`]; it is counted.
+pub(crate) fn admit_session(
+    worker: &Rc<Worker>,
+    listener: Arc<SharedListener>,
+    settings: &Listener,
+    client: IpAddr,
+) -> Result<Place, Kind> {
+    let client = look_at_session(worker, settings, client).inspect_err(|kind| refused(worker, &listener, *kind))?;
+    listener.counters.of(worker.index).open.add(1);
+    worker.counters().sessions.add(1);
+    listener.open.fetch_add(1, Relaxed);
+    Ok(Place { listener, worker: Rc::clone(worker), client, is_session: true })
+}
+
+fn look_at_session(worker: &Worker, settings: &Listener, client: IpAddr) -> Result<Option<IpAddr>, Kind> {
+    if worker.is_overloaded() {
+        return Err(Kind::Overloaded);
+    }
+    let Some(limits) = settings.plan.datagrams else { return Ok(None) };
+    let (shared, client) = (&settings.shared, limit::client_of(client));
+    // Its own first: who comes too often takes nothing of what all have together.
+    if limits.session_rate_per_client.is_some_and(|rate| !shared.pace.admit_of(&rate, client))
+        || limits.session_rate.is_some_and(|rate| !shared.pace.admit(&rate))
+    {
+        return Err(Kind::SessionRate);
+    }
+    match limits.sessions_per_client {
+        Some(most) if !shared.clients.enter(client, most) => Err(Kind::TooManyPerClient),
+        limited => Ok(limited.map(|_| client)),
+    }
+}
+
+/// Whether there is no descriptor for a session of datagrams that was just taken in. Connections do not make room for those: who sends
+/// them may be nobody.
+pub(crate) fn lacks_descriptors(worker: &Worker) -> bool {
+    let most = worker.shared.connections_each.load(Relaxed);
+    worker.counters().sessions.get() > most || taken(worker) > most
+}
+
+/// Connections that are open, and as many as sessions of datagrams take the descriptors of.
+fn taken(worker: &Worker) -> u64 {
+    worker.counters().connections.get() + limit::connections_for(worker.counters().sessions.get())
 }
 
 impl Place {
@@ -133,7 +183,7 @@ fn enter(settings: &Listener, peer: IpAddr) -> Result<Option<IpAddr>, Kind> {
 /// See that there is a descriptor for one more connection and its endpoint: the connections that are idle longest give way.
 fn make_room(worker: &Worker) -> Result<(), Kind> {
     let most = worker.shared.connections_each.load(Relaxed);
-    let open = worker.counters().connections.get();
+    let open = taken(worker);
     if open.saturating_sub(worker.clock.shedding() as u64) < most {
         return Ok(());
     }
@@ -143,7 +193,9 @@ fn make_room(worker: &Worker) -> Result<(), Kind> {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.worker.counters().connections.subtract(1);
+        let counters = self.worker.counters();
+        let open = if self.is_session { &counters.sessions } else { &counters.connections };
+        open.subtract(1);
         self.listener.open.fetch_sub(1, Relaxed);
         self.listener.counters.of(self.worker.index).open.subtract(1);
         if let Some(client) = self.client {

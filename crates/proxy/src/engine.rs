@@ -151,7 +151,8 @@ impl Engine {
             self.ended.store(true, Ordering::Relaxed);
             let Some(running) = running.as_ref() else { return true };
             running.shared.draining.store(true, Ordering::Relaxed);
-            running.unlisten_all();
+            // Sessions of datagrams end with their sockets: those stay for a while.
+            running.unlisten_connections();
             running.tell(|| Command::Notice);
             Arc::clone(&running.shared)
         };

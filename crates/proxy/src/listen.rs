@@ -4,16 +4,18 @@ use crate::admit::{self, Place};
 use crate::clear::ClearStream;
 use crate::connection;
 use crate::respond;
-use crate::session;
+use crate::session::{self, Relay};
 use crate::snapshot::SharedListener;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
 use penstock_plan::Protocol as Spoken;
 use penstock_rules::error::Kind;
+use penstock_system::datagrams;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,9 +24,12 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{AbortHandle, spawn_local};
 
 /// Connections that wait to be accepted, per socket. The system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Bytes of datagrams that wait, per socket. The system caps it at `net.core.rmem_max` and `net.core.wmem_max`.
+const DATAGRAMS: usize = 4 << 20;
 /// A peer that acknowledges nothing for so long is gone.
 const VANISHED: Duration = Duration::from_secs(30);
 /// How long a worker that has no descriptor left waits before it accepts again.
@@ -38,6 +43,8 @@ pub(crate) struct Socket {
     pub(crate) owner: Arc<ArcSwap<SharedListener>>,
     pub(crate) raw: RawSocket,
     pub(crate) port: Option<u16>,
+    /// Whether datagrams come to it.
+    pub(crate) spoken: Spoken,
 }
 
 /// A set of sockets on one address, one a worker.
@@ -52,10 +59,10 @@ pub(crate) struct Bound {
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn open(bind: &str, workers: usize) -> io::Result<Bound> {
+pub(crate) fn open(bind: &str, spoken: Spoken, workers: usize) -> io::Result<Bound> {
     match bind.strip_prefix("unix:") {
         Some(path) => open_unix(Path::new(path), workers),
-        None => open_tcp(bind, workers),
+        None => open_ip(bind, spoken, workers),
     }
 }
 
@@ -91,26 +98,27 @@ pub(crate) fn overlap(one: &str, other: &str) -> bool {
     one.port() == other.port() && (one.ip() == other.ip() || takes(&one, &other) || takes(&other, &one))
 }
 
-fn open_tcp(bind: &str, workers: usize) -> io::Result<Bound> {
+fn open_ip(bind: &str, spoken: Spoken, workers: usize) -> io::Result<Bound> {
     let wanted = match bind.strip_prefix(':') {
         Some(port) => {
             let port = port.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
             // One socket for both families, where the machine has both.
-            match open_sockets(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), workers) {
+            match open_sockets(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)), spoken, workers) {
                 Err(error) if is_without_ipv6(&error) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
                 opened => return opened,
             }
         }
         None => bind.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
     };
-    open_sockets(wanted, workers)
+    open_sockets(wanted, spoken, workers)
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn open_sockets(wanted: SocketAddr, workers: usize) -> io::Result<Bound> {
+fn open_sockets(wanted: SocketAddr, spoken: Spoken, workers: usize) -> io::Result<Bound> {
+    let socket = if spoken == Spoken::Udp { datagram_socket } else { stream_socket };
     if wanted.port() != 0 {
         // SO_REUSEPORT would let a second process of ours share the port unseen: ask once without it.
         socket(wanted, false)?.bind(&wanted.into())?;
@@ -120,7 +128,9 @@ fn open_sockets(wanted: SocketAddr, workers: usize) -> io::Result<Bound> {
     for _ in 0..workers {
         let socket = socket(address, true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        if spoken != Spoken::Udp {
+            socket.listen(BACKLOG)?;
+        }
         if let Some(real) = socket.local_addr()?.as_socket() {
             address = real;
         }
@@ -129,7 +139,7 @@ fn open_sockets(wanted: SocketAddr, workers: usize) -> io::Result<Bound> {
     Ok(Bound { sockets, address: address.to_string(), port: Some(address.port()) })
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
+fn stream_socket(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
     let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
@@ -142,6 +152,29 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
     // Accepted sockets inherit these: no call per connection.
     socket.set_tcp_nodelay(true)?;
     watch_peer(&SockRef::from(&socket))?;
+    Ok(socket)
+}
+
+/// Not with `SO_REUSEADDR`: for datagrams that lets a second process take them away.
+fn datagram_socket(address: SocketAddr, shared: bool) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED))?;
+    }
+    socket.set_nonblocking(true)?;
+    // What comes while the worker does something else. The system gives as much as it allows.
+    let _ = socket.set_recv_buffer_size(DATAGRAMS);
+    let _ = socket.set_send_buffer_size(DATAGRAMS);
+    if address.ip().is_unspecified() {
+        datagrams::say_own_address(socket.as_fd(), address.is_ipv6())?;
+    }
+    // Where the system cannot, they come one by one.
+    if datagrams::sends_segments(socket.as_fd()) {
+        let _ = datagrams::take_segments(socket.as_fd());
+    }
     Ok(socket)
 }
 
@@ -172,15 +205,49 @@ fn open_unix(path: &Path, workers: usize) -> io::Result<Bound> {
     Ok(Bound { sockets, address: format!("unix:{}", path.display()), port: None })
 }
 
-enum Listening {
+enum Queue {
     Tcp(AsyncFd<TcpListener>),
     Unix(UnixListener),
+}
+
+/// Who takes in what comes to a socket.
+pub(crate) enum Listening {
+    Connections(Rc<Acceptor>),
+    Datagrams(Rc<Relay>),
+}
+
+/// Take in what comes to a socket, in a task of its own.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn begin(worker: &Rc<Worker>, socket: Socket) -> io::Result<(AbortHandle, Listening)> {
+    Ok(match socket.spoken {
+        Spoken::Udp => {
+            let relay = Relay::new(Rc::clone(worker), socket)?;
+            (spawn_local(Rc::clone(&relay).run()).abort_handle(), Listening::Datagrams(relay))
+        }
+        Spoken::Http | Spoken::Tcp => {
+            let acceptor = Acceptor::new(Rc::clone(worker), socket)?;
+            (spawn_local(Rc::clone(&acceptor).run()).abort_handle(), Listening::Connections(acceptor))
+        }
+    })
+}
+
+impl Listening {
+    /// The socket is to be closed; its task has ended.
+    pub(crate) fn close(&self) {
+        match self {
+            // Who is in the queue already has a connection: it is served.
+            Listening::Connections(acceptor) => acceptor.accept_waiting(),
+            Listening::Datagrams(relay) => relay.close(),
+        }
+    }
 }
 
 /// Accepts on one socket of one worker.
 pub(crate) struct Acceptor {
     worker: Rc<Worker>,
-    listening: Listening,
+    listening: Queue,
     owner: Arc<ArcSwap<SharedListener>>,
     port: Option<u16>,
 }
@@ -206,8 +273,8 @@ pub(crate) struct Handed {
 impl Acceptor {
     pub(crate) fn new(worker: Rc<Worker>, socket: Socket) -> io::Result<Rc<Acceptor>> {
         let listening = match socket.port {
-            Some(_) => Listening::Tcp(watched(socket.raw.into())?),
-            None => Listening::Unix(UnixListener::from_std(socket.raw.into())?),
+            Some(_) => Queue::Tcp(watched(socket.raw.into())?),
+            None => Queue::Unix(UnixListener::from_std(socket.raw.into())?),
         };
         Ok(Rc::new(Acceptor { worker, listening, owner: socket.owner, port: socket.port }))
     }
@@ -231,12 +298,12 @@ impl Acceptor {
     pub(crate) fn accept_waiting(&self) {
         // The system is asked itself: the event loop may not have looked yet.
         match &self.listening {
-            Listening::Tcp(listener) => {
+            Queue::Tcp(listener) => {
                 while let Ok((stream, peer)) = accept(listener.get_ref()) {
                     self.begin(stream, peer);
                 }
             }
-            Listening::Unix(listener) => {
+            Queue::Unix(listener) => {
                 let socket = SockRef::from(listener);
                 while let Ok((accepted, _)) = socket.accept() {
                     if accepted.set_nonblocking(true).is_ok()
@@ -251,15 +318,13 @@ impl Acceptor {
 
     fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<(ClearStream, Option<SocketAddr>)>> {
         match &self.listening {
-            Listening::Tcp(listener) => loop {
+            Queue::Tcp(listener) => loop {
                 let mut ready = ready!(listener.poll_read_ready(cx))?;
                 if let Ok(accepted) = ready.try_io(|listener| accept(listener.get_ref())) {
                     return Poll::Ready(accepted);
                 }
             },
-            Listening::Unix(listener) => {
-                listener.poll_accept(cx).map_ok(|(stream, _)| (ClearStream::Unix(stream), None))
-            }
+            Queue::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| (ClearStream::Unix(stream), None)),
         }
     }
 
@@ -278,12 +343,13 @@ impl Acceptor {
                 let accepted = Accepted { stream, peer, port: self.port, place, handed: None };
                 let worker = Rc::clone(&self.worker);
                 match protocol {
-                    Spoken::Http => tokio::task::spawn_local(connection::run(worker, accepted)),
-                    Spoken::Tcp => tokio::task::spawn_local(session::run(worker, accepted)),
+                    Spoken::Http => spawn_local(connection::run(worker, accepted)),
+                    // Sockets that take connections have no listener of datagrams.
+                    Spoken::Tcp | Spoken::Udp => spawn_local(session::run(worker, accepted)),
                 };
             }
             // There is nothing to say it in; an end in order would be taken for an answer.
-            (Err(_), (Spoken::Tcp, _)) => stream.break_off(),
+            (Err(_), (Spoken::Tcp | Spoken::Udp, _)) => stream.break_off(),
             // In clear a client that shakes hands would take it for broken TLS.
             (Err(_), (Spoken::Http, true)) => {}
             (Err(kind), (Spoken::Http, false)) => respond::turn_away(&self.worker, &stream, kind),

@@ -79,7 +79,7 @@ pub(crate) struct SharedListener {
     /// Open connections of all workers; touched once a connection, for the limit.
     pub(crate) open: AtomicU64,
     pub(crate) clients: Clients,
-    /// How fast connections come.
+    /// How fast connections, or sessions of datagrams, come.
     pub(crate) pace: Pace,
 }
 

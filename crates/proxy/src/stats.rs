@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// Connections that are open now, of all listeners.
+/// Connections and sessions of datagrams that are open now, of all listeners.
 pub(crate) fn open_connections(shared: &Shared) -> u64 {
-    shared.counters.sum(|counters| counters.connections.get())
+    shared.counters.sum(|counters| counters.connections.get() + counters.sessions.get())
 }
 
 /// All of it, as a JSON text.
@@ -83,6 +83,7 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             .map(|binding| binding.address.as_str())
             .collect();
         let counters = &listener.shared.counters;
+        let datagrams = |at: usize| counters.sum(|counters| counters.datagrams.get(at).map_or(0, Counter::get));
         json!({
             "name": listener.shared.name,
             "addresses": addresses,
@@ -95,18 +96,26 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             "certificates": listener.tls.as_ref().map_or_else(Vec::new, |tls| certificates(&tls.certificates())),
             "state": if draining { "draining" } else { "open" },
             "protocol": listener.plan.protocol,
-            "sessions": if listener.plan.protocol == Protocol::Http { Map::new() } else { sessions(counters) },
+            "sessions": sessions(listener.plan.protocol, counters),
             "bytes_in": counters.sum(|counters| counters.bytes_in.get()),
             "bytes_out": counters.sum(|counters| counters.bytes_out.get()),
+            "datagrams_in": datagrams(0),
+            "datagrams_out": datagrams(1),
+            "datagrams_dropped": datagrams(2),
         })
     };
     snapshot.listeners.iter().map(row).collect()
 }
 
 /// Sessions of layer 4 that have ended, by how.
-fn sessions(counters: &Sharded<ListenerCounters>) -> Map<String, Value> {
+fn sessions(protocol: Protocol, counters: &Sharded<ListenerCounters>) -> Map<String, Value> {
+    let ends = match protocol {
+        Protocol::Http => &[],
+        Protocol::Tcp => End::OF_CONNECTIONS,
+        Protocol::Udp => End::OF_DATAGRAMS,
+    };
     let count = |at: usize| counters.sum(|counters| counters.sessions.get(at).map_or(0, Counter::get));
-    End::WORDS.iter().enumerate().map(|(at, word)| ((*word).to_owned(), json!(count(at)))).collect()
+    ends.iter().filter_map(|at| Some(((*End::WORDS.get(*at)?).to_owned(), json!(count(*at))))).collect()
 }
 
 fn certificates(served: &Certificates) -> Vec<Value> {

@@ -3,11 +3,12 @@
 use crate::buffers::Buffers;
 use crate::clock::{Clock, TICK, Tick};
 use crate::engine::Binding;
-use crate::listen::{self, Socket};
+use crate::listen::{self, Listening, Socket};
 use crate::observe::access_log::{LogSink, RecordBatch};
 use crate::observe::events::Events;
 use crate::observe::metrics::{Sharded, WorkerCounters};
 use crate::pipes::SystemPipes;
+use crate::session::Room;
 use crate::snapshot::Snapshot;
 use crate::tls::Handshakes;
 use crate::upstream::endpoint::LocalEndpoint;
@@ -107,6 +108,8 @@ pub(crate) struct Worker {
     pub(crate) lingering: Cell<usize>,
     /// Copies of requests that are under way.
     pub(crate) copies: Cell<u64>,
+    /// Where datagrams are while they are passed on.
+    pub(crate) datagrams: Room,
     /// Clients' TLS handshakes that are under way.
     pub(crate) handshakes: Rc<Handshakes>,
     local: RefCell<Option<Rc<Local>>>,
@@ -131,6 +134,7 @@ impl Worker {
             records: RefCell::default(),
             lingering: Cell::new(0),
             copies: Cell::new(0),
+            datagrams: Room::default(),
             handshakes: Rc::default(),
             local: RefCell::default(),
             previous: RefCell::default(),
@@ -342,15 +346,14 @@ async fn tick(worker: Rc<Worker>) {
 }
 
 async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut accepting: AHashMap<String, (AbortHandle, Rc<listen::Acceptor>)> = AHashMap::new();
+    let mut accepting: AHashMap<String, (AbortHandle, Listening)> = AHashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
             Command::Listen(socket) => {
                 let key = socket.key.clone();
-                match listen::Acceptor::new(Rc::clone(worker), socket) {
-                    Ok(acceptor) => {
-                        let task = tokio::task::spawn_local(Rc::clone(&acceptor).run());
-                        accepting.insert(key, (task.abort_handle(), acceptor));
+                match listen::begin(worker, socket) {
+                    Ok(begun) => {
+                        accepting.insert(key, begun);
                     }
                     Err(error) => worker.shared.events.add(
                         crate::observe::events::Level::Error,
@@ -361,10 +364,9 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
                 }
             }
             Command::Unlisten(key, done) => {
-                if let Some((task, acceptor)) = accepting.remove(&key) {
+                if let Some((task, listening)) = accepting.remove(&key) {
                     task.abort();
-                    // Who is in the queue already has a connection: it is served.
-                    acceptor.accept_waiting();
+                    listening.close();
                 }
                 let _ = done.try_send(());
             }

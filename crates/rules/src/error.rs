@@ -151,6 +151,8 @@ kinds! {
     ConnectionRate "connection_rate" 503 Downstream,
     /// New connections came faster than one client may make them.
     ConnectionRatePerClient "connection_rate_per_client" 503 Downstream,
+    /// New sessions of datagrams came faster than they may.
+    SessionRate "session_rate" 503 Downstream,
     /// More connections than there are descriptors for.
     OutOfDescriptors "out_of_descriptors" 503 Downstream,
     /// Memory is at its limit.

@@ -27,6 +27,16 @@ pub fn connections_each(descriptors: u64, open: u64, workers: u64) -> u64 {
     (left.saturating_mul(2) / 5 / workers.max(1)).max(1)
 }
 
+/// Connections whose descriptors `sessions` of datagrams take: each has one, to its endpoint.
+pub fn connections_for(sessions: u64) -> u64 {
+    sessions.saturating_mul(2).div_ceil(5)
+}
+
+/// Sessions of datagrams that each of `workers` may have where all may have `most`.
+pub fn sessions_each(most: u32, workers: usize) -> usize {
+    (most as usize / workers.max(1)).max(1)
+}
+
 /// Unused connections that a worker may keep to one of `endpoints`, if it may have so many client connections.
 pub fn pooled_each(connections: u64, endpoints: usize) -> usize {
     let pooled = usize::try_from(connections / 2).unwrap_or(usize::MAX);
@@ -59,6 +69,16 @@ mod tests {
         assert_eq!(client("2001:db8:0:1:aaaa::1"), "2001:db8:0:1::");
         assert_eq!(client("2001:db8:0:1:ffff:ffff:ffff:ffff"), client("2001:db8:0:1::1"));
         assert_ne!(client("2001:db8:0:1::1"), client("2001:db8:0:2::1"));
+    }
+
+    #[test]
+    fn sessions_of_datagrams_and_connections_fit_into_the_descriptors_together() {
+        let connections = connections_each(20_000, 100, 2);
+        for sessions in [0, 1, connections / 2, connections] {
+            let left = connections - connections_for(sessions);
+            assert!(2 * (left * 5 / 2 + sessions) + 100 + RESERVED <= 20_000, "{sessions}");
+        }
+        assert_eq!((sessions_each(100, 4), sessions_each(2, 4), sessions_each(9, 0)), (25, 1, 9));
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Sessions of layer 4: how they end, in stable words, and what an end says of the endpoint.
 
+mod table;
+
+pub use table::{SessionId, SessionTable};
+
 use crate::error::{Kind, Side};
 use std::time::Duration;
 
@@ -19,16 +23,33 @@ pub enum End {
     EndpointReset,
     /// No byte came either way for too long.
     Idle,
-    /// The process ends, and its time to drain was over.
+    /// The process ends, and its time to drain was over; of datagrams also: its listener was taken away.
     Shutdown,
+    /// The endpoint has answered as often as it is expected to; of datagrams alone.
+    Answered,
+    /// It made room for another; of datagrams alone.
+    Evicted,
     /// It never began, for this.
     Failed(Kind),
 }
 
 impl End {
     /// The words for all of them, in the order of [`End::index`]: what is told apart in counters.
-    pub const WORDS: [&str; 7] =
-        ["client_closed", "endpoint_closed", "client_reset", "endpoint_reset", "idle", "shutdown", "failed"];
+    pub const WORDS: [&str; 9] = [
+        "client_closed",
+        "endpoint_closed",
+        "client_reset",
+        "endpoint_reset",
+        "idle",
+        "shutdown",
+        "answered",
+        "evicted",
+        "failed",
+    ];
+    /// Places in [`End::WORDS`] of those that sessions of connections have.
+    pub const OF_CONNECTIONS: &[usize] = &[0, 1, 2, 3, 4, 5, 8];
+    /// Places in [`End::WORDS`] of those that sessions of datagrams have: nobody closes those.
+    pub const OF_DATAGRAMS: &[usize] = &[3, 4, 5, 6, 7, 8];
 
     /// Place in [`End::WORDS`].
     pub fn index(self) -> usize {
@@ -39,7 +60,9 @@ impl End {
             End::EndpointReset => 3,
             End::Idle => 4,
             End::Shutdown => 5,
-            End::Failed(_) => 6,
+            End::Answered => 6,
+            End::Evicted => 7,
+            End::Failed(_) => 8,
         }
     }
 
@@ -54,23 +77,24 @@ impl End {
     /// Who is to be blamed; `None` for an end that is one.
     pub fn side(self) -> Option<Side> {
         match self {
-            End::ClientClosed | End::EndpointClosed => None,
+            End::ClientClosed | End::EndpointClosed | End::Answered => None,
             End::ClientReset => Some(Side::Downstream),
             End::EndpointReset => Some(Side::Upstream),
-            End::Idle | End::Shutdown => Some(Side::Proxy),
+            End::Idle | End::Shutdown | End::Evicted => Some(Side::Proxy),
             End::Failed(kind) => Some(kind.side()),
         }
     }
 
     /// Who ended it and when, as HAProxy writes it for connections: C or c the client or its silence, S or s the endpoint, P we
-    /// ourselves; C while connecting, D while bytes went, - in order.
+    /// ourselves, R that there was no room; C while connecting, D while bytes went, - in order.
     pub fn flags(self) -> [u8; 2] {
         match self {
-            End::ClientClosed | End::EndpointClosed => *b"--",
+            End::ClientClosed | End::EndpointClosed | End::Answered => *b"--",
             End::ClientReset => *b"CD",
             End::EndpointReset => *b"SD",
             End::Idle => *b"cD",
             End::Shutdown => *b"KD",
+            End::Evicted => *b"RD",
             End::Failed(Kind::ConnectTimeout | Kind::UpstreamTlsTimeout) => *b"sC",
             End::Failed(kind) => match kind.side() {
                 Side::Downstream => *b"CC",
@@ -144,13 +168,15 @@ mod tests {
         assert_eq!(ways(&[500, MUCH, 500, 500, 500]), [Splice, Splice, Bulk, Bulk, Small]);
     }
 
-    const ALL: [End; 7] = [
+    const ALL: [End; 9] = [
         End::ClientClosed,
         End::EndpointClosed,
         End::ClientReset,
         End::EndpointReset,
         End::Idle,
         End::Shutdown,
+        End::Answered,
+        End::Evicted,
         End::Failed(Kind::ConnectRefused),
     ];
 
@@ -158,7 +184,7 @@ mod tests {
     fn each_end_has_a_word_of_its_own() {
         let words: Vec<_> = ALL.iter().map(|end| End::WORDS[end.index()]).collect();
         assert_eq!(words, End::WORDS);
-        assert_eq!(ALL.map(End::word)[..6], End::WORDS[..6]);
+        assert_eq!(ALL.map(End::word)[..8], End::WORDS[..8]);
         assert_eq!(End::Failed(Kind::ConnectRefused).word(), "connect_refused");
     }
 
@@ -173,8 +199,9 @@ mod tests {
 
     #[test]
     fn blame_goes_to_who_broke_it() {
-        assert_eq!(ALL.map(End::side).iter().filter(|side| side.is_none()).count(), 2);
+        assert_eq!(ALL.map(End::side).iter().filter(|side| side.is_none()).count(), 3);
         assert_eq!(End::Failed(Kind::ConnectRefused).side(), Some(Side::Upstream));
-        assert_eq!(ALL.map(End::flags), [*b"--", *b"--", *b"CD", *b"SD", *b"cD", *b"KD", *b"SC"]);
+        let flags = [*b"--", *b"--", *b"CD", *b"SD", *b"cD", *b"KD", *b"--", *b"RD", *b"SC"];
+        assert_eq!(ALL.map(End::flags), flags);
     }
 }

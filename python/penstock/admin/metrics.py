@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from penstock.control.controller import Controller
     from penstock.engine import Stats
-    from penstock.engine.types import EndpointStats, Latency
+    from penstock.engine.types import EndpointStats, Latency, ListenerStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -108,6 +108,16 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
     yield _single("events_dropped_total", "counter", "Events lost: nobody took them in time.", stats.events_dropped)
 
 
+def _of_datagrams(rows: list[ListenerStats]) -> Iterator[str]:
+    ways = [({"listener": row.name, "direction": "in"}, row.datagrams_in) for row in rows]
+    ways += [({"listener": row.name, "direction": "out"}, row.datagrams_out) for row in rows]
+    meaning = "Datagrams of sessions, in (to endpoints) and out (to clients)."
+    yield Family("session_datagrams_total", "counter", meaning).text(ways)
+    dropped = [({"listener": row.name}, row.datagrams_dropped) for row in rows]
+    meaning = "Datagrams that were not passed on: no session, no room, too long."
+    yield Family("datagrams_dropped_total", "counter", meaning).text(dropped)
+
+
 def _of_traffic(stats: Stats) -> Iterator[str]:
     def listeners(name: str, kind: str, meaning: str, field: str) -> str:
         rows = [({"listener": row.name}, getattr(row, field)) for row in stats.listeners]
@@ -117,13 +127,14 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     yield listeners("listener_accepted_total", "counter", "Client connections accepted.", "accepted")
     yield listeners("listener_refused_total", "counter", "Client connections refused at a limit.", "refused")
     yield listeners("listener_tunnels", "gauge", "Open upgraded connections.", "tunnels")
-    of_tcp = [row for row in stats.listeners if row.protocol == "tcp"]
-    ended = [({"listener": row.name, "ended": word}, count) for row in of_tcp for word, count in row.sessions.items()]
+    layer4 = [row for row in stats.listeners if row.protocol != "http"]
+    ended = [({"listener": row.name, "ended": word}, count) for row in layer4 for word, count in row.sessions.items()]
     yield Family("sessions_total", "counter", "Sessions of layer 4 that have ended, by how.").text(ended)
-    ways = [({"listener": row.name, "direction": "in"}, row.bytes_in) for row in of_tcp]
-    ways += [({"listener": row.name, "direction": "out"}, row.bytes_out) for row in of_tcp]
+    ways = [({"listener": row.name, "direction": "in"}, row.bytes_in) for row in layer4]
+    ways += [({"listener": row.name, "direction": "out"}, row.bytes_out) for row in layer4]
     meaning = "Bytes of sessions of layer 4, in (to endpoints) and out (to clients)."
     yield Family("session_bytes_total", "counter", meaning).text(ways)
+    yield from _of_datagrams([row for row in layer4 if row.protocol == "udp"])
     handshakes: list[Sample] = []
     for row in stats.listeners:
         if row.certificates:

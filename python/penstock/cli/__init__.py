@@ -29,6 +29,7 @@ COMMANDS = {
     "schema": "penstock.cli.check",
     "proxy": "penstock.cli.run",
     "tcp": "penstock.cli.run",
+    "udp": "penstock.cli.run",
     "demo": "penstock.cli.demo",
     "version": "penstock.cli.version",
 }

@@ -229,7 +229,10 @@ def _sessions(row: dict[str, Any]) -> str:
     if row["protocol"] == "http":
         return ""
     ended = " ".join(f"{word}:{count}" for word, count in row["sessions"].items() if count)
-    return f"{row['protocol']}, {row['bytes_in']} bytes in, {row['bytes_out']} out {ended}".rstrip()
+    moved = f"{row['bytes_in']} bytes in, {row['bytes_out']} out"
+    if row["protocol"] == "udp":
+        moved += f", {row['datagrams_in']} datagrams in, {row['datagrams_out']} out, {row['datagrams_dropped']} dropped"
+    return f"{row['protocol']}, {moved} {ended}".rstrip()
 
 
 def _statuses(row: dict[str, Any]) -> str:

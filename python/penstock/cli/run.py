@@ -67,11 +67,25 @@ def proxy(listen: str, endpoints: tuple[str, ...], control: Path | None, form: F
 @log_option
 def tcp(listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
     """Pass connections to LISTEN on to one or more endpoints, without a file: penstock tcp :5432 db1:5432 db2:5432."""
+    _pass_on("tcp", listen, endpoints, control, form)
+
+
+@click.command(short_help="Pass datagrams on without a file: penstock udp :5353 ns1:53 ns2:53.")
+@click.argument("listen")
+@click.argument("endpoints", nargs=-1, required=True, metavar="ENDPOINT…")
+@own_control_option
+@log_option
+def udp(listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
+    """Pass datagrams to LISTEN on to one or more endpoints, without a file: penstock udp :5353 ns1:53 ns2:53."""
+    _pass_on("udp", listen, endpoints, control, form)
+
+
+def _pass_on(protocol: str, listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
     from penstock.control.source import ValueSource  # noqa: PLC0415
     from penstock.program import Program  # noqa: PLC0415
 
     config = {
-        "listeners": {"tcp": {"bind": listen, "protocol": "tcp", "upstream": "default"}},
+        "listeners": {protocol: {"bind": listen, "protocol": protocol, "upstream": "default"}},
         "upstreams": {"default": {"endpoints": list(endpoints)}},
     }
     serve(Program(ValueSource(config), control), form)

@@ -151,9 +151,12 @@ class _Check:
     def binds(self) -> None:
         """A place can be bound once, by one listener or the admin listener. Port 0 is another port each time."""
         taken: dict[tuple[str, int], str] = {}
+        # Datagrams have ports of their own.
+        datagrams: dict[tuple[str, int], str] = {}
         for name, listener in self.config.listeners.items():
+            places = datagrams if listener.protocol == "udp" else taken
             for index, bind in enumerate(listener.bind):
-                self.bind(("listeners", name, "bind", index), bind, f"listener {name}", taken)
+                self.bind(("listeners", name, "bind", index), bind, f"listener {name}", places)
         if self.config.admin is not None:
             key: KeyPath = ("admin", "bind")
             bind = self.config.admin.bind

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from penstock.config.model import BodyTest, HealthCheck, Upstream, Words
 
 _HTTP = ("path", "method", "headers", "status", "body")
-_TCP = ("send", "expect")
+_SAID = ("send", "expect")
 
 
 _KINDS = {
-    "tcp": ("TCP", _TCP),
+    "tcp": ("TCP", _SAID),
+    "udp": ("UDP", _SAID),
     "grpc": ("gRPC", ("host",)),
     "redis": ("Redis", ()),
     "postgres": ("PostgreSQL", ("user",)),
@@ -50,7 +51,7 @@ def _check_probes(key: KeyPath, check: HealthCheck, upstream: Upstream, fault: R
         fault((*key, "headers", name), _wrong_field(name) or texts.wrong_field_value(value))
     if check.body is not None:
         fault((*key, "body"), _wrong_body(check.body, check.method))
-    for name in _TCP:
+    for name in _SAID:
         if (words := getattr(check, name)) is not None:
             fault((*key, name), _wrong_words(words))
     _place(key, check, upstream, fault)
@@ -62,11 +63,13 @@ def _together(key: KeyPath, check: HealthCheck, fault: Report) -> None:
     for name in kinds[1:]:
         fault((*key, name), f"a probe is of one kind: give {kinds[0]} or {name}, not both")
     kind, own = _KINDS[kinds[0]] if kinds else ("HTTP", (*_HTTP, "host"))
-    for name in (*_HTTP, "host", *_TCP, "user"):
+    for name in (*_HTTP, "host", *_SAID, "user"):
         if name in check.model_fields_set and name not in own:
-            needed = [f"{one} = true" for one in ("tcp", "postgres") if name in _KINDS[one][1]]
-            hint = f"; it needs {needed[0]}" if needed and not kinds else ""
+            needed = " or ".join(f"{one} = true" for one in ("tcp", "udp", "postgres") if name in _KINDS[one][1])
+            hint = f"; it needs {needed}" if needed and not kinds else ""
             fault((*key, name), f"does not belong to a probe over {kind}{hint}")
+    if check.udp and check.send is None:
+        fault(key, 'a probe over UDP says something to be answered; add send, as send = { hex = "00" }')
     if not check.user.isprintable():
         fault((*key, "user"), "holds control characters")
 
@@ -84,6 +87,9 @@ def _check_tls(key: KeyPath, upstream: Upstream, fault: Report) -> None:
 
 
 def _place(key: KeyPath, check: HealthCheck, upstream: Upstream, fault: Report) -> None:
+    places = [check.address] if check.address is not None else [endpoint.address for endpoint in upstream.endpoints]
+    if check.udp and any(place.startswith("unix:") for place in places):
+        fault((*key, "udp"), "a unix socket takes no datagrams; give another address")
     if check.address is not None:
         fault((*key, "address"), _wrong_address(check.address))
         if check.port is not None:

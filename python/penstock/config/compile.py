@@ -15,11 +15,11 @@ from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.check_pages import page_type
 from penstock.config.collector import uncollected
 from penstock.config.compile_filter import compile_filter, field_pairs
-from penstock.config.compile_layer4 import IDLE, layer4
+from penstock.config.compile_layer4 import IDLE, layer4, limits_of
 from penstock.config.compile_tls import listener_tls, upstream_tls
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
-from penstock.config.model import Rate, Route, Split
+from penstock.config.model import Route, Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,8 +97,8 @@ def resolve_address(address: str, folder: Path) -> str:
 
 def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Plan:
     timeouts = _timeouts(listener.timeouts)
-    if listener.protocol == "tcp" and "idle" not in listener.timeouts.model_fields_set:
-        timeouts["idle"] = IDLE
+    if listener.protocol in IDLE and "idle" not in listener.timeouts.model_fields_set:
+        timeouts["idle"] = IDLE[listener.protocol]
     return {
         "name": name,
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
@@ -110,14 +110,9 @@ def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Pl
         "proxy_protocol": listener.proxy_protocol and _proxy_protocol(listener.proxy_protocol),
         "https_redirect": listener.https_redirect and dict(listener.https_redirect),
         "timeouts": timeouts,
-        "limits": {name: _rate(value) if isinstance(value, Rate) else value for name, value in listener.limits},
+        "limits": limits_of(listener, of_sessions=False),
         "error_pages": _error_pages(listener.error_pages, folder),
     }
-
-
-def _rate(rate: Rate) -> Plan:
-    count, per = rate.rate
-    return {"count": count, "per": _milliseconds(per), "burst": count if rate.burst is None else rate.burst}
 
 
 def _proxy_protocol(senders: ProxyProtocol) -> Plan:
@@ -188,6 +183,8 @@ def _probe(check: HealthCheck) -> Plan | str:
         return {"postgres": {"user": check.user}}
     if check.tcp:
         return {"tcp": {"send": _bytes(check.send), "expect": _bytes(check.expect)}}
+    if check.udp:
+        return {"udp": {"send": _bytes(check.send), "expect": _bytes(check.expect)}}
     if check.grpc is not None:
         return {"grpc": {"service": check.grpc, "host": check.host}}
     body = check.body

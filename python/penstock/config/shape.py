@@ -38,7 +38,7 @@ _LATER_KEYS = frozenset(
     )
 )
 _LATER_VALUES = {
-    "protocol": ("udp", "forward"),
+    "protocol": ("forward",),
 }
 _KINDS = {
     "string_type": "a text in quotes",

@@ -211,6 +211,9 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "state": "open",
                 "protocol": "http",
                 "sessions": {},
+                "datagrams_in": 0,
+                "datagrams_out": 0,
+                "datagrams_dropped": 0,
                 "bytes_in": 0,
                 "bytes_out": 0,
             }

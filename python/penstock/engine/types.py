@@ -76,12 +76,17 @@ class ListenerStats:
     """Those of them that a ticket made short."""
     certificates: tuple[CertificateStats, ...]
     state: Literal["open", "draining"]
-    protocol: Literal["http", "tcp"]
+    protocol: Literal["http", "tcp", "udp"]
     sessions: dict[str, int]
-    """With "tcp": connections that have ended, by how; none with "http"."""
+    """With "tcp" and "udp": sessions that have ended, by how; none with "http"."""
     bytes_in: int
-    """With "tcp": what went from clients to endpoints, and as `bytes_out` back."""
+    """With "tcp" and "udp": what went from clients to endpoints, and as `bytes_out` back."""
     bytes_out: int
+    datagrams_in: int
+    """With "udp": datagrams that went from clients to endpoints, as `datagrams_out` back, as `datagrams_dropped`
+    nowhere."""
+    datagrams_out: int
+    datagrams_dropped: int
 
 
 @dataclass(frozen=True, slots=True)

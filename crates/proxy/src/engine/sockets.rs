@@ -5,6 +5,7 @@ use crate::listen::{self, Bound, Socket};
 use crate::snapshot::{SharedListener, Snapshot};
 use crate::worker::Command;
 use arc_swap::ArcSwap;
+use penstock_plan::Protocol;
 use penstock_rules::fault::Fault;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::time::Instant;
 pub(crate) struct Binding {
     owner: Arc<ArcSwap<SharedListener>>,
     pub(crate) address: String,
+    /// Whether datagrams come to them.
+    spoken: Protocol,
 }
 
 impl Binding {
@@ -32,16 +35,20 @@ impl Running {
         let binds = self.shared.binds.load();
         for (at, listener) in snapshot.listeners.iter().enumerate() {
             for (entry, bind) in listener.plan.bind.iter().enumerate() {
-                let key = key(&listener.plan.name, bind);
+                let spoken = listener.plan.protocol;
+                let key = key(&listener.plan.name, spoken, bind);
                 if binds.contains_key(&key) || opened.contains_key(&key) {
                     continue;
                 }
-                match listen::open(bind, self.workers.len()) {
+                match listen::open(bind, spoken, self.workers.len()) {
                     Ok(bound) => {
                         opened.insert(key, bound);
                     }
                     Err(error) => {
-                        let holder = binds.values().find(|binding| listen::overlap(bind, &binding.address));
+                        let of_same_kind =
+                            |binding: &&Binding| (binding.spoken == Protocol::Udp) == (spoken == Protocol::Udp);
+                        let mut rivals = binds.values().filter(of_same_kind);
+                        let holder = rivals.find(|binding| listen::overlap(bind, &binding.address));
                         let owner = holder.map(|holder| (holder.owner.load_full(), holder.address.as_str()));
                         let holder = owner.as_ref().map(|(owner, address)| (owner.name.as_str(), *address));
                         let path = format!("listeners[{at}].bind[{entry}]");
@@ -68,14 +75,16 @@ impl Running {
         let mut used = Vec::new();
         for listener in &snapshot.listeners {
             for bind in &listener.plan.bind {
-                let key = key(&listener.plan.name, bind);
+                let spoken = listener.plan.protocol;
+                let key = key(&listener.plan.name, spoken, bind);
                 if let Some(bound) = opened.remove(&key) {
                     let owner = Arc::new(ArcSwap::new(Arc::clone(&listener.shared)));
                     for (worker, raw) in self.workers.iter().zip(bound.sockets) {
-                        let socket = Socket { key: key.clone(), owner: Arc::clone(&owner), raw, port: bound.port };
+                        let (key, owner) = (key.clone(), Arc::clone(&owner));
+                        let socket = Socket { key, owner, raw, port: bound.port, spoken };
                         worker.tell(Command::Listen(socket));
                     }
-                    binds.insert(key.clone(), Binding { owner, address: bound.address });
+                    binds.insert(key.clone(), Binding { owner, address: bound.address, spoken });
                 } else if let Some(binding) = binds.get(&key) {
                     binding.owner.store(Arc::clone(&listener.shared));
                 }
@@ -94,6 +103,14 @@ impl Running {
     /// Close every socket.
     pub(super) fn unlisten_all(&self) {
         let keys: Vec<_> = self.shared.binds.load().keys().cloned().collect();
+        self.unlisten(&keys);
+    }
+
+    /// Close every socket that takes connections.
+    pub(super) fn unlisten_connections(&self) {
+        let binds = self.shared.binds.load();
+        let connections = binds.iter().filter(|(_, binding)| binding.spoken != Protocol::Udp);
+        let keys: Vec<_> = connections.map(|(key, _)| key.clone()).collect();
         self.unlisten(&keys);
     }
 
@@ -120,8 +137,10 @@ impl Running {
 }
 
 /// What a socket is known by. A port that the system chose belongs to its listener; any other address to whoever names it.
-fn key(listener: &str, bind: &str) -> String {
-    if bind.ends_with(":0") { format!("{bind} {listener}") } else { bind.to_owned() }
+/// Datagrams have ports of their own.
+fn key(listener: &str, spoken: Protocol, bind: &str) -> String {
+    let bind = if spoken == Protocol::Udp { format!("udp:{bind}") } else { bind.to_owned() };
+    if bind.ends_with(":0") { format!("{bind} {listener}") } else { bind }
 }
 
 pub(super) fn remove_socket_file(address: &str) {

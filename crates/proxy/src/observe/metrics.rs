@@ -102,6 +102,8 @@ pub(crate) struct WorkerCounters {
     pub(crate) records: Counter,
     pub(crate) records_dropped: Counter,
     pub(crate) connections: Counter,
+    /// Open sessions of datagrams.
+    pub(crate) sessions: Counter,
     /// Open tunnels whose client can be told that we go away.
     pub(crate) websockets: Counter,
     /// Requests under way, and bytes of buffers that they hold.
@@ -128,6 +130,7 @@ impl Default for WorkerCounters {
             records: Counter::default(),
             records_dropped: Counter::default(),
             connections: Counter::default(),
+            sessions: Counter::default(),
             websockets: Counter::default(),
             requests: Counter::default(),
             lent: Counter::default(),
@@ -190,6 +193,8 @@ pub(crate) struct ListenerCounters {
     pub(crate) sessions: [Counter; End::WORDS.len()],
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
+    /// Datagrams that went from clients to endpoints, back, and nowhere.
+    pub(crate) datagrams: [Counter; 3],
 }
 
 /// What is counted of an upstream.

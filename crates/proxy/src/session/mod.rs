@@ -5,6 +5,7 @@
 //! What it takes to open a session is given back when it is open: what stays is small and holds no snapshot, so that a session may
 //! last for days and over many reloads.
 
+mod datagrams;
 mod hear;
 mod line;
 mod open;
@@ -12,6 +13,8 @@ mod pipe;
 mod preread;
 mod record;
 mod secure;
+
+pub(crate) use datagrams::{Relay, Room};
 
 use crate::admit::Place;
 use crate::clock::{Alarm, NEVER, Tick};

@@ -2,6 +2,7 @@
 //! before a byte was passed on is tried again at another endpoint.
 
 use super::pipe::Pipe;
+use super::record::Moved;
 use super::{About, Session};
 use crate::admit::{self, Place};
 use crate::announced;
@@ -71,8 +72,8 @@ pub(super) enum Opened {
     Http(Box<Accepted>),
 }
 
-/// Where a connection goes.
-enum Way {
+/// Where a connection or a datagram goes.
+pub(super) enum Way {
     /// To this upstream, by a route or not.
     Upstream(usize, Option<Arc<SharedRoute>>),
     Http(Arc<SharedListener>),
@@ -140,7 +141,7 @@ impl Opening {
         }
         let head = RequestHead::default();
         let view = self.view(listener, &head);
-        let (at, route) = match self.route(local, (index, listener), &view)? {
+        let (at, route) = match route(&self.worker, local, (index, listener), &view)? {
             Way::Upstream(at, route) => (at, route),
             Way::Http(listener) => return Ok(Found::Http(listener)),
         };
@@ -154,26 +155,6 @@ impl Opening {
         // Places are waited for and endpoints connected to for as long as the client is there.
         let reached = self.forward(settings, upstream, &choice).await?;
         Ok(Found::Endpoint(listener.plan.timeouts.idle, reached))
-    }
-
-    /// Step 2, route: the first that serves the listener and matches, or else the listener's own upstream, or the listener that opens
-    /// what is not passed on.
-    fn route(&self, local: &Local, (index, listener): (usize, &Listener), view: &View<'_>) -> Result<Way, Kind> {
-        let found = local.snapshot.table.find(view, u32::try_from(index).unwrap_or(u32::MAX));
-        let Some(route) = found.and_then(|at| local.snapshot.routes.get(at)) else {
-            let http = listener.plan.http.and_then(|at| local.snapshot.listeners.get(at as usize));
-            return match (http, listener.plan.upstream) {
-                (Some(http), _) => Ok(Way::Http(Arc::clone(&http.shared))),
-                (None, Some(own)) => Ok(Way::Upstream(own as usize, None)),
-                (None, None) => Err(Kind::NoRoute),
-            };
-        };
-        let at = match (&route.plan.action, &route.split) {
-            (Action::Upstream(upstream), _) => *upstream,
-            (_, Some(split)) => split.choose(view, self.worker.random()),
-            _ => return Err(Kind::NoRoute),
-        };
-        Ok(Way::Upstream(at as usize, Some(Arc::clone(&route.shared))))
     }
 
     /// What expressions see of a connection.
@@ -222,7 +203,7 @@ impl Opening {
                 Ok((stream, taken)) => return Ok(Reached { stream, in_flight, places: [under_way, taken] }),
                 Err(error) => last = error,
             }
-            self.note_failure(settings, &in_flight, last);
+            note_failure(&worker, settings, &in_flight, last);
             drop(in_flight);
             if !course.retries.again(last.retry) {
                 return Err(last.kind);
@@ -270,18 +251,6 @@ impl Opening {
     fn told(&self) -> Option<Addresses> {
         let (source, destination) = (self.about.peer?, self.destination?);
         Some(Addresses { source, destination: SocketAddr::new(destination.ip().to_canonical(), destination.port()) })
-    }
-
-    /// An attempt failed.
-    fn note_failure(&self, settings: &UpstreamSettings, in_flight: &InFlight, error: Error) {
-        if error.side() != Side::Upstream {
-            return;
-        }
-        self.worker.counters().fail(error.kind);
-        in_flight.endpoint.counters().failures.add(1);
-        if in_flight.is_current() {
-            outlier::failed(settings, &in_flight.endpoint.shared, Cause::Failure(error.kind), &self.worker.shared);
-        }
     }
 
     /// The session is open.
@@ -333,7 +302,45 @@ impl Opening {
         if !self.told {
             self.client.break_off();
         }
-        self.about.record(&self.worker, &self.place.listener, None, End::Failed(kind), (0, 0));
+        let nothing = Moved { bytes: [0; 2], datagrams: None };
+        self.about.record(&self.worker, &self.place.listener, None, End::Failed(kind), nothing);
+    }
+}
+
+/// Step 2, route: the first that serves the listener and matches, or else the listener's own upstream, or the listener that opens what
+/// is not passed on.
+pub(super) fn route(
+    worker: &Worker,
+    local: &Local,
+    (index, listener): (usize, &Listener),
+    view: &View<'_>,
+) -> Result<Way, Kind> {
+    let found = local.snapshot.table.find(view, u32::try_from(index).unwrap_or(u32::MAX));
+    let Some(route) = found.and_then(|at| local.snapshot.routes.get(at)) else {
+        let http = listener.plan.http.and_then(|at| local.snapshot.listeners.get(at as usize));
+        return match (http, listener.plan.upstream) {
+            (Some(http), _) => Ok(Way::Http(Arc::clone(&http.shared))),
+            (None, Some(own)) => Ok(Way::Upstream(own as usize, None)),
+            (None, None) => Err(Kind::NoRoute),
+        };
+    };
+    let at = match (&route.plan.action, &route.split) {
+        (Action::Upstream(upstream), _) => *upstream,
+        (_, Some(split)) => split.choose(view, worker.random()),
+        _ => return Err(Kind::NoRoute),
+    };
+    Ok(Way::Upstream(at as usize, Some(Arc::clone(&route.shared))))
+}
+
+/// An attempt at an endpoint failed.
+pub(super) fn note_failure(worker: &Worker, settings: &UpstreamSettings, in_flight: &InFlight, error: Error) {
+    if error.side() != Side::Upstream {
+        return;
+    }
+    worker.counters().fail(error.kind);
+    in_flight.endpoint.counters().failures.add(1);
+    if in_flight.is_current() {
+        outlier::failed(settings, &in_flight.endpoint.shared, Cause::Failure(error.kind), &worker.shared);
     }
 }
 

@@ -13,6 +13,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+/// What went to the endpoint, and to the client.
+pub(super) struct Moved {
+    pub(super) bytes: [u64; 2],
+    /// Where it is datagrams that go.
+    pub(super) datagrams: Option<[u64; 2]>,
+}
+
 impl About {
     /// Nothing has happened yet.
     pub(super) fn new(peer: Option<SocketAddr>) -> About {
@@ -28,14 +35,14 @@ impl About {
         }
     }
 
-    /// It has ended so, after so many bytes to the endpoint and to the client.
+    /// It has ended so, after so much.
     pub(super) fn record(
         &self,
         worker: &Rc<Worker>,
         listener: &SharedListener,
         endpoint: Option<&LocalEndpoint>,
         end: End,
-        (bytes_in, bytes_out): (u64, u64),
+        Moved { bytes: [bytes_in, bytes_out], datagrams }: Moved,
     ) {
         let counters = listener.counters.of(worker.index);
         if let Some(counter) = counters.sessions.get(end.index()) {
@@ -53,11 +60,12 @@ impl About {
             endpoint: endpoint.map_or("", |endpoint| &endpoint.shared.address),
             bytes_in,
             bytes_out,
+            datagrams,
             queued: self.queued,
             connect: self.connect,
             total: self.began.elapsed(),
             attempts: self.attempts,
-            open: [worker.counters().connections.get(), counters.open.get()],
+            open: [worker.counters().connections.get() + worker.counters().sessions.get(), counters.open.get()],
             in_flight: endpoint.map_or(0, |endpoint| endpoint.counters().in_flight.get()),
             end,
         };
@@ -81,7 +89,7 @@ impl Session {
         self.up.let_go((buffers, pipes));
         self.down.let_go((buffers, pipes));
         self.judge(end);
-        let moved = (self.up.moved, self.down.moved);
+        let moved = Moved { bytes: [self.up.moved, self.down.moved], datagrams: None };
         self.about.record(&self.worker, self.listener(), Some(&self.in_flight.endpoint), end, moved);
     }
 

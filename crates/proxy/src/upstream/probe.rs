@@ -1,6 +1,7 @@
 //! Active probes: one question, one verdict. What is asked and what follows from the answer is decided in `rules::health`.
 
 mod http2;
+mod udp;
 
 use super::connect::{Opening, connect_any, connect_unix};
 use super::endpoint::{Endpoint, Place};
@@ -73,6 +74,9 @@ impl Probing {
     /// One probe. Each begins with the next address of a name, as requests do. `None`: that we have nothing left to ask with says
     /// nothing of the endpoint.
     async fn probe(&self, turn: usize) -> Option<Outcome> {
+        if let Question::Udp(question) = &*self.question {
+            return udp::ask(&self.addresses(turn), question).await;
+        }
         let stream = match self.connect(turn).await {
             Ok(stream) => stream,
             Err(Kind::Exhausted) => return None,
@@ -101,6 +105,8 @@ impl Probing {
                 }
                 None => Outcome::Connected,
             },
+            // Without a connection, see `udp`.
+            Question::Udp(_) => Outcome::BadResponse,
             Question::Grpc(question) => http2::ask_grpc(stream, question, &authority).await,
         }
     }
@@ -110,7 +116,7 @@ impl Probing {
         let protocol = match &*self.question {
             Question::Grpc(_) => UpstreamProtocol::H2,
             Question::Http(_) => self.protocol,
-            Question::Tcp(_) => UpstreamProtocol::Http1,
+            Question::Tcp(_) | Question::Udp(_) => UpstreamProtocol::Http1,
         };
         let greeting = self.secure.as_ref().map(|secure| secure.greeting(protocol, &self.buffers));
         let mut announced = Vec::new();
@@ -126,17 +132,30 @@ impl Probing {
             },
             (None, Place::Unix(path)) => connect_unix(path, opening, wait).await,
             (None, Place::Tcp { addresses, .. }) => {
-                let mut addresses = addresses.load().to_vec();
-                if let Some(first) = turn.checked_rem(addresses.len()) {
-                    addresses.rotate_left(first);
-                }
-                if let Some(port) = self.check.port {
-                    addresses.iter_mut().for_each(|address| address.set_port(port));
-                }
-                connect_any(&addresses, opening, wait).await
+                connect_any(&self.placed(addresses.load().to_vec(), turn), opening, wait).await
             }
         };
         opened.map_err(|failure| failure.kind)
+    }
+
+    /// The addresses of an endpoint as this turn asks them.
+    fn placed(&self, mut addresses: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
+        if let Some(first) = turn.checked_rem(addresses.len()) {
+            addresses.rotate_left(first);
+        }
+        if let Some(port) = self.check.port {
+            addresses.iter_mut().for_each(|address| address.set_port(port));
+        }
+        addresses
+    }
+
+    /// Where datagrams are sent.
+    fn addresses(&self, turn: usize) -> Vec<SocketAddr> {
+        match (self.check.address.as_deref(), &self.endpoint.place) {
+            (Some(address), _) => address.parse().into_iter().collect(),
+            (None, Place::Unix(_)) => Vec::new(),
+            (None, Place::Tcp { addresses, .. }) => self.placed(addresses.load().to_vec(), turn),
+        }
     }
 
     /// What is asked, as a host with a port.

@@ -8,7 +8,9 @@ mod outlier;
 mod probe;
 mod slow;
 
-pub use answer::{GRPC_PATH, GrpcQuestion, HttpAnswer, HttpQuestion, MOST, Question, TcpAnswer, TcpQuestion};
+pub use answer::{
+    GRPC_PATH, GrpcQuestion, HttpAnswer, HttpQuestion, MOST, Question, TcpAnswer, TcpQuestion, UdpQuestion,
+};
 pub use avoidance::Avoidance;
 pub use outcome::Outcome;
 pub use outlier::{Cause, Ejection, Outlier, may_eject};

@@ -104,8 +104,8 @@ class Outlier(Model):
 
 
 class HealthCheck(Model):
-    """Probes of every endpoint: over HTTP, or with `tcp` a bare connection, with `grpc` gRPC's own health check, with
-    `redis`, `postgres` or `mysql` what such a server says to whoever connects."""
+    """Probes of every endpoint: over HTTP, or with `tcp` a bare connection, with `udp` a datagram, with `grpc` gRPC's
+    own health check, with `redis`, `postgres` or `mysql` what such a server says to whoever connects."""
 
     path: str = "/"
     """HTTP: what a probe asks for; may have a query. Default "/"."""
@@ -122,10 +122,13 @@ class HealthCheck(Model):
     """HTTP and gRPC: the Host that is sent. Default: the address that is asked."""
     tcp: Flag = False
     """true: a connection that can be made is a success. Default false."""
+    udp: Flag = False
+    """true: a datagram, `send`, that is answered is a success. Default false."""
     send: Said | None = None
-    """TCP: what to say: a text, or { hex = "…" }. Default: nothing."""
+    """TCP and UDP: what to say: a text, or { hex = "…" }. Default: nothing; UDP needs something."""
     expect: Said | None = None
-    """TCP: what the first 64 KB of the reply must hold: a text, or { hex = "…" }. Default: no reply is waited for."""
+    """TCP and UDP: what the first 64 KB of the reply must hold: a text, or { hex = "…" }. Default: over TCP no reply is
+    waited for, over UDP any will do."""
     grpc: str | None = None
     """gRPC's health check over HTTP/2 without TLS: the service to ask for, "" for the server as a whole.
     Default: no gRPC."""

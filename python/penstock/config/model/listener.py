@@ -33,8 +33,8 @@ class ListenerTimeouts(Model):
     """A body or a reader that is slower than `limits.body_rate` or `limits.write_rate`, before it is judged. Default
     "10s"."""
     idle: Timeout = timedelta(seconds=75)
-    """The next request on a connection that is kept open; with "tcp": bytes in either direction. Default "75s", with
-    "tcp" "10m"."""
+    """The next request on a connection that is kept open; with "tcp": bytes in either direction, with "udp" datagrams.
+    Default "75s", with "tcp" "10m", with "udp" "60s"."""
     tunnel: Timeout = timedelta(hours=1)
     """Bytes in either direction on an upgraded connection (WebSocket). Default "1h"."""
 
@@ -69,6 +69,17 @@ class ListenerLimits(Model):
     connection_rate_per_client: ConnectionRate = None
     """New connections of one client address (of one /64 with IPv6), as "10/s"; one more is refused. Those of
     `trusted_proxies` are not counted. Default: no limit."""
+    sessions: Annotated[Whole, Field(ge=1, le=1 << 24)] = 65536
+    """With "udp": open sessions, each worker an equal part; for one more that which was used least recently ends.
+    Default 65536."""
+    sessions_per_client: Annotated[Whole, Field(ge=1, le=1 << 24)] | None = None
+    """With "udp": open sessions of one client address (of one /64 with IPv6); one more is refused. Default: no
+    limit."""
+    session_rate: ConnectionRate = None
+    """With "udp": new sessions, as "1000/s"; one more is refused. Default: no limit."""
+    session_rate_per_client: ConnectionRate = None
+    """With "udp": new sessions of one client address (of one /64 with IPv6), as "20/s"; one more is refused. Default:
+    no limit."""
     requests: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
     """Requests on one connection, after which it is closed. Default: no limit."""
     streams: Annotated[Whole, Field(ge=1, le=1000)] = 100
@@ -112,15 +123,18 @@ class Listener(Model):
     """One address or a list of them: ":8080" (every address, both families), "127.0.0.1:8080", "[::1]:8080" or
     "unix:/run/penstock.sock". Port 0 asks the system for a free one. Only a listener that another names as its `http`
     may be without."""
-    protocol: Literal["http", "tcp"] = "http"
-    """What is spoken: "http" (HTTP/2, HTTP/1.1 and HTTP/1.0) or "tcp" (bytes, passed on as they are). Default
-    "http"."""
+    protocol: Literal["http", "tcp", "udp"] = "http"
+    """What is spoken: "http" (HTTP/2, HTTP/1.1 and HTTP/1.0), "tcp" (bytes, passed on as they are) or "udp" (datagrams,
+    passed on as they are). Default "http"."""
     upstream: str | None = None
-    """With "tcp": name of the upstream whose endpoints get the connections that no route takes. Default: they are
-    refused."""
+    """With "tcp" and "udp": name of the upstream whose endpoints get the sessions that no route takes. Default: they
+    are refused."""
     http: str | None = None
     """With "tcp", without `tls`: name of the listener of "http", with `tls`, that takes the connections that no route
     takes, on this port. Default: there is none."""
+    responses: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
+    """With "udp": datagrams by which an endpoint answers each of a client; with them a session ends. Default: they do
+    not end it."""
     tls: ListenerTls | None = None
     """Certificates, where TLS is spoken, or "internal": one for development, by an authority on this machine. Default:
     none, so it is not."""

@@ -18,6 +18,8 @@ pub(crate) struct SessionRecord<'a> {
     pub(crate) endpoint: &'a str,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
+    /// To the endpoint and to the client, where it is datagrams that went.
+    pub(crate) datagrams: Option<[u64; 2]>,
     pub(crate) queued: Duration,
     pub(crate) connect: Duration,
     pub(crate) total: Duration,
@@ -41,7 +43,8 @@ fn json(record: &SessionRecord<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     time(stamp, to);
     put(to, b"\"client\":\"");
     address(record.peer.map(|peer| peer.ip()), to);
-    text(to, b"\",\"protocol\":\"tcp\",\"listener\":\"", record.listener.as_bytes());
+    put(to, if record.datagrams.is_some() { b"\",\"protocol\":\"udp" } else { b"\",\"protocol\":\"tcp" });
+    text(to, b"\",\"listener\":\"", record.listener.as_bytes());
     if let Some(sni) = record.sni {
         text(to, b"\",\"sni\":\"", sni.as_bytes());
     }
@@ -50,12 +53,18 @@ fn json(record: &SessionRecord<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     text(to, b"\",\"endpoint\":\"", record.endpoint.as_bytes());
     number(to, b"\",\"bytes_in\":", record.bytes_in);
     number(to, b",\"bytes_out\":", record.bytes_out);
+    if let Some([datagrams_in, datagrams_out]) = record.datagrams {
+        number(to, b",\"datagrams_in\":", datagrams_in);
+        number(to, b",\"datagrams_out\":", datagrams_out);
+    }
     millis_of(to, b",\"queue_ms\":", record.queued);
     millis_of(to, b",\"connect_ms\":", record.connect);
     millis_of(to, b",\"total_ms\":", record.total);
     number(to, b",\"retries\":", u64::from(record.attempts.saturating_sub(1)));
     let outcome = match record.end.side() {
         None => "ok",
+        // Nobody closes a session of datagrams: silence is its end.
+        _ if record.datagrams.is_some() && record.end == End::Idle => "ok",
         Some(Side::Downstream) => "client_error",
         Some(Side::Upstream) => "upstream_error",
         Some(Side::Proxy) => "proxy_error",

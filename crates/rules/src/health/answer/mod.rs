@@ -5,10 +5,12 @@ mod grpc;
 mod http;
 mod server;
 mod tcp;
+mod udp;
 
 pub use grpc::{GrpcQuestion, PATH as GRPC_PATH};
 pub use http::{HttpAnswer, HttpQuestion};
 pub use tcp::{TcpAnswer, TcpQuestion};
+pub use udp::UdpQuestion;
 
 use penstock_plan::Probe;
 
@@ -22,6 +24,8 @@ pub enum Question {
     Http(HttpQuestion),
     /// A connection, and perhaps a word over it.
     Tcp(TcpQuestion),
+    /// A datagram.
+    Udp(UdpQuestion),
     /// `grpc.health.v1.Health/Check`.
     Grpc(GrpcQuestion),
 }
@@ -38,6 +42,7 @@ impl Question {
             Probe::Redis => Ok(Question::Tcp(TcpQuestion::redis())),
             Probe::Postgres(plan) => Ok(Question::Tcp(TcpQuestion::postgres(&plan.user))),
             Probe::Mysql => Ok(Question::Tcp(TcpQuestion::mysql())),
+            Probe::Udp(plan) => Ok(Question::Udp(UdpQuestion::new(plan))),
             Probe::Grpc(plan) => Ok(Question::Grpc(GrpcQuestion::new(plan))),
         }
     }
