@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     )
     from penstock.config.policy import weights
     from penstock.control.weights import EndpointFigures
-    from penstock.engine.types import AffinityTable, Applied, Explanation, Stats
+    from penstock.engine import AffinityTable, Applied, Explanation, Stats
     from penstock.errors import (
         ConfigError,
         ControlError,
@@ -166,7 +166,7 @@ _ELSEWHERE = {
     "penstock.addons.message": {"Headers", "Request", "Response"},
     "penstock.config.policy": {"weights"},
     "penstock.control.weights": {"EndpointFigures"},
-    "penstock.engine.types": {"AffinityTable", "Applied", "Explanation", "Stats"},
+    "penstock.engine": {"AffinityTable", "Applied", "Explanation", "Stats"},
     "penstock.errors": {
         "ConfigError", "ControlError", "EngineError", "ExpressionError", "Fault", "PenstockError", "UsageError",
     },

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.engine import Explanation
-    from penstock.engine.types import MirrorTaken, PassedOver, ShareTaken, UpstreamChoice
+    from penstock.engine.explanation import MirrorTaken, PassedOver, ShareTaken, UpstreamChoice
 
 
 @click.command(short_help="Say which way a request would take, and why not another.")

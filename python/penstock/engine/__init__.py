@@ -11,14 +11,14 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from penstock.engine.affinity import AffinityTable
+from penstock.engine.explanation import Explanation
 from penstock.engine.types import (
-    AffinityTable,
     Applied,
     Checked,
     DataPlane,
     Doubt,
     Event,
-    Explanation,
     Rules,
     Stats,
     read,

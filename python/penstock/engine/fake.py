@@ -9,7 +9,9 @@ import json
 import queue
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.types import AffinityTable, Applied, Doubt, Event, Explanation, Stats, read
+from penstock.engine.affinity import AffinityTable
+from penstock.engine.explanation import Explanation
+from penstock.engine.types import Applied, Doubt, Event, Stats, read
 from penstock.errors import ConfigError, EngineError, Fault
 
 if TYPE_CHECKING:

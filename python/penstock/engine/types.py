@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from penstock.engine.affinity import AffinityStats  # noqa: TC001 - pydantic looks for it
 from penstock.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from penstock._native import Calls  # noqa: TID251 - within the one place
+    from penstock.engine.affinity import AffinityTable
+    from penstock.engine.explanation import Explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,53 +176,6 @@ class MirrorStats:
 
 
 @dataclass(frozen=True, slots=True)
-class AffinityStats:
-    """The table that binds clients to the endpoints of an upstream."""
-
-    clients: int
-    """Those that are bound now."""
-    size: int
-    """Those that may be."""
-    ttl: float
-    """Seconds that one stays bound after it was last seen."""
-    evicted: int
-    """Those that were forgotten because there were too many."""
-    memory: int
-
-
-@dataclass(frozen=True, slots=True)
-class BoundClient:
-    """What the table knows of one client."""
-
-    key: str
-    endpoint: str | None
-    """Nothing, if it is bound to none."""
-    seen: float | None
-    """Seconds since it was last seen."""
-
-
-@dataclass(frozen=True, slots=True)
-class BoundTo:
-    """How many clients are bound to an endpoint."""
-
-    address: str
-    clients: int
-
-
-@dataclass(frozen=True, slots=True)
-class AffinityTable(AffinityStats):
-    """The answer of a table to a command."""
-
-    upstream: str
-    endpoints: tuple[BoundTo, ...]
-    """Not told where one client is asked for."""
-    client: BoundClient | None
-    """As it was before it was forgotten."""
-    cleared: int | None
-    """Clients that were forgotten by this command."""
-
-
-@dataclass(frozen=True, slots=True)
 class UpstreamStats:
     """The endpoints of one upstream."""
 
@@ -325,129 +281,6 @@ class Stats:
     """Fields of requests that were dropped because some servers read their names as others."""
     access_log: AccessLogStats
     events_dropped: int
-
-
-@dataclass(frozen=True, slots=True)
-class RouteTaken:
-    """The route that a request takes."""
-
-    index: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class PassedOver:
-    """A route that was tried before and did not match."""
-
-    index: int
-    name: str
-    why: str
-    """`"listener"` (not one that it serves) or `"match"`."""
-    at: tuple[int, int] | None = None
-    """First and one-past-last character, in the route's `match`, of the part that said no."""
-    found: str | int | None = None
-    """What the request has there; `None` if it has nothing."""
-    match: str | None = None
-    """The route's `match`, as written."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilterEffect:
-    """What one filter of the route does to this request."""
-
-    name: str
-    effect: str
-
-
-@dataclass(frozen=True, slots=True)
-class Forwarded:
-    """The request as an endpoint gets it."""
-
-    upstream: str
-    """Name of the upstream that gets it."""
-    method: str
-    host: str
-    target: str
-    headers: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An endpoint that could be picked."""
-
-    address: str
-    weight: int
-    """As it is now: an order may have changed it."""
-    admin: Literal["ready", "draining", "disabled"]
-    state: str
-    eligible: bool
-    """Whether it may be picked for a request that is bound to no endpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShareTaken:
-    """The share of a split that a request takes."""
-
-    name: str | None
-    """Name of the upstream; nothing where it is drawn, each time anew."""
-    why: Literal["header", "cookie", "key", "drawn"]
-
-
-@dataclass(frozen=True, slots=True)
-class MirrorTaken:
-    """The copy that a route may make of a request."""
-
-    upstream: str
-    percent: float
-    eligible: bool
-    """Whether a request like this one may be copied."""
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamChoice:
-    """An upstream that the route may use, with its candidates."""
-
-    name: str
-    weight: int
-    balance: str
-    endpoints: tuple[Candidate, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """What a service would be asked about a request."""
-
-    upstream: str
-    target: str
-    copied: tuple[str, ...]
-    """Names of the fields that its answer gives to the request, and that the client cannot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Which way a request takes, and why not another."""
-
-    listener: str
-    request: dict[str, Any]
-    route: RouteTaken | None
-    action: str | None
-    status: int | None
-    refused: str | None
-    maintenance: Literal["refused", "excepted"] | None
-    """What becomes of the request because its route is in maintenance; the rest is told as if it were not."""
-    passed_over: tuple[PassedOver, ...]
-    filters: tuple[FilterEffect, ...]
-    forward_auth: Asking | None
-    """The service that would be asked whether the request may go on; it is not."""
-    addons: tuple[str, ...]
-    """Names of those that would be asked, in order; none is."""
-    forwarded: tuple[Forwarded, ...]
-    """For each upstream that may be asked: every share of a split that is drawn, otherwise one."""
-    share: ShareTaken | None
-    """Which share of a split takes it; nothing without a split."""
-    mirror: MirrorTaken | None
-    """The copy that may be made of it; nothing where the route makes none."""
-    upstreams: tuple[UpstreamChoice, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,9 @@ from penstock.cli.explain import explanation_lines
 from penstock.cli.output import columns, shown
 from penstock.cli.run import places
 from penstock.control.status import status
-from penstock.engine.types import (
-    Applied,
+from penstock.engine.explanation import (
     Asking,
     Candidate,
-    CertificateStats,
     Explanation,
     FilterEffect,
     Forwarded,
@@ -25,6 +23,7 @@ from penstock.engine.types import (
     ShareTaken,
     UpstreamChoice,
 )
+from penstock.engine.types import Applied, CertificateStats
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from penstock.engine import Engine, check
+from penstock.engine.explanation import Explanation
 from penstock.engine.fake import FakeEngine
-from penstock.engine.types import Applied, Event, Explanation, Stats, read
+from penstock.engine.types import Applied, Event, Stats, read
 from penstock.errors import ConfigError, EngineError
 
 PLAN = {

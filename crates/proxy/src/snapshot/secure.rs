@@ -1,7 +1,9 @@
 //! The TLS of a snapshot's listeners and upstreams.
 
 use super::{Registry, Snapshot};
-use crate::tls::{self, Certificates, Credentials, Secure, SystemRoots, Tls, UpstreamTls, build_upstream};
+use crate::tls::{
+    self, BuiltUpstream, Certificates, Credentials, Secure, SystemRoots, Tls, UpstreamTls, build_upstream,
+};
 use penstock_plan::{Listener, Upstream};
 use penstock_rules::fault::Fault;
 use std::sync::Arc;
@@ -78,7 +80,7 @@ impl Registry {
 
 /// What was built, if each endpoint has a name that its certificate could be for; `key` is where such a name is given.
 fn named(
-    built: Result<(Arc<UpstreamTls>, Option<Arc<Credentials>>), Vec<Fault>>,
+    built: Result<BuiltUpstream, Vec<Fault>>,
     (at, plan, key): (usize, &Upstream, &str),
     faults: &mut Vec<Fault>,
 ) -> (Option<Arc<UpstreamTls>>, Option<Arc<Credentials>>) {

@@ -19,7 +19,7 @@ pub(crate) use greet::{Failure, Greeting};
 pub(crate) use handshake::{Refused, Secured, accept};
 pub(crate) use line::Handshakes;
 pub(crate) use stream::TlsStream;
-pub(crate) use upstream::{Credentials, Secure, SystemRoots, UpstreamTls, build_upstream};
+pub(crate) use upstream::{Built as BuiltUpstream, Credentials, Secure, SystemRoots, UpstreamTls, build_upstream};
 pub(crate) use watch::follow;
 
 use arc_swap::ArcSwap;
