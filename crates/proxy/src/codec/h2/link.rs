@@ -1,6 +1,7 @@
 //! What lies between a socket and the `h2` crate: frames are counted on their way, so that a peer who sends what costs more than it
 //! is worth is stopped, and what the streams of one connection share is kept here.
 
+use super::account::Account;
 use crate::clock::{Clock, NEVER, Tick};
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -19,8 +20,6 @@ const TURN: usize = 32 * 1024;
 const READY: usize = 1 << 20;
 /// What one stream may have of them.
 const MOST_READY: usize = 64 * 1024;
-/// What the crate keeps for a connection, whatever is on it: buffers, tables.
-const CODEC: usize = 32 * 1024;
 
 /// One connection, as its task and its streams see it.
 pub(crate) struct Link {
@@ -54,8 +53,7 @@ pub(crate) struct Link {
     reads: Cell<u64>,
     /// Pings since the last part of a message came.
     pings: Cell<u8>,
-    /// Bytes of bodies that the crate has and the socket has not taken.
-    unsent: Cell<usize>,
+    account: Account,
 }
 
 impl Link {
@@ -70,7 +68,6 @@ impl Link {
     }
 
     fn with(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>, to_endpoint: bool) -> Link {
-        worker.buffers.spend(CODEC);
         // Whoever asks begins with the preface.
         let [received, sent] = if to_endpoint { [0, PREFACE_LENGTH] } else { [PREFACE_LENGTH, 0] };
         Link {
@@ -93,7 +90,7 @@ impl Link {
             settled: Cell::new(false),
             reads: Cell::new(0),
             pings: Cell::new(0),
-            unsent: Cell::new(0),
+            account: Account::open(&worker.buffers),
         }
     }
 
@@ -168,22 +165,9 @@ impl Link {
         MOST_READY.min(READY / self.live.get().max(1))
     }
 
-    /// The crate was given a part of a body to send.
-    pub(super) fn keep_unsent(&self, bytes: usize) {
-        self.unsent.set(self.unsent.get() + bytes);
-        self.worker.buffers.spend(bytes);
-    }
-
-    /// What the crate kept of what came was used up.
-    pub(super) fn used_up(&self, bytes: usize) {
-        self.worker.buffers.regain(bytes);
-    }
-
-    fn note_unsent(&self, written: usize) {
-        // What is written is more than bodies; what was thrown away with its stream never is.
-        let bodies = written.min(self.unsent.get());
-        self.unsent.set(self.unsent.get() - bodies);
-        self.worker.buffers.regain(bodies);
+    /// What the crate keeps.
+    pub(super) fn account(&self) -> &Account {
+        &self.account
     }
 
     /// A stream is refused whose reset nobody else has to count.
@@ -291,8 +275,7 @@ impl Link {
             let bytes = input.get(..count).unwrap_or_default();
             self.turn.set(self.turn.get().saturating_sub(count));
             self.note_received(bytes);
-            // It is the crate's until it is used up.
-            self.worker.buffers.spend(count);
+            self.account.received(count);
             to.put_slice(bytes);
         }
         self.worker.buffers.give_back(input);
@@ -304,7 +287,7 @@ impl Link {
         match &poll {
             Poll::Ready(Ok(count)) => {
                 self.blocked.set(NEVER);
-                self.note_unsent(*count);
+                self.account.written(*count);
                 let mut left = *count;
                 for part in parts {
                     let written = left.min(part.len());
@@ -316,12 +299,6 @@ impl Link {
             Poll::Ready(Err(_)) => {}
         }
         poll
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.worker.buffers.regain(CODEC);
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP/2, either side: one stream is one exchange. Frames, windows and HPACK are the `h2` crate's; here its messages become those
 //! of the exchange, and what waits is bounded.
 
+mod account;
 mod client;
 mod link;
 mod sink;

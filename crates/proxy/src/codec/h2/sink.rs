@@ -81,7 +81,7 @@ impl<S: Side> Outgoing for H2<S> {
         if send.send_data(Bytes::copy_from_slice(part), ends).is_err() {
             return Poll::Ready(Err(S::FAULTS.write));
         }
-        self.link.keep_unsent(part.len());
+        self.link.account().staged(part.len());
         self.sink.silent = ends;
         self.sink.left = self.sink.left.map(|left| left.saturating_sub(count));
         self.sink.sent += count;

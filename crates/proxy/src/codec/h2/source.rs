@@ -130,7 +130,7 @@ impl<S: Side> Incoming for H2<S> {
     fn consume(&mut self, count: usize) {
         let count = count.min(self.source.chunk.len());
         self.source.chunk.advance(count);
-        self.link.used_up(count);
+        self.link.account().used_up(count);
         // Of a stream that is gone nothing has to be given back.
         let _ = self.source.recv.as_mut().map(|recv| recv.flow_control().release_capacity(count));
     }

@@ -1,0 +1,99 @@
+//! What the `h2` crate keeps of the bodies on one connection, charged to the memory that its worker may take: the crate has buffers
+//! of its own, and tells of none.
+
+use crate::buffers::Buffers;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// What the crate keeps for a connection, whatever is on it: buffers, tables.
+const CODEC: usize = 32 * 1024;
+
+/// The account of one connection. It is exact between two looks at the process's memory; what is thrown away with its stream is
+/// seen by the next.
+pub(super) struct Account {
+    buffers: Rc<Buffers>,
+    /// Bytes of bodies that the socket has not taken.
+    unsent: Cell<usize>,
+}
+
+impl Account {
+    pub(super) fn open(buffers: &Rc<Buffers>) -> Account {
+        buffers.spend(CODEC);
+        Account { buffers: Rc::clone(buffers), unsent: Cell::new(0) }
+    }
+
+    /// So much was read, and is the crate's.
+    pub(super) fn received(&self, bytes: usize) {
+        self.buffers.spend(bytes);
+    }
+
+    /// So much of it is used up.
+    pub(super) fn used_up(&self, bytes: usize) {
+        self.buffers.regain(bytes);
+    }
+
+    /// The crate was given so much of a body to send.
+    pub(super) fn staged(&self, bytes: usize) {
+        self.unsent.set(self.unsent.get().saturating_add(bytes));
+        self.buffers.spend(bytes);
+    }
+
+    /// The socket took so much, of which bodies are a part.
+    pub(super) fn written(&self, bytes: usize) {
+        let bodies = bytes.min(self.unsent.get());
+        self.unsent.set(self.unsent.get() - bodies);
+        self.buffers.regain(bodies);
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.buffers.regain(CODEC + self.unsent.get());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much is left of a million.
+    fn left(buffers: &Buffers) -> usize {
+        let left = (0..=1_000_000).rev().find(|&bytes| buffers.charge(bytes));
+        buffers.regain(left.unwrap_or_default());
+        left.unwrap_or_default()
+    }
+
+    #[test]
+    fn what_the_crate_keeps_is_charged_until_it_goes() {
+        let buffers = Buffers::new();
+        buffers.allow(1_000_000, false);
+        let account = Account::open(&buffers);
+        assert_eq!(left(&buffers), 1_000_000 - CODEC);
+        account.received(10_000);
+        account.staged(20_000);
+        assert_eq!(left(&buffers), 970_000 - CODEC);
+        account.used_up(4_000);
+        account.written(5_000);
+        assert_eq!(left(&buffers), 979_000 - CODEC);
+        // Heads and the like were never charged.
+        account.written(50_000);
+        assert_eq!(left(&buffers), 994_000 - CODEC);
+        account.used_up(6_000);
+        account.staged(30_000);
+        drop(account);
+        assert_eq!(left(&buffers), 1_000_000);
+    }
+
+    #[test]
+    fn more_than_there_is_leaves_no_room_for_new_requests() {
+        let buffers = Buffers::new();
+        buffers.allow(100_000, false);
+        let account = Account::open(&buffers);
+        account.received(40_000);
+        assert!(!buffers.is_overdrawn());
+        account.staged(40_000);
+        assert!(buffers.is_overdrawn());
+        account.written(40_000);
+        assert!(!buffers.is_overdrawn());
+    }
+}
