@@ -1,16 +1,23 @@
-"""Programs that others wrote, over HTTP/2 with TLS and in clear: `curl --http2` and `h2load`."""
+"""Programs that others wrote, over HTTP/2: curl and h2load as clients, HAProxy as an endpoint with WebSockets."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.certificates import authority, write
+from tests.http2 import Client
+from tests.http2 import configuration as in_clear
 from tests.load.origin import EchoOrigins
+from websocket_streams import WebSocket, echo
+from websockets.sync.client import connect as websocket
+from websockets.sync.server import serve
 
 import penstock
 from product import DEADLINE
@@ -20,10 +27,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CURL, H2LOAD = shutil.which("curl"), shutil.which("h2load")
+HAPROXY = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
 NAME = "shop.example"
 MANY = 2000
 
 with_curl = pytest.mark.skipif(CURL is None, reason="curl is not installed")
+with_haproxy = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
 with_h2load = pytest.mark.skipif(H2LOAD is None, reason="h2load is not installed (nghttp2-client)")
 
 
@@ -134,3 +143,56 @@ def test_h2load_has_all_its_requests_answered(
         (endpoint,) = proxy.stats().upstreams[0].endpoints
         assert (endpoint.requests, endpoint.failures, endpoint.in_flight) == (2 * MANY, 0, 0)
         assert proxy.stats().listeners[0].accepted == 16
+
+
+HAPROXY_CONFIG = """
+global
+    nbthread 1
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 20s
+    timeout server 20s
+    timeout tunnel 20s
+frontend web
+    bind fd@${{LISTEN}} proto h2
+    default_backend app
+backend app
+    server one {app}
+"""
+
+
+@contextmanager
+def haproxy(app: str, folder: Path) -> Iterator[str]:
+    """HAProxy that speaks HTTP/2 in clear, with WebSockets on its streams, in front of an application."""
+    config = folder / "haproxy.cfg"
+    config.write_text(HAPROXY_CONFIG.format(app=app), "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        command = [str(HAPROXY), "-db", "-f", str(config)]
+        process = subprocess.Popen(command, pass_fds=[number], env={"LISTEN": str(number)})
+        try:
+            yield "{}:{}".format(*listener.getsockname())
+        finally:
+            process.kill()
+            process.wait()
+
+
+@with_haproxy
+def test_websockets_to_another_ones_http_2(tmp_path: Path) -> None:
+    with serve(echo, "127.0.0.1", 0, compression=None, max_size=None, subprotocols=["chat"]) as server:  # type: ignore[list-item]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        app = "{}:{}".format(*server.socket.getsockname())
+        with haproxy(app, tmp_path) as endpoint, penstock.Proxy(in_clear(endpoint)) as proxy:
+            with Client(proxy.address()) as client:
+                streams = [WebSocket(client, number) for number in (1, 3, 5)]
+                for message in (b"", b"x", b"y" * 70_000, b"z" * 300_000):
+                    assert [stream.exchange(message) for stream in streams] == [message] * 3
+            with websocket(proxy.url().replace("http", "ws") + "/chat", subprotocols=["chat"]) as own:  # type: ignore[list-item]
+                for message in ("a", "b" * 100_000):
+                    own.send(message)
+                    assert own.recv(timeout=DEADLINE) == message
+            assert proxy.stats().upstreams[0].endpoints[0].connects == 1
+        server.shutdown()
+        thread.join(5)
