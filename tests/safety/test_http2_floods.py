@@ -112,12 +112,13 @@ def test_made_you_reset_is_the_same_budget(
 @pytest.mark.safety(90)
 @pytest.mark.parametrize("payload", [b"", b"\0\x01x\x010" * 3000], ids=["empty", "full"])
 def test_a_head_without_an_end(proxy: penstock.Proxy, scripted: Origin, payload: bytes) -> None:
+    # Ours, and in the same process: made before it is measured.
+    sent = ContinuationFrame(1, payload).serialize() * 2000
     before = resident()
 
     def flood(client: Client) -> None:
         client.send(client.headers(1, more=True))
-        piece = ContinuationFrame(1, payload).serialize()
-        client.send_raw(piece * 2000)
+        client.send_raw(sent)
 
     calmed(proxy, flood)
     assert resident() - before < 8 * MEBIBYTE
