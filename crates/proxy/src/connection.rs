@@ -91,11 +91,8 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
     // The future has these as they are, and no copies; the connection is counted until it ends, because it has the place.
     let Accepted { stream, peer, port, mut place, handed } = accepted;
     let peer = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    let destination = match &handed {
-        Some(handed) => handed.destination,
-        None => worker.local().filter(|local| local.snapshot.announces).and_then(|_| stream.local()),
-    };
-    let destination = destination.map(Box::new);
+    let own = || worker.local().filter(|local| local.snapshot.announces).and_then(|_| stream.local());
+    let destination = handed.as_ref().map_or_else(own, |handed| handed.destination).map(Box::new);
     let mut origin = Origin { peer, port, destination, listener: Arc::clone(&place.listener), secured: None };
     let alarm = Rc::new(worker.clock.alarm());
     let mut kept = Kept::default();
