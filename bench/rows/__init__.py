@@ -3,7 +3,20 @@
 from collections.abc import Callable
 
 from bench.figures import Result
-from bench.rows import access_log, balancing, http2, idle, json_route, large, latency, relay, requests, start, tls
+from bench.rows import (
+    access_log,
+    balancing,
+    datagrams,
+    http2,
+    idle,
+    json_route,
+    large,
+    latency,
+    relay,
+    requests,
+    start,
+    tls,
+)
 from bench.stand import Stand
 
 Row = Callable[[Stand], Result]
@@ -17,6 +30,7 @@ ROWS: dict[str, Row] = {
     "P4": http2.to_http1,
     "P5": tls.http1,
     "P7": relay.relay,
+    "P8": datagrams.datagrams,
     "P10": idle.idle_connections,
     "P11": latency.added_latency,
     "P12": large.large_bodies,
