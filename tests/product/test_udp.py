@@ -235,3 +235,24 @@ def test_connections_and_datagrams_share_a_port() -> None:
         with closing(socket.create_connection((host, port), 10)) as sock:
             sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert sock.recv(99).startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_sent_as_one_comes_as_many() -> None:
+    # UDP_SEGMENT of udp(7): the system sends each kilobyte as a datagram, and may hand all of them over together.
+    said = os.urandom(10_300)
+    pieces = [said[at : at + 1000] for at in range(0, len(said), 1000)]
+    asked = Endpoint(answer=lambda one: [said] if one == b"answer" else [])
+    with asked as endpoint, penstock.Proxy(config(endpoint.address)) as proxy:
+        client = Client(proxy.address("dns"))
+        try:
+            for sock in (client.sock, endpoint.sock):
+                sock.setsockopt(socket.IPPROTO_UDP, 103, 1000)
+        except OSError:
+            pytest.skip("the system does not send several datagrams as one")
+        for _ in range(20):
+            client.send(said)
+            client.send(b"answer")
+            assert [client.hear() for _ in pieces] == pieces
+        assert [one for one in endpoint.got if one != b"answer"] == pieces * 20
+        wait_for(lambda: proxy.stats().listeners[0].datagrams_out == 20 * len(pieces), "each is counted")
+        assert proxy.stats().listeners[0].datagrams_in == 20 * (len(pieces) + 1)
