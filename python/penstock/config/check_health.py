@@ -68,7 +68,7 @@ def _together(key: KeyPath, check: HealthCheck, fault: Report) -> None:
             needed = " or ".join(f"{one} = true" for one in ("tcp", "udp", "postgres") if name in _KINDS[one][1])
             hint = f"; it needs {needed}" if needed and not kinds else ""
             fault((*key, name), f"does not belong to a probe over {kind}{hint}")
-    if check.udp and check.send is None:
+    if kind == "UDP" and check.send is None:
         fault(key, 'a probe over UDP says something to be answered; add send, as send = { hex = "00" }')
     if not check.user.isprintable():
         fault((*key, "user"), "holds control characters")
