@@ -123,7 +123,7 @@ impl Options {
 /// Take one hop off `Max-Forwards` of an `OPTIONS`; false where none is left, and whoever has the request answers it (RFC 9110 §7.6.2).
 /// (`TRACE`, the other method that has it, goes nowhere.) What is no number is passed on as it is: it is the receiver's to judge.
 pub fn take_hop(head: &mut RequestHead) -> bool {
-    if head.method() != "OPTIONS" {
+    if head.method_bytes() != b"OPTIONS" {
         return true;
     }
     match hops(&head.fields) {

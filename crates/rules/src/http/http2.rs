@@ -54,9 +54,9 @@ impl RequestHead {
         ends: bool,
         limits: &HeadLimits,
     ) -> Result<(), Kind> {
-        let fields_kept = std::mem::take(&mut self.fields);
+        let (kept, last_host) = (std::mem::take(&mut self.fields), self.last_host);
         *self = RequestHead::default();
-        (self.fields, self.version) = (fields_kept, Version::Http2);
+        (self.fields, self.last_host, self.version) = (kept, last_host, Version::Http2);
         self.clear();
         let method = match pseudo.protocol {
             None => pseudo.method,

@@ -40,6 +40,7 @@ pub struct RequestHead {
     query: Option<Range>,
     host: Range,
     port: Option<u16>,
+    pub(super) last_host: LastHost,
 }
 
 impl Default for RequestHead {
@@ -58,7 +59,55 @@ impl Default for RequestHead {
             query: None,
             host: Range::default(),
             port: None,
+            last_host: LastHost::default(),
         }
+    }
+}
+
+/// What `Host` said in a request before, and what that meant: on one connection it nearly always says the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LastHost {
+    said: Short,
+    canonical: Short,
+    port: Option<u16>,
+}
+
+/// Few bytes.
+#[derive(Clone, Copy, Debug)]
+struct Short {
+    bytes: [u8; 64],
+    length: usize,
+}
+
+impl Default for Short {
+    fn default() -> Short {
+        Short { bytes: [0; 64], length: 0 }
+    }
+}
+
+impl Short {
+    /// None where they are many.
+    fn of(bytes: &[u8]) -> Option<Short> {
+        let mut short = Short::default();
+        short.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        short.length = bytes.len();
+        Some(short)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl LastHost {
+    /// Nothing is remembered of one that is long, and nothing is said by one that is not there.
+    fn of(said: &[u8], canonical: &[u8], port: Option<u16>) -> LastHost {
+        let both = Short::of(said).zip(Short::of(canonical));
+        both.map_or_else(LastHost::default, |(said, canonical)| LastHost { said, canonical, port })
+    }
+
+    fn is(&self, said: &[u8]) -> bool {
+        !said.is_empty() && self.said.bytes() == said
     }
 }
 
@@ -103,7 +152,7 @@ impl RequestHead {
         Ok(head)
     }
 
-    /// Forget the request, keep the memory.
+    /// Forget the request, keep the memory. What was learned of its host holds for others, too.
     pub fn clear(&mut self) {
         self.fields.clear();
         (self.raw_length, self.dropped) = (0, 0);
@@ -272,9 +321,16 @@ impl RequestHead {
         let mut canonical = [0u8; host::LONGEST];
         let mut hosts = self.fields.all_known(Known::Host);
         let length = match (hosts.next(), hosts.next()) {
+            (Some(value), None) if self.last_host.is(value) => {
+                drop(hosts);
+                self.port = self.last_host.port;
+                self.host = self.fields.store(self.last_host.canonical.bytes());
+                return Ok(());
+            }
             (Some(value), None) => {
                 let (length, port) = host::canonical(value, &mut canonical)?;
                 self.port = port;
+                self.last_host = LastHost::of(value, canonical.get(..length).unwrap_or_default(), port);
                 length
             }
             // RFC 9112 §3.2: a 1.1 request without Host is refused; 1.0 knew none.
