@@ -18,8 +18,8 @@ from bench.launch import BenchError, Program, free_port, listening, wait_until
 from bench.peers.base import Peer, Scenario
 from bench.peers.null_relay import built
 
-PATIENCE = 20.0
-"""Seconds for a program to start: peers with 10 000 routes and a shared machine included."""
+PATIENCE = 60.0
+"""Seconds for a program to start: peers with 10 000 routes, a shared machine and callgrind included."""
 
 # A port is asked for and then bound by another program: someone may have been quicker.
 ATTEMPTS = 3

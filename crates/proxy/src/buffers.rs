@@ -1,5 +1,6 @@
 //! Read buffers of one worker, lent and given back: an idle connection holds none, a busy worker touches the same few.
 
+use penstock_rules::http::{RequestHead, ResponseHead};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -7,6 +8,10 @@ use std::rc::Rc;
 pub(crate) const SMALL: usize = 16 * 1024;
 /// A buffer for a body that is still coming after the first 64 KB.
 pub(crate) const LARGE: usize = 64 * 1024;
+/// What is staged for writing is put into memory of at most this size that is kept.
+pub(crate) const STAGE: usize = 16 * 1024;
+/// Memory of a head that is longer than this is not kept.
+const LONG_HEAD: usize = 4 * 1024;
 /// Buffers kept for the next borrower; more go back to the system.
 const KEPT_SMALL: usize = 128;
 const KEPT_LARGE: usize = 16;
@@ -21,11 +26,17 @@ pub(crate) fn has_room(buffer: &mut [u8], start: &mut usize, end: &mut usize) ->
     *end < buffer.len()
 }
 
+/// A request and its response.
+pub(crate) type Heads = (RequestHead, ResponseHead);
+
 /// The free buffers of a worker.
 #[derive(Default)]
 pub(crate) struct Buffers {
     small: RefCell<Vec<Box<[u8]>>>,
     large: RefCell<Vec<Box<[u8]>>>,
+    /// Empty ones that grow with what is staged in them.
+    stages: RefCell<Vec<Vec<u8>>>,
+    heads: RefCell<Vec<Heads>>,
     /// Bytes that may yet be taken from the system: charged before they are.
     room: Cell<u64>,
     /// Bytes that are lent.
@@ -70,6 +81,39 @@ impl Buffers {
     fn discard(&self) {
         self.small.take();
         self.large.take();
+        self.stages.take();
+        self.heads.take();
+    }
+
+    /// To read a request and its response into. What stands in them is of another exchange: both are filled anew, whole.
+    pub(crate) fn heads(&self) -> Heads {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// They are used no more.
+    pub(crate) fn give_back_heads(&self, (mut request, mut response): Heads) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < KEPT_SMALL && !self.frugal.get() {
+            request.clear();
+            response.compose(0);
+            request.fields.shrink(LONG_HEAD);
+            response.fields.shrink(LONG_HEAD);
+            heads.push((request, response));
+        }
+    }
+
+    /// To stage in what is to be written.
+    pub(crate) fn stage(&self) -> Vec<u8> {
+        self.stages.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// It is used no more.
+    pub(crate) fn give_back_stage(&self, mut stage: Vec<u8>) {
+        let mut stages = self.stages.borrow_mut();
+        if (1..=STAGE).contains(&stage.capacity()) && stages.len() < KEPT_SMALL && !self.frugal.get() {
+            stage.clear();
+            stages.push(stage);
+        }
     }
 
     /// Whether more was taken than there was room for.
@@ -194,10 +238,21 @@ mod tests {
         assert!(!buffers.rest());
         buffers.give_back(buffers.small());
         buffers.give_back(buffers.large());
+        for capacity in [0, 100, STAGE + 1] {
+            buffers.give_back_stage(Vec::with_capacity(capacity));
+        }
+        let (mut request, response) = buffers.heads();
+        request.fields.push("a", "of another");
+        buffers.give_back_heads((request, response));
+        assert!(buffers.heads.borrow().iter().all(|(request, _)| request.fields.is_empty()));
         assert!(!buffers.rest());
-        assert_eq!((buffers.small.borrow().len(), buffers.large.borrow().len()), (1, 1));
+        let kept = || {
+            let Buffers { small, large, stages, heads, .. } = &*buffers;
+            [small.borrow().len(), large.borrow().len(), stages.borrow().len(), heads.borrow().len()]
+        };
+        assert_eq!(kept(), [1; 4]);
         assert!(buffers.rest());
-        assert_eq!((buffers.small.borrow().len(), buffers.large.borrow().len()), (0, 0));
+        assert_eq!(kept(), [0; 4]);
         assert!(!buffers.rest());
     }
 

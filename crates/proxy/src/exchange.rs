@@ -52,7 +52,9 @@ pub(crate) async fn run(
     request: &mut RequestHead,
     response: &mut ResponseHead,
 ) {
-    let mut story = Story::begin(exchange, down, request);
+    // Made where it stays: it is large.
+    let mut story = Story::new(exchange);
+    story.admit(down, request);
     if let Err(error) = story.tell(down, request, response).await {
         story.error = Some(error.kind);
         // What an endpoint failed at was counted with its attempt.

@@ -19,7 +19,7 @@ use h2::{Reason, RecvStream};
 use http::Request;
 use penstock_plan::ListenerTimeouts;
 use penstock_rules::error::Kind;
-use penstock_rules::http::{Identity, RequestHead, ResponseHead, frames, is_malformed};
+use penstock_rules::http::{Identity, frames, is_malformed};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -191,10 +191,11 @@ impl Streams<'_> {
         self.served = self.served.saturating_add(1);
         let live = self.common.link.open();
         let common = Rc::clone(self.common);
-        tokio::task::spawn_local(async move {
+        // Boxed, because the runtime moves what it spawns several times, and an exchange is large.
+        tokio::task::spawn_local(Box::pin(async move {
             let _live = live;
             exchange(&common, request, respond).await;
-        });
+        }));
     }
 
     /// End the connection for what its client did.
@@ -298,7 +299,7 @@ async fn exchange(common: &Common, request: Request<RecvStream>, mut respond: Se
         Poll::Ready(down.is_gone(cx))
     })
     .await;
-    let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
+    let (mut request, mut response) = worker.buffers.heads();
     let read = down.read_head(&parts, &mut request, &listener.limits, worker.nonce());
     drop(parts);
     let refused = match read {
@@ -325,4 +326,5 @@ async fn exchange(common: &Common, request: Request<RecvStream>, mut respond: Se
     if run.is_err() {
         respond::own_up(worker, (local, origin), &mut down, before).await;
     }
+    worker.buffers.give_back_heads((request, response));
 }

@@ -1,13 +1,10 @@
 //! A stream with what was read of it and not yet used, and what is to be written to it.
 
-use crate::buffers::{Buffers, LARGE, Loan, SMALL, has_room};
+use crate::buffers::{Buffers, LARGE, Loan, SMALL, STAGE, has_room};
 use crate::stream::Stream;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-
-/// Staged bytes beyond this are given back to the system once written.
-const STAGE_KEPT: usize = 16 * 1024;
 
 /// One socket and its bytes. Holds a read buffer only while there is something in it.
 pub(crate) struct Wire {
@@ -48,20 +45,13 @@ impl Ahead {
 
 impl Wire {
     pub(crate) fn new(stream: Stream, buffers: Rc<Buffers>) -> Wire {
-        Wire {
-            stream,
-            input: Loan::new(buffers),
-            start: 0,
-            end: 0,
-            out: Vec::new(),
-            sent: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-        }
+        let out = buffers.stage();
+        Wire { stream, input: Loan::new(buffers), start: 0, end: 0, out, sent: 0, bytes_in: 0, bytes_out: 0 }
     }
 
     /// The socket alone, at rest; whatever was read and not used is lost.
     pub(crate) fn into_stream(mut self) -> Stream {
+        self.input.home().give_back_stage(self.out);
         self.stream.rest();
         self.stream
     }
@@ -238,7 +228,8 @@ impl Wire {
         if self.sent >= self.out.len() {
             self.sent = 0;
             self.out.clear();
-            if self.out.capacity() > STAGE_KEPT {
+            // One that a long body made long goes back to the system.
+            if self.out.capacity() > STAGE {
                 self.out = Vec::new();
             }
         }

@@ -233,7 +233,8 @@ impl Copy {
             identity: &self.identity,
             reserved: &Reserved::default(),
         };
-        let mut story = Story::new(&exchange, self.trusted, self.scheme, self.client);
+        let mut story = Story::new(&exchange);
+        (story.trusted, story.scheme, story.client) = (self.trusted, self.scheme, self.client);
         story.request_id = self.request_id;
         let timeouts = &settings.plan.timeouts;
         story.total_by = worker.clock.after(timeouts.connect + timeouts.head);

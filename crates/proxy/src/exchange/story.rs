@@ -87,13 +87,10 @@ pub(crate) struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    /// Step 1, admit: who is the client, and how much may it send? In place: what it returns is large.
+    /// Step 1, admit: who is the client, and how much may it send?
     #[inline(always)]
-    pub(super) fn begin(
-        exchange: &'a Exchange<'a>,
-        down: &mut impl Downstream,
-        request: &mut RequestHead,
-    ) -> Story<'a> {
+    pub(super) fn admit(&mut self, down: &mut impl Downstream, request: &mut RequestHead) {
+        let exchange = self.exchange;
         let peer = exchange.origin.peer.map(|peer| peer.ip());
         let trusted = match peer {
             Some(peer) => {
@@ -111,9 +108,9 @@ impl<'a> Story<'a> {
         request.strip_listed();
         let own = exchange.origin.scheme();
         let scheme = if trusted { forwarded::scheme(own, &request.fields) } else { own };
-        let mut story = Story::new(exchange, trusted, scheme, client);
-        story.bytes_out = down.written();
-        story.choose_id(request);
+        (self.trusted, self.scheme, self.client) = (trusted, scheme, client);
+        self.bytes_out = down.written();
+        self.choose_id(request);
         if request.dropped > 0 {
             exchange.worker.counters().dropped_fields.add(u64::from(request.dropped));
         }
@@ -121,29 +118,23 @@ impl<'a> Story<'a> {
         // Whoever streams may have little to say for long.
         let least = if grpc::is_call(request) { LeastRate::NONE } else { exchange.listener.least(limits.body_rate) };
         down.accept_body(request, limits.body, least);
-        story
     }
 
     /// The story of something asked on the way, of which nothing is recorded.
     pub(super) fn aside<'s>(&self, exchange: &'s Exchange<'s>) -> Story<'s> {
-        let story = Story::new(exchange, self.trusted, self.scheme, self.client);
-        Story { request_id: self.request_id, ..story }
+        let (trusted, scheme, client, request_id) = (self.trusted, self.scheme, self.client, self.request_id);
+        Story { trusted, scheme, client, request_id, ..Story::new(exchange) }
     }
 
     /// Nothing has happened yet.
     #[inline(always)]
-    pub(super) fn new(
-        exchange: &'a Exchange<'a>,
-        trusted: bool,
-        scheme: &'static str,
-        client: Option<IpAddr>,
-    ) -> Story<'a> {
+    pub(super) fn new(exchange: &'a Exchange<'a>) -> Story<'a> {
         Story {
             exchange,
             began: Instant::now(),
-            trusted,
-            scheme,
-            client,
+            trusted: false,
+            scheme: "",
+            client: None,
             request_id: [0; 32],
             route: None,
             upstream: None,

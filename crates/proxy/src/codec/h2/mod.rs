@@ -258,6 +258,8 @@ fn message(head: &ResponseHead) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let fields = response.headers_mut();
+    // With those that are added, and at once.
+    fields.reserve(head.fields.len() + 3);
     for field in passed_on(head) {
         // Both were checked when the head was read; what could not be said is not.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
