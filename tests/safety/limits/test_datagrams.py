@@ -91,7 +91,8 @@ def test_a_million_senders_that_nobody_is_leave_the_others_alone(
             after = penstock.metrics()
             open_now = after['penstock_listener_connections{listener="dns"}']
             taken = after['penstock_listener_accepted_total{listener="dns"}']
-            assert open_now <= SESSIONS
+            # The one that is being taken in is counted before another makes room for it.
+            assert open_now <= SESSIONS + 1
             assert taken >= sources / 2, "what the system let through was taken in"
             assert after['penstock_sessions_total{listener="dns",ended="evicted"}'] >= taken - SESSIONS - 100
             assert after["penstock_resident_memory_bytes"] - before["penstock_resident_memory_bytes"] <= MEMORY
