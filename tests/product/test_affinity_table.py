@@ -97,7 +97,6 @@ def test_the_table_is_seen_and_cleared(three: list[Endpoint]) -> None:
         bound = {user: one.endpoint for user, one in clients.items() if one is not None and one.endpoint is not None}
         assert bound == {user: address(three, last[user]) for user in bound}
         assert len(bound) == 16
-        assert bound.keys() >= set(USERS[-2:]), "who was seen last"
         ages = [one.seen for one in clients.values() if one is not None and one.seen is not None]
         assert len(ages) == 16
         assert max(ages) < 60

@@ -47,6 +47,12 @@ addEventListener("load", async () => {
 IMAGE = '<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="1"><!--{padding}--></svg>'
 
 
+class Many(ThreadingHTTPServer):
+    """Takes as many connections at once as there are objects."""
+
+    request_queue_size = 256
+
+
 class Site(BaseHTTPRequestHandler):
     """The page, its objects, and where the browser tells what it saw."""
 
@@ -132,7 +138,7 @@ def test_a_page_of_a_hundred_objects_and_a_websocket(tmp_path: Path) -> None:
     certificate = write(tmp_path / "keys", "shop", NAME)
     record = tmp_path / "access.log"
     with (
-        ThreadingHTTPServer(("127.0.0.1", 0), Site) as site,
+        Many(("127.0.0.1", 0), Site) as site,
         serve(_echo, "127.0.0.1", 0) as echo,
         running(site, echo) as (pages, sockets),
         penstock.Proxy(

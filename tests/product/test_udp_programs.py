@@ -34,10 +34,16 @@ def _query(number: int) -> bytes:
 
 
 def _free_port() -> int:
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """One that nobody has, neither for datagrams nor for connections: the server takes both."""
+    while True:
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as one, closing(socket.socket()) as other:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            try:
+                other.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _ask(to: tuple[str, int], count: int, wrong: list[str]) -> None:
