@@ -18,6 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.certificates import write
+from waiting import wait_for
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
@@ -153,6 +154,8 @@ def test_a_page_of_a_hundred_objects_and_a_websocket(tmp_path: Path) -> None:
         port = proxy.address("web")[1]
         with browsing(f"https://{NAME}:{port}/", Path(certificate["cert"]), tmp_path / "profile"):
             report = Site.reports.get(timeout=60)
+        # The browser is gone, and with it its WebSocket, which is told of when it has ended.
+        wait_for(lambda: '"/ws"' in record.read_text(encoding="utf-8"), "the WebSocket is told of")
     assert report == {
         "objects": OBJECTS,
         "protocols": ["h2"],
