@@ -7,8 +7,8 @@ ARGS ?=
 ROWS ?= P1
 SECONDS ?= 6
 JOBS ?= 1
-# Most tests wait for somebody. More at once than four would make those that load the machine wait for each other.
-PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
+# PARALLEL="-n 2" runs as many tests at once: most wait for somebody. Those that need a port of their choice may then meet.
+PARALLEL ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-rust test-python lint lint-rust lint-python fmt fuzz bench compare safety safety-table wheel debian clean
