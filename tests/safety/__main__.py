@@ -116,7 +116,7 @@ def _total(columns: Verdicts) -> str:
 def _write(verdicts: dict[str, Verdicts]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.json"
-        # Two at once, as `make test` does on two cores.
+        # Two at once: most of them wait.
         words = [sys.executable, "-m", "pytest", "-n", "2", "--safety", "--safety-results", str(results)]
         subprocess.run(words, check=False)
         ours = {int(number): state for number, state in json.loads(results.read_text("utf-8")).items()}

@@ -191,6 +191,11 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
 def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, Any]:
     counted = "in_flight requests failures connects reused idle latency_us ejections failures_in_a_row"
     counters = dict.fromkeys(counted.split(), 0)
+    counted = (
+        "connections accepted refused tunnels handshakes resumed "
+        "datagrams_in datagrams_out datagrams_dropped bytes_in bytes_out"
+    )
+    listener = {"state": "open", "protocol": "http", **dict.fromkeys(counted.split(), 0)}
     state = {"state": "up", "since": 0.0, "reason": "", "ejected_for": None, "probe": None, "resolved": []}
     route = {"maintenance": False, "requests": 0, "statuses": {}, "bytes_in": 0, "bytes_out": 0}
     return {
@@ -200,25 +205,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "stuck": [],
         "draining": False,
         "listeners": [
-            {
-                "name": name,
-                "addresses": found,
-                "connections": 0,
-                "accepted": 0,
-                "refused": 0,
-                "tunnels": 0,
-                "handshakes": 0,
-                "resumed": 0,
-                "certificates": [],
-                "state": "open",
-                "protocol": "http",
-                "sessions": {},
-                "datagrams_in": 0,
-                "datagrams_out": 0,
-                "datagrams_dropped": 0,
-                "bytes_in": 0,
-                "bytes_out": 0,
-            }
+            {"name": name, "addresses": found, **listener, "certificates": [], "sessions": {}}
             for name, found in addresses.items()
         ],
         "routes": [{"name": row["name"], **route} for row in [*plan["routes"], {"name": "_none"}]],
