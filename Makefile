@@ -7,8 +7,8 @@ ARGS ?=
 ROWS ?= P1
 SECONDS ?= 6
 JOBS ?= 1
-# PARALLEL="-n 2" runs as many tests at once: most wait for somebody. Those that need a port of their choice may then meet.
-PARALLEL ?=
+# Tests at once: most wait for somebody. PARALLEL= runs one by one.
+PARALLEL ?= -n 2
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-rust test-python lint lint-rust lint-python fmt fuzz bench compare safety safety-table wheel debian clean

@@ -17,6 +17,8 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING
 
+from tests.ports import Reserved
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -51,20 +53,30 @@ def steps(block: str) -> Iterator[tuple[str, str]]:
 
 
 class Ports:
-    """The ports of a document, each with a free one in its place."""
+    """The ports of a document, each with one of ours in its place."""
 
     def __init__(self) -> None:
-        self._real: dict[str, str] = {}
+        self._ours: dict[str, Reserved] = {}
 
     def real(self, text: str) -> str:
-        """The text with free ports."""
-        return _PORT.sub(lambda found: self._real.setdefault(found[0], _free()), text)
+        """The text with our ports."""
+        return _PORT.sub(lambda found: str(self._stand_in(found[0]).number), text)
 
     def written(self, text: str) -> str:
         """The text with the document's ports."""
-        for port, real in self._real.items():
-            text = re.sub(rf"\b{real}\b", port, text)
+        for port, ours in self._ours.items():
+            text = re.sub(rf"\b{ours.number}\b", port, text)
         return text
+
+    def close(self) -> None:
+        """Give them back."""
+        for ours in self._ours.values():
+            ours.close()
+
+    def _stand_in(self, port: str) -> Reserved:
+        if port not in self._ours:
+            self._ours[port] = Reserved()
+        return self._ours[port]
 
 
 class Terminal:
@@ -127,11 +139,12 @@ def play(page: Path, folder: Path, eventually: Callable[[Callable[[], object]], 
                     eventually(lambda: len(terminal.type(ports.real(command)).splitlines()) >= expected.count("\n"))  # noqa: B023 - it is over before the next turn
                 printed = terminal.type(ports.real(command))
                 if re.search(r" &(\s|$)", command):
-                    eventually(lambda: _serves(ports.real(command), folder))  # noqa: B023 - it is over before the next turn
+                    _wait_for(ports.real(command), folder, eventually)
                 else:
                     compare(command, expected, ports.written(printed))
     finally:
         terminal.close()
+        ports.close()
 
 
 def compare(command: str, expected: str, printed: str) -> None:
@@ -149,6 +162,15 @@ def _plain(text: str) -> str:
     for pattern, stands in _VARIES:
         text = pattern.sub(stands, text)
     return text
+
+
+def _wait_for(command: str, folder: Path, eventually: Callable[[Callable[[], object]], None]) -> None:
+    """Until what was started in the background serves."""
+    try:
+        eventually(lambda: _serves(command, folder))
+    except AssertionError:
+        logs = "".join(f"\n--- {log.name}\n{log.read_text('utf-8')}" for log in folder.glob("*.log"))
+        raise AssertionError(f"{command!r} does not serve{logs}") from None
 
 
 def _serves(command: str, folder: Path) -> bool:
@@ -177,9 +199,3 @@ def _is_bound(port: int) -> bool:
         except OSError:
             return True
     return False
-
-
-def _free() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return str(one.getsockname()[1])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ports import Reserved
 from tests.product.test_tcp import config, ended
 from tests.product.waiting import wait_for
 from tests.wire.peers import ShortFolder
@@ -131,10 +132,10 @@ def _initialised(pgbench: str, *to: str) -> bool:
 @pytest.mark.parametrize("direction", [[], ["-R"]], ids=["up", "down"])
 def test_iperf_in_both_directions(direction: list[str]) -> None:
     iperf = program("iperf3")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    reserved = Reserved()
+    port = reserved.number
     server = running(iperf, "-s", "-B", "127.0.0.1", "-p", str(port))
-    with server, penstock.Proxy(config(f"127.0.0.1:{port}")) as proxy:
+    with contextlib.closing(reserved), server, penstock.Proxy(config(f"127.0.0.1:{port}")) as proxy:
         wait_for(lambda: _listens(port), "iperf3 listens")
         address, through = proxy.address("db")
         said = run(iperf, "-c", address, "-p", str(through), "-n", "64M", "-P", "2", "--json", *direction)

@@ -9,11 +9,12 @@ import select
 import shutil
 import socket
 import subprocess
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ports import Reserved
 from tests.product.test_tcp import config, ended
 from tests.product.test_tcp_programs import program, running
 from tests.product.waiting import wait_for
@@ -42,8 +43,8 @@ def serving(folder: Path) -> Iterator[int]:
             [keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True, timeout=PATIENCE
         )
     shutil.copy(folder / "user.pub", folder / "authorized")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    reserved = Reserved()
+    port = reserved.number
     settings = {
         "Port": port,
         "ListenAddress": "127.0.0.1",
@@ -57,7 +58,7 @@ def serving(folder: Path) -> Iterator[int]:
         "PermitRootLogin": "prohibit-password",
     }
     (folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    with running(sshd, "-D", "-e", "-f", str(folder / "sshd_config")):
+    with closing(reserved), running(sshd, "-D", "-e", "-f", str(folder / "sshd_config")):
         wait_for(lambda: _listens(port), "sshd listens", PATIENCE)
         yield port
 

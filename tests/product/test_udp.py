@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.ports import Reserved
 from tests.product.datagrams import LONGEST, Client, Endpoint, config, ended
 from tests.product.waiting import wait_for
 
@@ -236,16 +237,17 @@ def test_what_does_not_finish_in_time_is_ended() -> None:
 
 
 def test_connections_and_datagrams_share_a_port() -> None:
-    with Endpoint() as endpoint, penstock.Proxy(config(endpoint.address)) as proxy:
-        host, port = proxy.address("dns")
-        plan = config(endpoint.address)
-        plan["listeners"]["web"] = {"bind": f"{host}:{port}"}
-        plan["routes"] = [{"respond": {}}]
-        proxy.apply(plan)
-        assert Client((host, port)).ask(b"x") == b"x"
-        with closing(socket.create_connection((host, port), 10)) as sock:
-            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert sock.recv(99).startswith(b"HTTP/1.1 200")
+    with closing(Reserved()) as port, Endpoint() as endpoint:
+        bind = f"127.0.0.1:{port.number}"
+        plan = config(endpoint.address, bind=bind)
+        with penstock.Proxy(plan) as proxy:
+            plan["listeners"]["web"] = {"bind": bind}
+            plan["routes"] = [{"respond": {}}]
+            proxy.apply(plan)
+            assert Client(proxy.address("dns")).ask(b"x") == b"x"
+            with closing(socket.create_connection(proxy.address("web"), 10)) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert sock.recv(99).startswith(b"HTTP/1.1 200")
 
 
 def test_what_is_sent_as_one_comes_as_many() -> None:

@@ -16,6 +16,7 @@ import pytest
 import trustme
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.quic.configuration import QuicConfiguration
+from tests.ports import Reserved
 from tests.product.datagrams import Client, config, ended
 from tests.product.test_tcp_programs import program, running
 from tests.product.waiting import wait_for
@@ -33,19 +34,6 @@ def _query(number: int) -> bytes:
     return struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + QUESTION
 
 
-def _free_port() -> int:
-    """One that nobody has, neither for datagrams nor for connections: the server takes both."""
-    while True:
-        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as one, closing(socket.socket()) as other:
-            one.bind(("127.0.0.1", 0))
-            port: int = one.getsockname()[1]
-            try:
-                other.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
 def _ask(to: tuple[str, int], count: int, wrong: list[str]) -> None:
     """Ask from a port of its own each time, as resolvers do."""
     dice = random.Random(count)
@@ -58,7 +46,8 @@ def _ask(to: tuple[str, int], count: int, wrong: list[str]) -> None:
 
 
 def test_a_dns_server_under_load() -> None:
-    port = _free_port()
+    reserved = Reserved()
+    port = reserved.number
     words = [
         program("dnsmasq", "/usr/sbin"),
         "--keep-in-foreground",
@@ -75,7 +64,7 @@ def test_a_dns_server_under_load() -> None:
     ]
     check = {"udp": True, "send": {"hex": _query(7).hex()}, "expect": {"hex": ADDRESS.hex()}, "interval": "100ms"}
     plan = config(f"127.0.0.1:{port}", workers=2, responses=1, upstream={"health_check": check})
-    with running(*words), penstock.Proxy(plan) as proxy:
+    with closing(reserved), running(*words), penstock.Proxy(plan) as proxy:
         health = lambda: proxy.stats().upstreams[0].endpoints[0].probe  # noqa: E731
         wait_for(lambda: (probe := health()) is not None and probe.passed, "the server answers")
         wrong: list[str] = []

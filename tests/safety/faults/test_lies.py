@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import penstock
+from tests.ports import Reserved
 from tests.product.waiting import wait_for
 from tests.safety.faults.name_server import NameServer
 from tests.wire.peers import connect
@@ -60,10 +62,12 @@ class Liar(NameServer):
 @pytest.fixture
 def listening() -> Iterator[tuple[dict[str, socket.socket], int]]:
     """Endpoints on one port: the right one, and the one that a lie names."""
-    first = socket.create_server(("127.0.0.1", 0))
-    port = first.getsockname()[1]
-    with first, socket.create_server((ELSEWHERE, port)) as second:
-        yield {"right": first, "lie": second}, port
+    with (
+        closing(Reserved()) as port,
+        socket.create_server(("127.0.0.1", port.number)) as first,
+        socket.create_server((ELSEWHERE, port.number)) as second,
+    ):
+        yield {"right": first, "lie": second}, port.number
 
 
 @pytest.mark.safety(121)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import socket
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import penstock
+from tests.ports import Reserved
 from tests.product.waiting import wait_for
 from tests.safety.faults.endpoint import Endpoint, config, ok
 from tests.safety.faults.name_server import NameServer
@@ -24,11 +25,8 @@ def _on(host: str, port: int) -> Endpoint:
 @pytest.fixture
 def pair() -> Iterator[tuple[Endpoint, Endpoint, int]]:
     """Two endpoints on one port, at 127.0.0.1 and 127.0.0.2."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with _on("127.0.0.1", port) as old, _on("127.0.0.2", port) as new:
-        yield old, new, port
+    with closing(Reserved()) as port, _on("127.0.0.1", port.number) as old, _on("127.0.0.2", port.number) as new:
+        yield old, new, port.number
 
 
 def _plan(server: NameServer, port: int) -> dict[str, Any]:
