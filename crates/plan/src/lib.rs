@@ -10,6 +10,7 @@ mod addon;
 mod affinity;
 mod balance;
 mod filter;
+mod forward;
 mod forward_auth;
 mod health;
 mod listener;
@@ -30,6 +31,7 @@ pub use addon::{Addon, Hook, OnFailure};
 pub use affinity::{Affinity, AffinityCookie, AffinityQuery, AffinityTable, Secret};
 pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange, Rewrite, SameSite};
+pub use forward::Forward;
 pub use forward_auth::ForwardAuth;
 pub use health::{
     BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, PostgresProbe, Probe, Start, TcpProbe,

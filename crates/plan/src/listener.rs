@@ -1,6 +1,6 @@
 //! Where connections are accepted.
 
-use crate::{ErrorPages, Rate, Tls, millis};
+use crate::{ErrorPages, Forward, Rate, Tls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct Listener {
     pub http: Option<u32>,
     /// What only listeners of datagrams have; of others `null`.
     pub datagrams: Option<Datagrams>,
+    /// What only listeners of `forward` have; of others `null`.
+    pub forward: Option<Forward>,
     /// Whether what a client says first (a TLS `ClientHello`) is read before a route is chosen, because something asks for a name or
     /// a protocol in it. It goes on as it came. Of `http` always false.
     pub preread: bool,
@@ -96,6 +98,8 @@ pub enum Protocol {
     Tcp,
     /// Datagrams, which are passed on as they are.
     Udp,
+    /// HTTP for whatever origin the client names, and tunnels to it.
+    Forward,
 }
 
 /// How long we wait for the client, named by what is awaited.

@@ -8,6 +8,7 @@ mod course;
 mod forward;
 mod line;
 mod mirror;
+mod outward;
 mod relay;
 mod replay;
 mod route;
@@ -89,7 +90,10 @@ impl Story<'_> {
             return self.answer(down, request, response, b"").await;
         }
         let Exchange { origin, listener, .. } = self.exchange;
-        if origin.secured.as_ref().is_some_and(|secured| !secured.is_for(listener.tls.as_deref(), request.host())) {
+        if origin.secured.as_ref().is_some_and(|secured| !secured.is_for(listener.tls.as_deref(), request.host()))
+            // Of a forward proxy that is the host of somebody else.
+            && listener.forward.is_none()
+        {
             // What is asked of clients is something else for this host, or has changed: a new connection is asked for it.
             down.close_after();
             return Err(Kind::Misdirected.into());
@@ -98,6 +102,8 @@ impl Story<'_> {
             Target::Resource => self.route(down, request).await?,
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).
             Target::Server => return self.answer_fields(down, response, 204, &Fields::default()).await,
+            // Boxed, so that the task of every other exchange stays small.
+            Target::Elsewhere | Target::Tunnel => return Box::pin(self.go_out(down, request, response)).await,
         };
         let question = route.auth.as_ref().map(|auth| (auth, auth.ask(request)));
         if let Some(answer) = route.filters.on_request(request)? {
@@ -160,7 +166,7 @@ impl Story<'_> {
         respond::send(down, response, &body).await.map_err(Error::from)
     }
 
-    async fn answer_fields(
+    pub(super) async fn answer_fields(
         &mut self,
         down: &mut impl Downstream,
         response: &mut ResponseHead,

@@ -20,6 +20,7 @@ mod engine;
 mod exchange;
 mod faults;
 mod filter;
+mod forward;
 mod guard;
 mod listen;
 mod maintenance;

@@ -3,6 +3,7 @@
 use crate::admit::{self, Place};
 use crate::clear::ClearStream;
 use crate::connection;
+use crate::engine::Binding;
 use crate::respond;
 use crate::session::{self, Relay};
 use crate::snapshot::SharedListener;
@@ -14,7 +15,7 @@ use penstock_system::datagrams;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -96,6 +97,17 @@ pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let takes =
         |every: &SocketAddr, one: &SocketAddr| every.ip().is_unspecified() && (every.is_ipv6() || one.is_ipv4());
     one.port() == other.port() && (one.ip() == other.ip() || takes(&one, &other) || takes(&other, &one))
+}
+
+/// Whether a connection to `address` would come to one of these sockets of ours.
+pub(crate) fn is_own<'b>(binds: impl IntoIterator<Item = &'b Binding>, address: SocketAddr) -> bool {
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    let own = binds.into_iter().filter_map(|bind| bind.address.parse::<SocketAddr>().ok());
+    own.filter(|own| own.port() == port).any(|own| match own.ip().to_canonical() {
+        // Nobody but the system knows all of this machine's addresses: it lets a socket have them, and no other.
+        every if every.is_unspecified() => ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok(),
+        one => one == ip,
+    })
 }
 
 fn open_ip(bind: &str, spoken: Spoken, workers: usize) -> io::Result<Bound> {
@@ -226,7 +238,7 @@ pub(crate) fn begin(worker: &Rc<Worker>, socket: Socket) -> io::Result<(AbortHan
             let relay = Relay::new(Rc::clone(worker), socket)?;
             (spawn_local(Rc::clone(&relay).run()).abort_handle(), Listening::Datagrams(relay))
         }
-        Spoken::Http | Spoken::Tcp => {
+        Spoken::Http | Spoken::Tcp | Spoken::Forward => {
             let acceptor = Acceptor::new(Rc::clone(worker), socket)?;
             (spawn_local(Rc::clone(&acceptor).run()).abort_handle(), Listening::Connections(acceptor))
         }
@@ -343,7 +355,7 @@ impl Acceptor {
                 let accepted = Accepted { stream, peer, port: self.port, place, handed: None };
                 let worker = Rc::clone(&self.worker);
                 match protocol {
-                    Spoken::Http => spawn_local(connection::run(worker, accepted)),
+                    Spoken::Http | Spoken::Forward => spawn_local(connection::run(worker, accepted)),
                     // Sockets that take connections have no listener of datagrams.
                     Spoken::Tcp | Spoken::Udp => spawn_local(session::run(worker, accepted)),
                 };
@@ -351,8 +363,8 @@ impl Acceptor {
             // There is nothing to say it in; an end in order would be taken for an answer.
             (Err(_), (Spoken::Tcp | Spoken::Udp, _)) => stream.break_off(),
             // In clear a client that shakes hands would take it for broken TLS.
-            (Err(_), (Spoken::Http, true)) => {}
-            (Err(kind), (Spoken::Http, false)) => respond::turn_away(&self.worker, &stream, kind),
+            (Err(_), (Spoken::Http | Spoken::Forward, true)) => {}
+            (Err(kind), (Spoken::Http | Spoken::Forward, false)) => respond::turn_away(&self.worker, &stream, kind),
         }
     }
 }

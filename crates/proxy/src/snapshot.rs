@@ -1,5 +1,6 @@
 //! The running configuration: one immutable value, built whole before it is swapped in.
 
+mod outward;
 mod registry;
 mod secure;
 
@@ -7,6 +8,7 @@ pub(crate) use registry::Registry;
 
 use crate::addon::{Addon, RouteAddons};
 use crate::admit::{Clients, Pace};
+use crate::forward::{Forward, Resolvers};
 use crate::maintenance::Maintenance;
 use crate::observe::events::Told;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
@@ -23,7 +25,7 @@ use penstock_rules::auth::ForwardAuth;
 use penstock_rules::balance::{self, HashTable};
 use penstock_rules::filter::Filters;
 use penstock_rules::health::Question;
-use penstock_rules::http::HeadLimits;
+use penstock_rules::http::{HeadLimits, Outward};
 use penstock_rules::https::ToHttps;
 use penstock_rules::maintenance::Exception;
 use penstock_rules::network::Network;
@@ -50,6 +52,8 @@ pub(crate) struct Snapshot {
     pub(crate) unrouted: Arc<SharedRoute>,
     /// Whether some endpoint is told between whom a connection is: then each remembers what it was made to.
     pub(crate) announces: bool,
+    /// By worker; none where no listener is a forward proxy.
+    pub(crate) resolvers: Arc<Resolvers>,
     /// Index into `listeners` by the id of the shared part.
     by_id: AHashMap<u64, usize>,
 }
@@ -64,6 +68,8 @@ pub(crate) struct Listener {
     pub(crate) senders: Option<Senders>,
     pub(crate) pages: Pages,
     pub(crate) tls: Option<Arc<Tls>>,
+    /// Where clients go by themselves, if it is a forward proxy.
+    pub(crate) forward: Option<Arc<Forward>>,
     /// Where who comes without TLS is sent.
     pub(crate) to_https: Option<ToHttps>,
     /// What `tls` is to serve with once this snapshot runs, where it runs already.
@@ -124,6 +130,8 @@ pub(crate) struct UpstreamSettings {
     tables: ArcSwap<Vec<Arc<HashTable>>>,
     /// What binds clients to its endpoints.
     pub(crate) affinity: Option<Affinity>,
+    /// What origins of a forward proxy are told, which are told nothing of the client; of an upstream `None`.
+    pub(crate) outward: Option<Outward>,
 }
 
 /// A route under one plan.

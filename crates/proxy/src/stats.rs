@@ -110,7 +110,7 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
 /// Sessions of layer 4 that have ended, by how.
 fn sessions(protocol: Protocol, counters: &Sharded<ListenerCounters>) -> Map<String, Value> {
     let ends = match protocol {
-        Protocol::Http => &[],
+        Protocol::Http | Protocol::Forward => &[],
         Protocol::Tcp => End::OF_CONNECTIONS,
         Protocol::Udp => End::OF_DATAGRAMS,
     };

@@ -3,6 +3,7 @@
 use crate::buffers::Buffers;
 use crate::clock::{Clock, TICK, Tick};
 use crate::engine::Binding;
+use crate::forward::Origins;
 use crate::listen::{self, Listening, Socket};
 use crate::observe::access_log::{LogSink, RecordBatch};
 use crate::observe::events::Events;
@@ -110,6 +111,8 @@ pub(crate) struct Worker {
     pub(crate) copies: Cell<u64>,
     /// Where datagrams are while they are passed on.
     pub(crate) datagrams: Room,
+    /// Where clients of forward proxies go.
+    pub(crate) origins: Origins,
     /// Clients' TLS handshakes that are under way.
     pub(crate) handshakes: Rc<Handshakes>,
     local: RefCell<Option<Rc<Local>>>,
@@ -135,6 +138,7 @@ impl Worker {
             lingering: Cell::new(0),
             copies: Cell::new(0),
             datagrams: Room::default(),
+            origins: Origins::default(),
             handshakes: Rc::default(),
             local: RefCell::default(),
             previous: RefCell::default(),
@@ -231,8 +235,11 @@ impl Worker {
         let mut lasting = AHashMap::with_capacity(before.len());
         let mut known = self.endpoints.borrow_mut();
         let mut kept = AHashMap::with_capacity(known.len());
-        let endpoints = snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
-        let pooled = limit::pooled_each(self.shared.connections_each.load(Ordering::Relaxed), endpoints);
+        let endpoints: usize = snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+        // All origins together have as many as one endpoint.
+        let origins = usize::from(snapshot.listeners.iter().any(|listener| listener.forward.is_some()));
+        let pooled = limit::pooled_each(self.shared.connections_each.load(Ordering::Relaxed), endpoints + origins);
+        self.origins.allow(if origins > 0 { pooled } else { 0 });
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
             let tls = upstream.tls.as_ref();
             let endpoints = upstream.endpoints.iter().map(|endpoint| {
@@ -278,7 +285,7 @@ impl Worker {
     /// Close all unused connections to endpoints.
     pub(crate) fn shed_pools(&self) {
         let shed: usize = self.endpoints.borrow().values().map(|endpoint| endpoint.shed()).sum();
-        self.counters().shed_pooled.add(shed as u64);
+        self.counters().shed_pooled.add((shed + self.origins.shed()) as u64);
     }
 
     /// Give back what nobody needs now, if memory is short; and take this worker's part of what is left.
@@ -312,6 +319,7 @@ impl Worker {
                 (self.shared.release)();
             }
             self.endpoints.borrow().values().for_each(|endpoint| endpoint.sweep(&self.clock));
+            self.origins.sweep(&self.clock);
             if let Some(local) = self.local.borrow().as_ref() {
                 let upstreams = local.upstreams.iter().zip(&local.snapshot.upstreams);
                 upstreams.for_each(|(upstream, settings)| upstream.reweigh(&settings.plan, &settings.tables()));

@@ -157,6 +157,16 @@ kinds! {
     OutOfDescriptors "out_of_descriptors" 503 Downstream,
     /// Memory is at its limit.
     Overloaded "overloaded" 503 Downstream,
+    /// The forward proxy does not serve this client.
+    ClientForbidden "client_forbidden" 403 Downstream,
+    /// The forward proxy does not go to this port.
+    PortForbidden "port_forbidden" 403 Downstream,
+    /// The forward proxy does not go to this address, or to any that the name has.
+    AddressForbidden "address_forbidden" 403 Downstream,
+    /// The request has passed this forward proxy before.
+    Loop "loop" 508 Downstream,
+    /// The name in the request has no address.
+    NameUnresolved "name_unresolved" 502 Upstream,
     /// Nothing matched.
     NoRoute "no_route" 404 Proxy,
     /// The route is in maintenance, and the request is none that passes nevertheless.

@@ -60,7 +60,7 @@ mod tests {
     fn call(content_type: &str) -> bool {
         let text = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n{content_type}\r\n");
         let mut head = RequestHead::default();
-        head.parse(text.as_bytes(), &HeadLimits { bytes: 65536, fields: 100, uri: 8192 }).unwrap();
+        head.parse(text.as_bytes(), &HeadLimits { bytes: 65536, fields: 100, uri: 8192, elsewhere: false }).unwrap();
         is_call(&head)
     }
 

@@ -12,6 +12,7 @@ pub mod balance;
 pub mod error;
 pub mod fault;
 pub mod filter;
+pub mod forward;
 pub mod grpc;
 pub mod health;
 pub mod http;

@@ -127,7 +127,7 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     yield listeners("listener_accepted_total", "counter", "Client connections accepted.", "accepted")
     yield listeners("listener_refused_total", "counter", "Client connections refused at a limit.", "refused")
     yield listeners("listener_tunnels", "gauge", "Open upgraded connections.", "tunnels")
-    layer4 = [row for row in stats.listeners if row.protocol != "http"]
+    layer4 = [row for row in stats.listeners if row.protocol in ("tcp", "udp")]
     ended = [({"listener": row.name, "ended": word}, count) for row in layer4 for word, count in row.sessions.items()]
     yield Family("sessions_total", "counter", "Sessions of layer 4 that have ended, by how.").text(ended)
     ways = [({"listener": row.name, "direction": "in"}, row.bytes_in) for row in layer4]

@@ -114,7 +114,7 @@ def serve(program: Program, form: Form) -> None:
 def places(applied: Applied, stats: Stats) -> list[tuple[str, str]]:
     """Each listener with what can be opened of it."""
     schemes = {
-        row.name: row.protocol if row.protocol != "http" else "https" if row.certificates else "http"
+        row.name: row.protocol if row.protocol in ("tcp", "udp") else "https" if row.certificates else "http"
         for row in stats.listeners
     }
     return [

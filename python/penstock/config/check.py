@@ -11,6 +11,7 @@ from datetime import date, time
 from typing import TYPE_CHECKING, TypeVar
 
 from penstock.config import check_balance, check_routes, texts
+from penstock.config.check_forward import check_forward
 from penstock.config.check_health import check_health
 from penstock.config.check_layer4 import check_layer4
 from penstock.config.check_pages import check_pages
@@ -75,6 +76,7 @@ class _Check:
         self.binds()
         check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)
         check_layer4(self.config, self.fault, self.warn)
+        check_forward(self.config, self.fault, self.warn)
         route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
         for index, test in enumerate(self.config.tests):
             self.test(("tests", index), test, route_names)

@@ -42,7 +42,8 @@ _OF_HELLO = ("sni", "alpn")
 
 def check_layer4(config: Config, fault: Report, warn: Report) -> None:
     """Find what a listener of connections, a route that serves one, or an upstream behind it cannot have."""
-    layer4 = {name: listener.protocol for name, listener in config.listeners.items() if listener.protocol != "http"}
+    layer4 = {name: kind.protocol for name, kind in config.listeners.items() if kind.protocol in _LISTENER_KEYS}
+    of_http = [name for name, listener in config.listeners.items() if listener.protocol == "http"]
     handed = {listener.http for listener in config.listeners.values() if listener.protocol == "tcp"}
     routed = {name for route in config.routes for name in route.listeners or ()}
     for name, listener in config.listeners.items():
@@ -58,7 +59,7 @@ def check_layer4(config: Config, fault: Report, warn: Report) -> None:
             fault((*key, "bind"), "is missing; it must be given")
     for index, route in enumerate(config.routes):
         key = ("routes", index)
-        if route.listeners is None and layer4 and len(layer4) == len(config.listeners):
+        if route.listeners is None and config.listeners and not of_http:
             warn(key, 'serves no listener: it names none, and there is none of "http"')
         elif layer4.keys() & set(route.listeners or ()):
             _route(key, route, layer4, set(config.listeners) - layer4.keys(), fault)
@@ -67,7 +68,7 @@ def check_layer4(config: Config, fault: Report, warn: Report) -> None:
     for name in sorted(_behind(config, set(layer4)) & set(config.upstreams)):
         _upstream(("upstreams", name), config.upstreams[name], "udp" if name in of_udp else "tcp", fault)
     for index, test in enumerate(config.tests):
-        if test.listener in layer4 or len(layer4) == len(config.listeners):
+        if test.listener in layer4 or (layer4 and not of_http):
             key = ("tests", index) if test.listener is None else ("tests", index, "listener")
             kind = layer4.get(test.listener or "") or next(iter(layer4.values()))
             fault(key, f'a test is a request, and a listener of "{kind}" takes none')
@@ -112,19 +113,21 @@ def _destination(key: KeyPath, listener: Listener, config: Config, fault: Report
 
 def _of_requests(key: KeyPath, listener: Listener, fault: Report) -> None:
     """What only a listener of connections has."""
-    of = f'does not belong to a listener of "{listener.protocol}"'
     if "hello" in listener.timeouts.model_fields_set:
         fault((*key, "timeouts", "hello"), 'is waited for by listeners of "tcp" alone; here there is tls')
     for name in sorted(listener.limits.model_fields_set.intersection(OF_SESSIONS)):
         fault((*key, "limits", name), 'belongs to a listener of "udp"')
+    if not listener.bind and listener.proxy_protocol is not None:
+        fault((*key, "proxy_protocol"), 'belongs to the listener of "tcp" whose port this is')
+    if listener.protocol != "http":
+        return
+    of = 'does not belong to a listener of "http"'
     if listener.responses is not None:
         fault((*key, "responses"), 'belongs to a listener of "udp"')
     if listener.upstream is not None:
         fault((*key, "upstream"), f"{of}: routes say where requests go")
     if listener.http is not None:
         fault((*key, "http"), f"{of}: it speaks HTTP itself")
-    if not listener.bind and listener.proxy_protocol is not None:
-        fault((*key, "proxy_protocol"), 'belongs to the listener of "tcp" whose port this is')
 
 
 def _route(key: KeyPath, route: Route, layer4: Mapping[str, str], others: set[str], fault: Report) -> None:

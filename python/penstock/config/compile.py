@@ -15,6 +15,7 @@ from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.check_pages import page_type
 from penstock.config.collector import uncollected
 from penstock.config.compile_filter import compile_filter, field_pairs
+from penstock.config.compile_forward import forward
 from penstock.config.compile_layer4 import IDLE, layer4, limits_of
 from penstock.config.compile_tls import listener_tls, upstream_tls
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
@@ -104,6 +105,7 @@ def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Pl
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
         **layer4(name, listener, config),
+        "forward": forward(listener, _timeouts),
         "tls": listener.tls and listener_tls(listener, listener.tls, config, partial(_absolute, folder=folder)),
         "h2c": listener.h2c,
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],

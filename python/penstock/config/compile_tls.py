@@ -35,13 +35,17 @@ def listener_tls(listener: Listener, tls: Tls, config: Config, place: Callable[[
         "unknown_name": tls.unknown_name,
         "min_version": tls.min_version,
         # What is only passed on is no protocol of ours to agree on.
-        "alpn": list(tls.alpn) if listener.protocol == "http" else [],
+        "alpn": _alpn(listener, tls),
         "clients": tls.clients and _clients(tls.clients, place),
         "names": [
             {"name": name.lower().removesuffix("."), "clients": rule.clients and _clients(rule.clients, place)}
             for name, rule in tls.names.items()
         ],
     }
+
+
+def _alpn(listener: Listener, tls: Tls) -> list[str]:
+    return {"http": list(tls.alpn), "forward": ["http/1.1"]}.get(listener.protocol, [])
 
 
 def _clients(clients: ClientCertificates, place: Callable[[str], str]) -> Plan:

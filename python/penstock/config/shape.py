@@ -29,7 +29,6 @@ _LATER_KEYS = frozenset(
     (
         "alpn",
         "cache",
-        "forward",
         "providers",
         "rate_limit",
         "retry_budget",
@@ -37,9 +36,6 @@ _LATER_KEYS = frozenset(
         "sni",
     )
 )
-_LATER_VALUES = {
-    "protocol": ("forward",),
-}
 _KINDS = {
     "string_type": "a text in quotes",
     "int_type": "a whole number",
@@ -178,8 +174,6 @@ def _sentence(detail: ErrorDetails, key: KeyPath, title: str) -> str:
 
 def _not_a_choice(name: str, value: object, expected: str) -> str:
     choices = expected.replace("'", '"')
-    if isinstance(value, str) and value in _LATER_VALUES.get(name, ()):
-        return f"{_shown(value)} is not yet in this version; allowed: {choices}"
     hint = nearest(value, re.findall(r"'([^']*)'", expected)) if isinstance(value, str) else ""
     if name == "balance" and value in ("hash", "ip_hash", "maglev", "rendezvous", "ring", "ring_hash"):
         hint = '; to hash, write { hash = "client.ip" }'

@@ -182,6 +182,15 @@ def read_server(text: str) -> str:
     return _with_port(text, 53, "a name server", 'as "10.0.0.53", "10.0.0.53:5353" or "[::1]:53"')
 
 
+def read_ports(ports: int | str) -> tuple[int, int]:
+    """The first and the last port of `443` or `"8000-8100"`. Raises `ValueError`."""
+    first, between, last = str(ports).partition("-")
+    found = [int(port) for port in (first, last if between else first) if port.isascii() and port.isdigit()]
+    if len(found) < 2 or not 1 <= found[0] <= found[1] <= 65535:  # noqa: PLR2004 - both ends of a range
+        raise ValueError(f'{_quoted(str(ports))} is no port and no range of ports, as 443 or "8000-8100"')
+    return found[0], found[1]
+
+
 def read_client(text: str) -> str:
     """The address of a client in the form that `explain` takes. Raises `ValueError` with a sentence."""
     return _with_port(text, 40000, "a client", 'as "192.0.2.1" or "[2001:db8::1]:40000"')

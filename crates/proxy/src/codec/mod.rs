@@ -84,6 +84,10 @@ pub(crate) trait Downstream: Tunnel {
         self.respond(head, true);
         head.status
     }
+    /// Stage the head that says that a tunnel is open, which the client asked for with `CONNECT`; false where it cannot have.
+    fn respond_connected(&mut self) -> bool {
+        false
+    }
     /// Stage an interim response.
     fn interim(&mut self, head: &ResponseHead);
     /// Close behind this exchange.

@@ -113,7 +113,7 @@ impl Story<'_> {
         self.note_connect(began, down, opened)
     }
 
-    fn note_connect<T>(
+    pub(super) fn note_connect<T>(
         &mut self,
         began: Instant,
         down: &mut impl Downstream,

@@ -140,7 +140,11 @@ impl Story<'_> {
             framing,
             identity: self.exchange.identity,
             trusted: self.trusted,
-            request_id: if request.fields.known(Known::XRequestId).is_some() { b"" } else { &self.request_id },
+            outward: settings.outward.as_ref(),
+            request_id: match settings.outward.is_some() || request.fields.known(Known::XRequestId).is_some() {
+                true => b"",
+                false => &self.request_id,
+            },
             upgrade: request.options.upgrade,
         };
         up.ask(request, &lines);

@@ -143,7 +143,7 @@ impl Story<'_> {
 
     /// Steps 6 and 7 over a connection; what is left of the request's body.
     #[inline(always)]
-    async fn carry(
+    pub(super) async fn carry(
         &mut self,
         down: &mut impl Downstream,
         up: &mut impl Upstream,
@@ -205,7 +205,7 @@ impl Story<'_> {
     }
 
     /// Step 8, finish: whether the connection may go back to its pool, because nothing on it is in doubt (safety.md R3).
-    fn is_clean(&self, down: &mut impl Downstream, up: &H1, upload: &Pump) -> bool {
+    pub(super) fn is_clean(&self, down: &mut impl Downstream, up: &H1, upload: &Pump) -> bool {
         if !upload.is_done() || !down.is_ended() {
             down.close_after();
             return false;
@@ -214,7 +214,7 @@ impl Story<'_> {
     }
 
     #[inline(always)]
-    fn give_back(&mut self, stream: Stream, settings: &UpstreamSettings) {
+    pub(super) fn give_back(&mut self, stream: Stream, settings: &UpstreamSettings) {
         let told = self.told().map(Box::new);
         if settings.plan.proxy_protocol.is_some() && told.is_none() {
             return;

@@ -103,6 +103,16 @@ impl Story<'_> {
         }
         self.filter_response(request, response);
         self.status = down.respond_switched(response);
+        self.pass(down, up, websocket).await
+    }
+
+    /// Step 7 of a tunnel: bytes both ways, for as long as there are any.
+    pub(super) async fn pass(
+        &mut self,
+        down: &mut impl Downstream,
+        up: &mut impl Upstream,
+        websocket: bool,
+    ) -> Result<(), Error> {
         self.upgraded = true;
         let idle = self.exchange.listener.plan.timeouts.tunnel;
         down.become_tunnel(idle);

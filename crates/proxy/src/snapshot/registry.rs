@@ -3,6 +3,7 @@
 use super::{Listener, Route, SharedListener, SharedRoute, SharedUpstream, Snapshot, UpstreamSettings, tables};
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::{Clients, Pace};
+use crate::forward::{Forward, Resolvers};
 use crate::maintenance::Maintenance;
 use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
@@ -59,6 +60,11 @@ pub(crate) struct Registry {
     /// By the id of the loading.
     pub(super) lanes: HashMap<u64, Arc<Lane>>,
     pub(super) unrouted: Arc<SharedRoute>,
+    /// By name of the listener.
+    pub(super) forwards: HashMap<String, Arc<Forward>>,
+    pub(super) resolvers: Option<(Dns, Arc<Resolvers>)>,
+    /// What this process is called by proxies that it is a client of.
+    pub(super) pseudonym: String,
 }
 
 impl Registry {
@@ -82,6 +88,9 @@ impl Registry {
             addons: HashMap::new(),
             lanes: HashMap::new(),
             unrouted,
+            forwards: HashMap::new(),
+            resolvers: None,
+            pseudonym: super::outward::pseudonym(),
         }
     }
 
@@ -107,7 +116,8 @@ impl Registry {
         let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
         let unrouted = Arc::clone(&self.unrouted);
         let announces = plan.upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
-        Ok(Snapshot { table, listeners, upstreams, routes, pages, addons, unrouted, announces, by_id, plan })
+        let resolvers = self.resolvers(&plan);
+        Ok(Snapshot { table, listeners, upstreams, routes, pages, addons, unrouted, announces, resolvers, by_id, plan })
     }
 
     /// This snapshot runs now: what it shares is found again by the next plan, what it does not name is forgotten.
@@ -117,6 +127,11 @@ impl Registry {
             .iter()
             .map(|listener| (listener.shared.name.clone(), Arc::clone(&listener.shared)))
             .collect();
+        let forwards = snapshot.listeners.iter();
+        let forwards = forwards.filter_map(|one| Some((one.shared.name.clone(), Arc::clone(one.forward.as_ref()?))));
+        self.forwards = forwards.collect();
+        self.resolvers = Some((snapshot.plan.dns.clone(), Arc::clone(&snapshot.resolvers)))
+            .filter(|(_, resolvers)| !resolvers.is_empty());
         self.keep_tls(snapshot);
         self.upstreams = snapshot
             .upstreams
@@ -186,6 +201,7 @@ impl Registry {
             bytes: plan.limits.head as usize,
             fields: usize::from(plan.limits.fields),
             uri: plan.limits.uri as usize,
+            elsewhere: plan.forward.is_some(),
         };
         let trusted = trusted.collect();
         let pages = error_pages(&plan.error_pages, &format!("listeners[{at}].error_pages"), faults);
@@ -195,7 +211,8 @@ impl Registry {
         let senders = plan.proxy_protocol.as_ref().map(|senders| Senders::build(senders, &path));
         let senders = senders.transpose().map_err(|found| faults.extend(found)).ok().flatten();
         let (tls, renewed) = self.listener_tls(at, plan, faults);
-        Listener { trusted, senders, tls, renewed, to_https, shared, limits, pages, plan: plan.clone() }
+        let forward = self.forward(at, plan, faults);
+        Listener { trusted, senders, tls, renewed, forward, to_https, shared, limits, pages, plan: plan.clone() }
     }
 
     fn upstream(&self, at: usize, plan: &Upstream, roots: &SystemRoots, faults: &mut Vec<Fault>) -> UpstreamSettings {
@@ -232,7 +249,12 @@ impl Registry {
                 None
             }
         });
-        let limits = HeadLimits { bytes: plan.limits.head as usize, fields: usize::from(plan.limits.fields), uri: 0 };
+        let limits = HeadLimits {
+            bytes: plan.limits.head as usize,
+            fields: usize::from(plan.limits.fields),
+            uri: 0,
+            elsewhere: false,
+        };
         let (key, tables) = match &plan.balance {
             Balance::Hash(hash) => {
                 let key = Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"));
@@ -265,6 +287,7 @@ impl Registry {
             key,
             tables,
             affinity,
+            outward: None,
         }
     }
 

@@ -13,11 +13,15 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{timeout, timeout_at};
+
+/// How long an address has before the next of its name is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Open a connection for this protocol, or for one that is not known, trying each address of a name once, within `wait` in all.
 ///
@@ -72,6 +76,46 @@ pub(crate) async fn connect_any(addresses: &[SocketAddr], opening: Opening, wait
     Err(failure)
 }
 
+/// Open a connection in clear to the first of `addresses` that answers. The next is tried a little later, or at once when one failed
+/// (RFC 8305 §5).
+///
+/// # Errors
+/// As [`connect`]: the last failure, if all have failed.
+pub(crate) async fn race(addresses: &[SocketAddr], wait: Duration) -> Result<Stream, Kind> {
+    let until = Instant::now() + wait;
+    let mut rest = addresses.iter();
+    let mut racing: Vec<Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>> = Vec::new();
+    let mut failure = Kind::Unresolved;
+    loop {
+        match rest.next() {
+            Some(next) => racing.push(Box::pin(TcpStream::connect(*next))),
+            None if racing.is_empty() => return Err(failure),
+            None => {}
+        }
+        let turn = if rest.len() > 0 { until.min(Instant::now() + HEAD_START) } else { until };
+        let first = poll_fn(|cx| {
+            let ended = racing.iter_mut().enumerate().find_map(|(at, one)| match one.as_mut().poll(cx) {
+                Poll::Ready(result) => Some((at, result)),
+                Poll::Pending => None,
+            });
+            ended.map_or(Poll::Pending, Poll::Ready)
+        });
+        match timeout_at(turn.into(), first).await {
+            Ok((_, Ok(stream))) => {
+                let _ = stream.set_nodelay(true);
+                let _ = watch_peer(&SockRef::from(&stream));
+                return Ok(Stream::Clear(ClearStream::Tcp(stream)));
+            }
+            Ok((at, Err(error))) => {
+                drop(racing.swap_remove(at));
+                failure = kind(&error);
+            }
+            Err(_) if turn == until => return Err(Kind::ConnectTimeout),
+            Err(_) => {}
+        }
+    }
+}
+
 /// As [`connect_any`], to a unix socket.
 pub(crate) async fn connect_unix(path: &Path, opening: Opening, wait: Duration) -> Result<Stream, Failure> {
     let until = Instant::now() + wait;
@@ -106,14 +150,18 @@ async fn announce(socket: &mut ClearStream, mut header: &[u8]) -> io::Result<()>
 async fn within<T>(wait: Duration, connecting: impl Future<Output = io::Result<T>>) -> Result<T, Kind> {
     match timeout(wait, connecting).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(match error.kind() {
-            _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
-                Kind::Exhausted
-            }
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Kind::ConnectRefused,
-            io::ErrorKind::TimedOut => Kind::ConnectTimeout,
-            _ => Kind::ConnectFailed,
-        }),
+        Ok(Err(error)) => Err(kind(&error)),
         Err(_) => Err(Kind::ConnectTimeout),
+    }
+}
+
+fn kind(error: &io::Error) -> Kind {
+    match error.kind() {
+        _ if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+            Kind::Exhausted
+        }
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Kind::ConnectRefused,
+        io::ErrorKind::TimedOut => Kind::ConnectTimeout,
+        _ => Kind::ConnectFailed,
     }
 }

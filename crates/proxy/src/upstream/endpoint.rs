@@ -80,6 +80,22 @@ impl Endpoint {
         })
     }
 
+    /// An origin that clients of a forward proxy name: one worker knows it, and learns its addresses when it connects.
+    pub(crate) fn of_origin(id: u64, plan: &penstock_plan::Endpoint, gate: &Arc<Gate>) -> Option<Endpoint> {
+        let (name, port) = plan.address.rsplit_once(':')?;
+        let place = Place::Tcp { name: Some((name.to_owned(), port.parse().ok()?)), addresses: ArcSwap::default() };
+        Some(Endpoint {
+            id,
+            address: plan.address.clone(),
+            place,
+            counters: Sharded::new(1),
+            state: AtomicU8::new(UP),
+            health: Mutex::new(Health::new(Start::Up, Instant::now())),
+            standing: Standing::new(),
+            duty: Duty::new(plan, Arc::clone(gate)),
+        })
+    }
+
     /// Whether its probes, or that it has none behind it yet, keep requests from it.
     pub(crate) fn is_down(&self) -> bool {
         self.state.load(Relaxed) != UP
@@ -218,6 +234,16 @@ impl LocalEndpoint {
             most_idle: Cell::new(0),
             most_pooled: Cell::new(0),
         })
+    }
+
+    /// Requests under way, of this worker.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// Unused connections.
+    pub(crate) fn idle(&self) -> usize {
+        self.pool.borrow().len()
     }
 
     pub(crate) fn counters(&self) -> &EndpointCounters {

@@ -34,4 +34,14 @@ impl Reserved {
         }
         Some((at, LocalEndpoint::begin(&pinned.endpoint)?, pinned.opened))
     }
+
+    /// The connection to this endpoint, if it is kept and quiet.
+    pub(crate) fn take_for(&self, endpoint: &Rc<LocalEndpoint>) -> Option<Opened> {
+        let pinned = self.0.take()?;
+        if !Rc::ptr_eq(endpoint, &pinned.endpoint) {
+            self.0.set(Some(pinned));
+            return None;
+        }
+        Some(pinned.opened).filter(|opened| !opened.stream.is_disturbed())
+    }
 }

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::http::HeadLimits;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 20, uri: 1024 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 20, uri: 1024, elsewhere: false };
 
     fn policy() -> Compress {
         let types = ["text/*", "application/json"].map(str::to_owned).to_vec();

@@ -1,7 +1,7 @@
 //! Canonical host names (RFC 9110 §7.2): lower case, no trailing dot, port apart.
 
 use crate::error::Kind;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str;
 
 /// Longest host that is understood: a DNS name has at most 253 characters.
@@ -30,6 +30,40 @@ pub fn canonical(value: &[u8], to: &mut [u8; LONGEST]) -> Result<(usize, Option<
         before = byte;
     }
     if wrong || before == b'.' { Err(Kind::BadHost) } else { Ok((name.len(), port)) }
+}
+
+/// The address that a canonical name is, if it ends in a number: decimal, octal or hexadecimal, of one to four parts (WHATWG URL §3.5).
+///
+/// # Errors
+/// `BadHost` for a name that ends so and is no address.
+pub fn number(name: &[u8]) -> Result<Option<Ipv4Addr>, Kind> {
+    let last = name.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
+    if !last.iter().all(u8::is_ascii_digit) && part(last).is_none() {
+        return Ok(None);
+    }
+    let parts: Option<Vec<u64>> = name.split(|&byte| byte == b'.').map(part).collect();
+    let Some([front @ .., last]) = parts.as_deref() else { return Err(Kind::BadHost) };
+    // The last part fills what the others leave.
+    let room = 4usize.checked_sub(front.len()).filter(|room| *room > 0).ok_or(Kind::BadHost)?;
+    if front.iter().any(|part| *part > 255) || *last >= 1 << (8 * room) {
+        return Err(Kind::BadHost);
+    }
+    let front = front.iter().zip([24, 16, 8]).fold(0, |sum, (part, shift)| sum | part << shift);
+    u32::try_from(front | last).map(|bits| Some(Ipv4Addr::from_bits(bits))).map_err(|_| Kind::BadHost)
+}
+
+fn part(text: &[u8]) -> Option<u64> {
+    let (digits, base) = match text {
+        [b'0', b'x', digits @ ..] => (digits, 16),
+        [b'0', digits @ ..] if !digits.is_empty() => (digits, 8),
+        digits if !digits.is_empty() => (digits, 10),
+        _ => return None,
+    };
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    // "0x" alone is zero.
+    if digits.is_empty() { Some(0) } else { u64::from_str_radix(str::from_utf8(digits).ok()?, base).ok() }
 }
 
 /// What becomes of each byte of a name; 0: the rest of RFC 3986's reg-name is in no host that resolves, and read differently by

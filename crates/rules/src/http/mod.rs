@@ -4,6 +4,7 @@
 //! form (safety.md R1). Router, filters and origin see the same canonical path and host (R7).
 
 pub mod chunked;
+mod elsewhere;
 mod fields;
 pub mod forwarded;
 pub mod frames;
@@ -24,7 +25,7 @@ pub use fields::{Field, Fields, Known};
 pub use framing::Length;
 pub use hop::{Options, take_hop};
 pub use http2::{Pseudo, is_malformed};
-pub use identity::Identity;
+pub use identity::{Identity, Outward};
 pub use readings::readings;
 pub use request::{LONGEST_METHOD, PREFACE, RequestHead, Target};
 pub use response::ResponseHead;
@@ -74,6 +75,8 @@ pub struct HeadLimits {
     pub fields: usize,
     /// Bytes of the request target.
     pub uri: usize,
+    /// Whether targets may name another host, because a forward proxy takes them there.
+    pub elsewhere: bool,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::*;
 use crate::error::Kind;
 use proptest::prelude::*;
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 65536, fields: 6, uri: 64 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 65536, fields: 6, uri: 64, elsewhere: false };
 
 /// Lines of a head: good ones, and those that one reader or another would let pass.
 const FIELD: &str = "(Host: a|Content-Length: 0?5|Transfer-Encoding: [cC]hunked|Connection: (close|X-A|host)|X-A: b|X_A: b|\
@@ -62,6 +62,7 @@ fn request(bytes: &[u8]) -> Result<RequestHead, Kind> {
 
 fn written(head: &RequestHead) -> Vec<u8> {
     let lines = RequestLines {
+        outward: None,
         host: HostLine::Keep("a"),
         framing: match head.length {
             Length::Bytes(bytes) => BodyFraming::Bytes(bytes),

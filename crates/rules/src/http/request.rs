@@ -15,6 +15,10 @@ pub enum Target {
     Resource,
     /// `OPTIONS *`: the server itself.
     Server,
+    /// `http://host/path`, of a forward proxy: a resource of any host.
+    Elsewhere,
+    /// `CONNECT host:port`, of a forward proxy: a tunnel to there.
+    Tunnel,
 }
 
 /// A request head, parsed once, strictly. Path and host are canonical: what is matched is what is forwarded.
@@ -36,10 +40,10 @@ pub struct RequestHead {
     pub(super) raw_length: usize,
     pub(super) method: Range,
     pub(super) raw_target: Range,
-    path: Range,
-    query: Option<Range>,
-    host: Range,
-    port: Option<u16>,
+    pub(super) path: Range,
+    pub(super) query: Option<Range>,
+    pub(super) host: Range,
+    pub(super) port: Option<u16>,
     pub(super) last_host: LastHost,
 }
 
@@ -148,7 +152,7 @@ impl RequestHead {
         }
         text.push_str("\r\n");
         let mut head = RequestHead::default();
-        head.parse(text.as_bytes(), &HeadLimits { bytes: 1 << 20, fields: 1000, uri: 1 << 16 })?;
+        head.parse(text.as_bytes(), &HeadLimits { bytes: 1 << 20, fields: 1000, uri: 1 << 16, elsewhere: false })?;
         Ok(head)
     }
 
@@ -305,7 +309,7 @@ impl RequestHead {
             self.fields.index(range(header.name.as_bytes()), range(trim(header.value)));
         }
         self.read_host()?;
-        self.read_target(method, target)?;
+        self.read_target(method, target, limits.elsewhere)?;
         self.length = framing::of_request(self.version, &self.fields)?;
         self.options = Options::of_request(self.version, &self.fields)?;
         if self.version == Version::Http10 && self.length == Length::None && !matches!(method, "GET" | "HEAD") {
@@ -342,9 +346,10 @@ impl RequestHead {
         Ok(())
     }
 
-    pub(super) fn read_target(&mut self, method: &str, target: &str) -> Result<(), Kind> {
+    pub(super) fn read_target(&mut self, method: &str, target: &str, elsewhere: bool) -> Result<(), Kind> {
         match method {
             "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "PATCH" | "OPTIONS" => {}
+            "CONNECT" if elsewhere => return self.read_tunnel(target),
             "CONNECT" | "TRACE" => return Err(Kind::MethodNotAllowed),
             _ if method.len() > LONGEST_METHOD || runs_on(method) => return Err(Kind::BadHead),
             _ => {}
@@ -357,6 +362,8 @@ impl RequestHead {
             self.path = self.raw_target;
             self.query = None;
             return Ok(());
+        } else if elsewhere {
+            return self.read_elsewhere(target);
         } else {
             self.absolute_form(target)?
         };
@@ -438,7 +445,7 @@ pub(super) fn trim(value: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 65536, fields: 100, uri: 8192 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 65536, fields: 100, uri: 8192, elsewhere: false };
 
     fn parse(text: &str) -> Result<RequestHead, Kind> {
         let mut head = RequestHead::default();

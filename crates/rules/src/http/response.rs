@@ -133,7 +133,7 @@ impl ResponseHead {
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 65536, fields: 200, uri: 0 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 65536, fields: 200, uri: 0, elsewhere: false };
 
     #[test]
     fn heads_are_read_strictly() {

@@ -1,7 +1,7 @@
 //! Heads written anew from their parsed form (safety.md R1): what we add comes after what is for one hop was taken out (R6).
 
 use super::hop::is_hop_by_hop;
-use super::identity::{Identity, write_identity};
+use super::identity::{Identity, Outward, write_identity};
 use super::{Field, Known, RequestHead, ResponseHead};
 use penstock_plan::HostHeader;
 
@@ -53,6 +53,8 @@ pub struct RequestLines<'a> {
     pub identity: &'a Identity,
     /// Whether the client's own forwarded headers are believed and so kept.
     pub trusted: bool,
+    /// What is said in place of the identity, to an origin that a forward proxy goes to.
+    pub outward: Option<&'a Outward>,
     /// `X-Request-ID`, if the client's is not kept.
     pub request_id: &'a [u8],
     /// Offer the client's upgrade.
@@ -279,7 +281,7 @@ mod tests {
 
     fn request(text: &str) -> RequestHead {
         let mut head = RequestHead::default();
-        head.parse(text.as_bytes(), &HeadLimits { bytes: 65536, fields: 100, uri: 8192 }).unwrap();
+        head.parse(text.as_bytes(), &HeadLimits { bytes: 65536, fields: 100, uri: 8192, elsewhere: false }).unwrap();
         head
     }
 
@@ -294,6 +296,7 @@ mod tests {
             framing: BodyFraming::None,
             identity: &identity,
             trusted,
+            outward: None,
             request_id: b"",
             upgrade: head.options.upgrade,
         };

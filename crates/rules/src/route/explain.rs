@@ -265,6 +265,7 @@ impl<'a> Entry<'a> {
     fn forwarded(&self, head: &RequestHead, upstream: &Upstream, choice: &Choice) -> Forwarded {
         let peer = self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_canonical().to_string());
         let lines = RequestLines {
+            outward: None,
             host: HostLine::of(&upstream.host, choice.likely().unwrap_or_default()),
             framing: match head.length {
                 Length::None | Length::UntilClose => BodyFraming::None,

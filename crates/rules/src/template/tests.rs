@@ -68,7 +68,7 @@ fn what_is_rendered_has_a_limit() {
 #[test]
 fn what_has_no_host_is_not_sent_to_one() {
     let mut head = RequestHead::default();
-    let limits = crate::http::HeadLimits { bytes: 1 << 10, fields: 10, uri: 1 << 10 };
+    let limits = crate::http::HeadLimits { bytes: 1 << 10, fields: 10, uri: 1 << 10, elsewhere: false };
     head.parse(b"GET / HTTP/1.0\r\n\r\n", &limits).unwrap();
     let view = View::of(&head);
     let render = |place| {

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
+from penstock.config.model.forward import Origins
 from penstock.config.model.page import ErrorPages
 from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.tls import ListenerTls
@@ -123,9 +124,10 @@ class Listener(Model):
     """One address or a list of them: ":8080" (every address, both families), "127.0.0.1:8080", "[::1]:8080" or
     "unix:/run/penstock.sock". Port 0 asks the system for a free one. Only a listener that another names as its `http`
     may be without."""
-    protocol: Literal["http", "tcp", "udp"] = "http"
-    """What is spoken: "http" (HTTP/2, HTTP/1.1 and HTTP/1.0), "tcp" (bytes, passed on as they are) or "udp" (datagrams,
-    passed on as they are). Default "http"."""
+    protocol: Literal["http", "tcp", "udp", "forward"] = "http"
+    """What is spoken: "http" (HTTP/2, HTTP/1.1 and HTTP/1.0), "tcp" (bytes, passed on as they are), "udp" (datagrams,
+    passed on as they are) or "forward" (HTTP/1.1 for whatever server the client names, and tunnels to it). Default
+    "http"."""
     upstream: str | None = None
     """With "tcp" and "udp": name of the upstream whose endpoints get the sessions that no route takes. Default: they
     are refused."""
@@ -135,6 +137,17 @@ class Listener(Model):
     responses: Annotated[Whole, Field(ge=1, le=(1 << 32) - 1)] | None = None
     """With "udp": datagrams by which an endpoint answers each of a client; with them a session ends. Default: they do
     not end it."""
+    allow_clients: tuple[str, ...] = ()
+    """With "forward": addresses and networks ("10.0.0.0/8", "fd00::/8") of clients that are served beside those of this
+    machine; others get 403. Default: none."""
+    connect_ports: tuple[Whole | str, ...] = (443,)
+    """With "forward": ports, as 443, and ranges, as "8000-8100", to which tunnels (CONNECT) may go; to others: 403.
+    Default [443]."""
+    allow_private: Flag = False
+    """With "forward": whether addresses may be reached that are not of the public internet, as 127.0.0.1 and
+    192.168.1.1; otherwise 403. Addresses of our own listeners never are. Default false."""
+    origins: Origins = Origins()
+    """With "forward": how the servers that clients name are treated."""
     tls: ListenerTls | None = None
     """Certificates, where TLS is spoken, or "internal": one for development, by an authority on this machine. Default:
     none, so it is not."""

@@ -310,6 +310,12 @@ impl Downstream for H1 {
         self.begin_body(framing);
     }
 
+    fn respond_connected(&mut self) -> bool {
+        // No field that frames a body may stand here (RFC 9110 §9.3.6).
+        self.wire.out.extend_from_slice(b"HTTP/1.1 200 Connection established\r\n\r\n");
+        true
+    }
+
     fn interim(&mut self, head: &ResponseHead) {
         // RFC 9110 §15.2: never to a 1.0 client.
         if self.peer == Version::Http11 {

@@ -151,7 +151,7 @@ impl HttpAnswer<'_> {
     /// Take a whole head off the input.
     fn head(&mut self, start: usize, end: usize) -> Option<Outcome> {
         let mut head = ResponseHead::default();
-        let limits = HeadLimits { bytes: HEAD, fields: 200, uri: 0 };
+        let limits = HeadLimits { bytes: HEAD, fields: 200, uri: 0, elsewhere: false };
         let to_head = self.question.plan.method == "HEAD";
         let bytes = self.input.get(start..end).unwrap_or_default();
         if bytes.len() > HEAD {

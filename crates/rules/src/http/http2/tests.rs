@@ -1,6 +1,6 @@
 use super::*;
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 2048, fields: 10, uri: 64 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 2048, fields: 10, uri: 64, elsewhere: false };
 const GET: Pseudo<'_> = Pseudo {
     method: "GET",
     scheme: Some("https"),

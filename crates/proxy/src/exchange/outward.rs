@@ -1,0 +1,185 @@
+//! A request of a forward proxy: to the origin that the client names. Steps 2, 4 and 5 are other than those of a route; the rest is
+//! the same.
+
+use super::course::Course;
+use super::{Exchange, Story};
+use crate::codec::Downstream;
+use crate::codec::h1::{ENDPOINT, H1};
+use crate::forward::Forward;
+use crate::forward::nowhere;
+use crate::listen::is_own;
+use crate::stream::Stream;
+use crate::tls::Failure;
+use crate::upstream::circuit::Limit;
+use crate::upstream::connect::race;
+use crate::upstream::endpoint::{LocalEndpoint, Place};
+use crate::upstream::resolve;
+use crate::wire::Wire;
+use penstock_rules::error::{Error, Kind};
+use penstock_rules::http::{Length, RequestHead, ResponseHead, Target, take_hop};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// Addresses of a name that are tried.
+const ADDRESSES: usize = 8;
+
+impl<'a> Story<'a> {
+    /// Steps 2 to 8 of a request that names its origin.
+    pub(super) async fn go_out(
+        &mut self,
+        down: &mut impl Downstream,
+        request: &mut RequestHead,
+        response: &mut ResponseHead,
+    ) -> Result<(), Error> {
+        let forward = self.exchange.listener.forward.as_deref().ok_or(Kind::Internal)?;
+        let port = self.look_at(forward, request)?;
+        if request.target == Target::Elsewhere && !take_hop(request) {
+            return self.answer_fields(down, response, 204, &Default::default()).await;
+        }
+        let Exchange { worker, .. } = self.exchange;
+        let endpoint =
+            worker.origins.get(forward, format!("{}:{port}", request.host()), &worker.clock).ok_or(Kind::Internal)?;
+        let upstream = nowhere(&forward.settings.plan);
+        let mut course = Course::new(&forward.settings, &upstream, request.is_idempotent());
+        self.upstream = Some(&forward.settings);
+        self.under_way = course.enter(Limit::Requests, worker.index)?;
+        if request.target == Target::Tunnel {
+            self.begin(&endpoint)?;
+            self.attempts = 1;
+            let tunnelled = self.tunnel_out(down, request, &course).await;
+            return tunnelled.inspect_err(|error| self.note_failure(&forward.settings, *error));
+        }
+        if request.is_idempotent() {
+            self.replay.keep_up_to(forward.settings.plan.retry.buffer as usize);
+        }
+        loop {
+            self.begin(&endpoint)?;
+            self.attempts += 1;
+            let Err(error) = self.visit(down, request, response, &course).await else { return Ok(()) };
+            self.taken = None;
+            self.note_failure(&forward.settings, error);
+            if !self.is_stale(error) {
+                return Err(error);
+            }
+            self.try_again(&mut course, error).await?;
+        }
+    }
+
+    /// Step 2: whether this client may go there; the port.
+    fn look_at(&self, forward: &Forward, request: &RequestHead) -> Result<u16, Kind> {
+        forward.leave.client(self.client)?;
+        let tunnel = request.target == Target::Tunnel;
+        if tunnel && request.length != Length::None {
+            // It has none (RFC 9110 §9.3.6): what follows is for the other end.
+            return Err(Kind::BadHead);
+        }
+        if forward.settings.outward.as_ref().is_some_and(|outward| outward.has_seen(request)) {
+            return Err(Kind::Loop);
+        }
+        let port = request.port().unwrap_or(80);
+        forward.leave.port(port, tunnel)?;
+        Ok(port)
+    }
+
+    fn begin(&mut self, endpoint: &Rc<LocalEndpoint>) -> Result<(), Kind> {
+        let reserved = self.exchange.reserved.take_for(endpoint);
+        self.authenticated = reserved.is_some();
+        self.pinned = reserved;
+        self.endpoint = Some(LocalEndpoint::begin(endpoint).ok_or(Kind::UpstreamFull)?);
+        Ok(())
+    }
+
+    /// Steps 5 to 8 of a request.
+    async fn visit(
+        &mut self,
+        down: &mut impl Downstream,
+        request: &RequestHead,
+        response: &mut ResponseHead,
+        course: &Course<'_>,
+    ) -> Result<(), Error> {
+        let stream = match self.pooled() {
+            Some(stream) => stream,
+            None => self.reach(request.host(), course, down).await?,
+        };
+        let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
+        let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(course.settings));
+        let upload = self.carry(down, &mut up, request, response, course).await?;
+        if self.is_clean(down, &up, &upload) {
+            self.give_back(up.wire.into_stream(), course.settings);
+        }
+        Ok(())
+    }
+
+    /// Steps 5 to 7 of a tunnel.
+    async fn tunnel_out(
+        &mut self,
+        down: &mut impl Downstream,
+        request: &RequestHead,
+        course: &Course<'_>,
+    ) -> Result<(), Error> {
+        let stream = self.reach(request.host(), course, down).await?;
+        if !down.respond_connected() {
+            return Err(Kind::MethodNotAllowed.into());
+        }
+        let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
+        let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(course.settings));
+        self.answered = Some(self.began.elapsed());
+        self.status = 200;
+        self.pass(down, &mut up, false).await
+    }
+
+    /// Step 5: find out where the origin is, and connect. Names are asked for here and nowhere else: what is looked at is what is
+    /// connected to (safety.md 150).
+    async fn reach(&mut self, host: &str, course: &Course<'_>, down: &mut impl Downstream) -> Result<Stream, Error> {
+        let Exchange { worker, .. } = self.exchange;
+        let Some(endpoint) = self.endpoint.as_ref().map(|in_flight| Rc::clone(&in_flight.endpoint)) else {
+            return Err(Kind::Internal.into());
+        };
+        self.taken = course.take_connection(worker.index)?;
+        let _pending = course.enter(Limit::Pending, worker.index)?;
+        let began = Instant::now();
+        let wait = course.settings.plan.timeouts.connect.min(worker.clock.until(self.total_by));
+        endpoint.counters().connects.add(1);
+        let opened = match self.find_out(host, &endpoint, wait).await {
+            Ok(addresses) => race(&addresses, wait.saturating_sub(began.elapsed())).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        if opened.as_ref().is_err_and(|failure| failure.kind == Kind::Exhausted) {
+            worker.shed_pools();
+        }
+        self.note_connect(began, down, opened)
+    }
+
+    /// The addresses of an origin that may be connected to.
+    async fn find_out(&self, host: &str, endpoint: &LocalEndpoint, wait: Duration) -> Result<Vec<SocketAddr>, Failure> {
+        let Exchange { worker, local, listener, .. } = self.exchange;
+        let Place::Tcp { name: Some((_, port)), addresses } = &endpoint.shared.place else {
+            return Err(Kind::Internal.into());
+        };
+        let unresolved = |reason: String| Failure { kind: Kind::NameUnresolved, reason: Some(reason.into()) };
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let mut found = match literal.parse::<IpAddr>() {
+            Ok(address) => vec![SocketAddr::new(address, *port)],
+            Err(_) => {
+                let resolver = local.snapshot.resolvers.get(worker.index).and_then(Option::as_ref);
+                let resolver = resolver.ok_or_else(|| unresolved("this machine has no resolver".into()))?;
+                let asked = timeout(wait, resolve::ask(resolver, host, *port)).await;
+                asked.unwrap_or_else(|_| Err("no answer in time".into())).map_err(unresolved)?.0
+            }
+        };
+        let first = found.first().copied();
+        let leave = listener.forward.as_ref().map(|forward| &forward.leave);
+        let binds = worker.shared.binds.load();
+        found.retain(|one| leave.is_some_and(|leave| leave.address(one.ip())) && !is_own(binds.values(), *one));
+        if found.is_empty() {
+            let reason = first.map(|first| first.ip().to_string().into());
+            return Err(Failure { kind: Kind::AddressForbidden, reason });
+        }
+        found.truncate(ADDRESSES);
+        addresses.store(Arc::new(found.clone()));
+        Ok(found)
+    }
+}

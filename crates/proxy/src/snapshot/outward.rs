@@ -1,0 +1,108 @@
+//! What a listener of `forward` has in a snapshot.
+
+use super::{Registry, SharedUpstream, UpstreamSettings};
+use crate::forward::{Forward, ORIGINS, Resolvers};
+use crate::observe::events::Told;
+use crate::observe::metrics::Sharded;
+use crate::upstream::circuit::Circuit;
+use crate::upstream::resolve;
+use arc_swap::ArcSwap;
+use penstock_plan::{Balance, HostHeader, Listener, Plan, Retry, Upstream, UpstreamProtocol};
+use penstock_rules::fault::Fault;
+use penstock_rules::forward::Leave;
+use penstock_rules::http::{HeadLimits, Outward};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+impl Registry {
+    /// What this listener had, if its part of the plan is the same, or all of it anew.
+    pub(super) fn forward(&self, at: usize, listener: &Listener, faults: &mut Vec<Fault>) -> Option<Arc<Forward>> {
+        let plan = listener.forward.as_ref()?;
+        let known = self.forwards.get(&listener.name);
+        if let Some(known) = known.filter(|known| known.plan == *plan) {
+            return Some(Arc::clone(known));
+        }
+        let leave = Leave::build(plan, &format!("listeners[{at}].forward"));
+        let leave = leave.map_err(|found| faults.extend(found)).ok()?;
+        let shared = known.map_or_else(|| self.origins(), |known| Arc::clone(&known.settings.shared));
+        let settings = self.origin_settings(plan, shared);
+        Some(Arc::new(Forward { id: self.id(), plan: plan.clone(), leave, settings }))
+    }
+
+    /// Whoever is asked for names by each worker, where a listener needs that; those that there are, if the same servers are asked.
+    pub(super) fn resolvers(&self, plan: &Plan) -> Arc<Resolvers> {
+        if plan.listeners.iter().all(|listener| listener.forward.is_none()) {
+            return Arc::default();
+        }
+        match &self.resolvers {
+            Some((dns, known)) if *dns == plan.dns => Arc::clone(known),
+            _ => Arc::new((0..self.workers).map(|_| resolve::resolver(&plan.dns)).collect()),
+        }
+    }
+
+    fn origins(&self) -> Arc<SharedUpstream> {
+        Arc::new(SharedUpstream {
+            id: self.id(),
+            name: ORIGINS.into(),
+            counters: Sharded::new(self.workers),
+            ejecting: Mutex::default(),
+            gate: Arc::default(),
+            counts: Arc::default(),
+            told: Told::default(),
+        })
+    }
+
+    fn origin_settings(&self, plan: &penstock_plan::Forward, shared: Arc<SharedUpstream>) -> UpstreamSettings {
+        let plan = Upstream {
+            name: ORIGINS.into(),
+            endpoints: Vec::new(),
+            balance: Balance::RoundRobin,
+            affinity: None,
+            host: HostHeader::Keep,
+            proxy_protocol: None,
+            protocol: UpstreamProtocol::Http1,
+            tls: None,
+            timeouts: plan.timeouts,
+            limits: plan.limits,
+            queue: None,
+            health_check: None,
+            outlier: None,
+            // Only over a connection that the origin had closed: there is no other origin to ask.
+            retry: Retry {
+                attempts: 1,
+                per_try_timeout: None,
+                on: Vec::new(),
+                least_pause: Duration::ZERO,
+                most_pause: Duration::ZERO,
+                buffer: 64 << 10,
+            },
+        };
+        UpstreamSettings {
+            limits: HeadLimits {
+                bytes: plan.limits.head as usize,
+                fields: usize::from(plan.limits.fields),
+                uri: 0,
+                elsewhere: false,
+            },
+            circuit: Circuit::new(&plan.limits, &shared.counts),
+            shared,
+            endpoints: Vec::new(),
+            tls: None,
+            renewed: None,
+            probe_tls: None,
+            probe_renewed: None,
+            question: None,
+            key: None,
+            tables: ArcSwap::default(),
+            affinity: None,
+            outward: Some(Outward { pseudonym: self.pseudonym.clone() }),
+            plan,
+        }
+    }
+}
+
+/// What this process is called in `Via`.
+pub(super) fn pseudonym() -> String {
+    format!("penstock-{:08x}", RandomState::new().build_hasher().finish() as u32)
+}

@@ -1,0 +1,61 @@
+"""The rules of listeners of "forward", whose clients say where their requests go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.config import texts
+from penstock.config.compile_forward import FORWARD_KEYS
+
+if TYPE_CHECKING:
+    from penstock.config.document import KeyPath, Report
+    from penstock.config.model import Config, Listener
+
+_NOT_HERE = {
+    "upstream": "clients say where requests go",
+    "http": "it speaks HTTP itself",
+    "responses": 'it belongs to a listener of "udp"',
+    "h2c": "HTTP/1.1 is spoken to a forward proxy",
+    "https_redirect": "its clients speak to a proxy, not to a site",
+}
+
+
+def check_forward(config: Config, fault: Report, warn: Report) -> None:
+    """Find what a forward proxy cannot have, what only it can, and what makes it an open one."""
+    proxies = {name for name, listener in config.listeners.items() if listener.protocol == "forward"}
+    for name, listener in config.listeners.items():
+        key: KeyPath = ("listeners", name)
+        if name in proxies:
+            _listener(key, listener, fault, warn)
+        elif listener.protocol == "http":
+            for wrong in sorted(listener.model_fields_set.intersection(FORWARD_KEYS)):
+                fault((*key, wrong), 'belongs to a listener of "forward"')
+    for index, route in enumerate(config.routes):
+        for place, name in enumerate(route.listeners or ()):
+            if name in proxies:
+                message = f'{name} is a listener of "forward", whose clients say where requests go; no route serves it'
+                fault(("routes", index, "listeners", place), message)
+    for index, test in enumerate(config.tests):
+        if test.listener in proxies:
+            fault(("tests", index, "listener"), f'{test.listener} is a listener of "forward", which has no routes')
+
+
+def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> None:
+    for name in sorted(listener.model_fields_set.intersection(_NOT_HERE)):
+        fault((*key, name), f'does not belong to a listener of "forward": {_NOT_HERE[name]}')
+    if listener.tls is not None and "alpn" in listener.tls.model_fields_set and listener.tls.alpn != ("http/1.1",):
+        fault((*key, "tls", "alpn"), 'HTTP/1.1 is spoken to a forward proxy (allowed: ["http/1.1"])')
+    for index, network in enumerate(listener.allow_clients):
+        place: KeyPath = (*key, "allow_clients", index)
+        try:
+            read = texts.read_network(network)
+        except ValueError as error:
+            fault(place, str(error))
+            continue
+        if read.endswith("/0"):
+            warn(place, f'"{network}" lets everybody use this proxy; name the networks of those who may')
+    for index, ports in enumerate(listener.connect_ports):
+        try:
+            texts.read_ports(ports)
+        except ValueError as error:
+            fault((*key, "connect_ports", index), str(error))
