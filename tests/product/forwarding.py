@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def config(**listener: Any) -> dict[str, Any]:
-    """A forward proxy; `allow_private` is on unless it is said otherwise, because origins of tests are on this machine."""
+    """A forward proxy; `allow_private` is on unless it is said otherwise: origins of tests are on this machine."""
     settings = {"bind": "127.0.0.1:0", "protocol": "forward", "allow_private": True, **listener}
     return {"listeners": {"out": settings}, "engine": {"workers": 1, "drain_timeout": "5s"}}
 

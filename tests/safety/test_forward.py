@@ -123,7 +123,7 @@ def test_addresses_in_disguise_are_known(strict: penstock.Proxy, host: str, line
 
 @pytest.mark.safety(150)
 def test_a_name_is_judged_by_the_address_that_is_connected_to() -> None:
-    """The proxy's own port is the address that is forbidden here, and the same port of another loopback address is not."""
+    """Forbidden here is the proxy's own address; the same port of another loopback address is not."""
     with NameServer("127.0.0.2") as names:
         settings = config(origins={"limits": {"idle_connections": 0}}) | {"dns": {"servers": [names.address]}}
         with penstock.Proxy(settings) as proxy:

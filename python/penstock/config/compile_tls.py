@@ -45,7 +45,9 @@ def listener_tls(listener: Listener, tls: Tls, config: Config, place: Callable[[
 
 
 def _alpn(listener: Listener, tls: Tls) -> list[str]:
-    return {"http": list(tls.alpn), "forward": ["http/1.1"]}.get(listener.protocol, [])
+    if listener.protocol == "forward":
+        return ["http/1.1"]
+    return list(tls.alpn) if listener.protocol == "http" else []
 
 
 def _clients(clients: ClientCertificates, place: Callable[[str], str]) -> Plan:

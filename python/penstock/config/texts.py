@@ -186,7 +186,7 @@ def read_ports(ports: int | str) -> tuple[int, int]:
     """The first and the last port of `443` or `"8000-8100"`. Raises `ValueError`."""
     first, between, last = str(ports).partition("-")
     found = [int(port) for port in (first, last if between else first) if port.isascii() and port.isdigit()]
-    if len(found) < 2 or not 1 <= found[0] <= found[1] <= 65535:  # noqa: PLR2004 - both ends of a range
+    if len(found) < 2 or not 1 <= found[0] <= found[1] <= 65535:
         raise ValueError(f'{_quoted(str(ports))} is no port and no range of ports, as 443 or "8000-8100"')
     return found[0], found[1]
 
