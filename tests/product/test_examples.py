@@ -110,6 +110,12 @@ ASKS: dict[str, list[Ask]] = {
     ],
     # Driven by calls in test_grpc.py.
     "grpc.toml": [Ask(target="/grpc.health.v1.Health/Check", method="POST", status=403)],
+    "forward.toml": [
+        Ask(target="http://ads.example/pixel", status=410),
+        Ask(target="http://127.0.0.1/", status=403),
+        Ask(target="http://192.0.2.1:25/", status=403),
+        Ask(target="/", status=404),
+    ],
     "header_hygiene.toml": [
         Ask(
             fields={"X-Debug": "1"},

@@ -1,11 +1,11 @@
 //! What a listener of `forward` has beside what all have: for whom it goes where.
 
-use crate::{UpstreamLimits, UpstreamTimeouts};
+use crate::{Match, UpstreamLimits, UpstreamTimeouts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// For whom requests go out, where to, and how origins are treated.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Forward {
     /// Networks (`"10.0.0.0/8"`, `"fd00::/8"`) of clients that are served beside those of this machine.
@@ -14,8 +14,36 @@ pub struct Forward {
     pub connect_ports: Vec<(u16, u16)>,
     /// Whether addresses may be reached that are not public: of this machine, of its network, and the like.
     pub allow_private: bool,
+    /// What becomes of requests, the first that matches decides; after the last they go out.
+    pub rules: Vec<ForwardRule>,
+    /// Whether a rule asks for the address of the origin, which is then found out before the rules are asked.
+    pub resolves: bool,
     /// How long we wait for an origin.
     pub timeouts: UpstreamTimeouts,
     /// How much an origin may ask of us; those that count, count over all origins together.
     pub limits: UpstreamLimits,
+}
+
+/// One rule of a forward proxy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForwardRule {
+    /// Unique among those of the listener.
+    pub name: String,
+    /// Which requests it takes. `null`: all that come to it.
+    pub when: Option<Match>,
+    /// What becomes of those.
+    pub verdict: Verdict,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It goes out.
+    Allow,
+    /// It is answered with this status.
+    Deny(u16),
+    /// Its connection is closed without a word.
+    Close,
 }

@@ -38,6 +38,13 @@ pub enum Predicate {
         /// The test's place in the text.
         at: Span,
     },
+    /// `dest.ip in ["10.0.0.0/8"]`, also `dest.ip == "10.0.0.1"`.
+    DestInNetworks {
+        /// CIDR networks.
+        networks: Vec<String>,
+        /// The test's place in the text.
+        at: Span,
+    },
     /// `"part" in value`.
     Contains {
         /// Searched in.
@@ -172,6 +179,14 @@ pub enum Operand {
     ClientIp,
     /// The client's port.
     ClientPort,
+    /// Of a forward proxy: who asks.
+    User,
+    /// Of a forward proxy: the port that is asked for.
+    DestPort,
+    /// Of a forward proxy: the hour in local time, 0 to 23.
+    TimeHour,
+    /// Of a forward proxy: the day of the week in local time, 0 (Monday) to 6.
+    TimeWeekday,
     /// A whole number in a JSON body, by JSON Pointer; missing where something else stands there.
     JsonNumber(String),
     /// A header field, a query parameter, a cookie or a text in a JSON body.

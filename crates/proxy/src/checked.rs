@@ -1,5 +1,6 @@
 //! A plan that is asked and does not run.
 
+use crate::forward;
 use crate::snapshot::{Registry, Snapshot};
 use penstock_plan::Plan;
 use penstock_rules::fault::Fault;
@@ -29,6 +30,6 @@ impl CheckedPlan {
     pub fn explain(&self, request: &Request) -> Result<Explanation, Fault> {
         let shut = |route: usize| self.0.plan.routes.get(route).is_some_and(|route| route.maintenance.on);
         let standing = |_: usize, _: usize, endpoint: &_| Standing::planned(endpoint, State::Unknown);
-        explain::explain(&self.0.plan, &self.0.table, request, &Now { standing, shut })
+        explain::explain(&self.0.plan, &self.0.table, request, &Now { standing, shut, moment: forward::now() })
     }
 }

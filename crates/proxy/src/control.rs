@@ -15,14 +15,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::runtime::LocalRuntime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 /// How often it is asked whether an old snapshot is still in use.
 const UNUSED: Duration = Duration::from_millis(100);
+
+/// How often it is asked how local time stands to UTC.
+const TIME_ZONE: Duration = Duration::from_secs(10);
 
 /// What the control thread is told.
 pub(crate) enum Command {
@@ -73,6 +77,7 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
     let answers = Answers::default();
     tokio::task::spawn_local(guard::run(Arc::clone(&shared)));
     tokio::task::spawn_local(tls::follow(Arc::clone(&shared)));
+    tokio::task::spawn_local(follow_time_zone(Arc::clone(&shared)));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Resolve(dns, endpoints, answer) => {
@@ -94,6 +99,16 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
             }
             Command::Stop => return,
         }
+    }
+}
+
+/// Notice when clocks are put forward or back.
+async fn follow_time_zone(shared: Arc<Shared>) {
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let ahead = penstock_system::ahead_of_utc(i64::try_from(now.as_secs()).unwrap_or_default());
+        shared.ahead_of_utc.store(ahead, Ordering::Relaxed);
+        tokio::time::sleep(TIME_ZONE).await;
     }
 }
 

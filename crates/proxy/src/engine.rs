@@ -7,6 +7,7 @@ mod thread;
 pub(crate) use sockets::Binding;
 
 use crate::addon::Calls;
+use crate::forward;
 use crate::snapshot::Snapshot;
 use crate::stats;
 use crate::upstream::affinity;
@@ -107,7 +108,12 @@ impl Engine {
             Standing { admin: endpoint.duty.admin(), weight: endpoint.duty.weight(), state }
         };
         let shut = |route: usize| snapshot.routes.get(route).is_some_and(|route| route.maintenance.is_on());
-        Some(explain::explain(&snapshot.plan, &snapshot.table, request, &Now { standing, shut }))
+        Some(explain::explain(
+            &snapshot.plan,
+            &snapshot.table,
+            request,
+            &Now { standing, shut, moment: forward::now() },
+        ))
     }
 
     /// Counters and states, as a JSON text.

@@ -7,7 +7,9 @@ use crate::exchange::Story;
 use crate::observe::access_log;
 use crate::tls::Refused;
 use crate::worker::{Local, Worker};
+use penstock_plan::Verdict;
 use penstock_rules::error::Kind;
+use penstock_rules::forward::Rule;
 use penstock_rules::grpc;
 use penstock_rules::http::{
     BodyFraming, Length, Persistence, RequestHead, ResponseHead, ResponseLines, reason_phrase, write_response,
@@ -27,6 +29,11 @@ pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request:
         down.close_after();
         return kind.status();
     }
+    if kind == Kind::RuleDenied
+        && let Some(rule) = story.rule
+    {
+        return deny(story, down, request, rule).await;
+    }
     let (mut head, body) = compose(kind, story.id(request), Look::of(request, kind.status(), story.pages()));
     if let (Kind::Maintenance, Some(route)) = (kind, story.route) {
         head.fields.push("retry-after", retry_after(route.plan.maintenance.retry_after));
@@ -35,6 +42,20 @@ pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request:
         down.close_after();
     }
     kind.status()
+}
+
+/// Answer what a rule of a forward proxy refuses, by the rule's name; the status.
+async fn deny(story: &Story<'_>, down: &mut impl Downstream, request: &RequestHead, rule: &Rule) -> u16 {
+    let Verdict::Deny(status) = rule.verdict else {
+        down.abort();
+        return Kind::RuleDenied.status();
+    };
+    let look = Look::of(request, status, story.pages());
+    let (head, body) = compose_as((Kind::RuleDenied, status, Some(&rule.name)), story.id(request), look);
+    if send(down, &head, &body).await.is_err() {
+        down.close_after();
+    }
+    status
 }
 
 /// Answer what never became a request, and close. `request` holds what of it could be read.
@@ -146,7 +167,11 @@ impl<'p> Look<'p> {
 
 /// The answer to a failure: a page of the configuration, or the status and the id to ask for, in text or JSON.
 fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
-    let status = kind.status();
+    compose_as((kind, kind.status(), None), id, look)
+}
+
+/// The same with a status of somebody's choice, and the name of the rule that says so.
+fn compose_as((kind, status, rule): (Kind, u16, Option<&str>), id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
     let mut head = ResponseHead::default();
     head.compose(status);
     match kind {
@@ -184,7 +209,10 @@ fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
         Look::Json => {
             head.fields.push("content-type", "application/json");
             let id = String::from_utf8_lossy(id);
-            let body = serde_json::json!({ "status": status, "error": phrase, "request_id": id });
+            let mut body = serde_json::json!({ "status": status, "error": phrase, "request_id": id });
+            if let (Some(rule), Some(members)) = (rule, body.as_object_mut()) {
+                members.insert("rule".into(), rule.into());
+            }
             (head, body.to_string().into_bytes())
         }
         Look::Text => {
@@ -192,9 +220,14 @@ fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
             let hint = match kind {
                 Kind::PlainOnTls => "this port speaks TLS: the address begins with https://\n",
                 Kind::TlsOnPlain => "this port speaks no TLS: the address begins with http://\n",
+                Kind::ClientForbidden => "this proxy does not serve your address\n",
+                Kind::PortForbidden => "this proxy does not go to that port\n",
+                Kind::AddressForbidden => "this proxy does not go to that address\n",
+                Kind::NameUnresolved => "the name has no address\n",
                 _ => "",
             };
-            (head, format!("{status} {phrase}\n{hint}request id: {}\n", String::from_utf8_lossy(id)).into_bytes())
+            let rule = rule.map(|rule| format!("rule: {rule}\n")).unwrap_or_default();
+            (head, format!("{status} {phrase}\n{hint}{rule}request id: {}\n", String::from_utf8_lossy(id)).into_bytes())
         }
     }
 }

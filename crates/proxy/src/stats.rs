@@ -3,6 +3,7 @@
 use crate::addon::{Addon, OUTCOMES};
 use crate::engine::Binding;
 use crate::exchange::CopyOutcome;
+use crate::forward::{Forward, SharedRule};
 use crate::observe::metrics::{BOUNDS, Counter, ListenerCounters, RouteCounters, Sharded};
 use crate::snapshot::{SharedRoute, SharedUpstream, Snapshot, UpstreamSettings};
 use crate::tls::{Certificates, Served};
@@ -102,9 +103,16 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             "datagrams_in": datagrams(0),
             "datagrams_out": datagrams(1),
             "datagrams_dropped": datagrams(2),
+            "rules": listener.forward.as_ref().map_or_else(Map::new, |forward| rules(forward)),
         })
     };
     snapshot.listeners.iter().map(row).collect()
+}
+
+/// Requests that rules of a forward proxy took, by name.
+fn rules(forward: &Forward) -> Map<String, Value> {
+    let count = |rule: &SharedRule| (rule.name.clone(), json!(rule.counters.sum(|counters| counters.taken.get())));
+    forward.taken.iter().map(|rule| count(rule)).collect()
 }
 
 /// Sessions of layer 4 that have ended, by how.

@@ -23,7 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 use tokio::runtime::LocalRuntime;
@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     /// Client connections that each worker has descriptors for.
     pub(crate) connections_each: AtomicU64,
     pub(crate) began: Instant,
+    /// Seconds that local time is ahead of UTC.
+    pub(crate) ahead_of_utc: AtomicI64,
     /// Sockets that are open, by what they were bound for. Here, so that whoever looks does not wait for a change.
     pub(crate) binds: ArcSwap<BTreeMap<String, Binding>>,
     pub(crate) counters: Sharded<WorkerCounters>,

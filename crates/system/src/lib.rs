@@ -22,12 +22,30 @@ pub fn untaken(socket: BorrowedFd<'_>) -> io::Result<usize> {
     usize::try_from(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// Seconds that local time is ahead of UTC, so many seconds since 1970 (localtime_r(3)); 0 where nobody knows.
+pub fn ahead_of_utc(at: i64) -> i64 {
+    let at: libc::time_t = at;
+    let mut local = std::mem::MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both arguments are live and of the types that are asked for; `tm` is plain numbers and a pointer that is not followed, so
+    // zeros are a valid one, and what the call writes is, too.
+    let local = unsafe {
+        libc::localtime_r(&raw const at, local.as_mut_ptr());
+        local.assume_init()
+    };
+    local.tm_gmtoff
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
+
+    #[test]
+    fn local_time_is_less_than_a_day_from_utc() {
+        assert!(ahead_of_utc(1_796_000_400).abs() <= 14 * 3600);
+    }
 
     #[test]
     fn what_the_peer_has_not_taken_is_counted() {

@@ -127,6 +127,11 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     yield listeners("listener_accepted_total", "counter", "Client connections accepted.", "accepted")
     yield listeners("listener_refused_total", "counter", "Client connections refused at a limit.", "refused")
     yield listeners("listener_tunnels", "gauge", "Open upgraded connections.", "tunnels")
+    taken = [
+        ({"listener": row.name, "rule": name}, count) for row in stats.listeners for name, count in row.rules.items()
+    ]
+    meaning = "Requests and tunnels that a rule of a forward proxy took."
+    yield Family("rule_requests_total", "counter", meaning).text(taken)
     layer4 = [row for row in stats.listeners if row.protocol in ("tcp", "udp")]
     ended = [({"listener": row.name, "ended": word}, count) for row in layer4 for word, count in row.sessions.items()]
     yield Family("sessions_total", "counter", "Sessions of layer 4 that have ended, by how.").text(ended)

@@ -30,6 +30,7 @@ COMMANDS = {
     "proxy": "penstock.cli.run",
     "tcp": "penstock.cli.run",
     "udp": "penstock.cli.run",
+    "forward": "penstock.cli.run",
     "demo": "penstock.cli.demo",
     "version": "penstock.cli.version",
 }

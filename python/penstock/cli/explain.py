@@ -93,13 +93,14 @@ def _fields(headers: Sequence[str]) -> list[tuple[str, str]]:
 def explanation_lines(title: str, found: Explanation) -> list[str]:
     """An explanation for people."""
     lines = [click.style(shown(title), bold=True), f"listener   {found.listener}"]
+    kind = "rules" if found.action in ("forward", "deny", "close") else "routes"
     if found.refused:
         by = f"by route {found.route.name}" if found.route else "no route is asked"
         return [*lines, f"answer     {found.status}: refused ({found.refused}), {by}"]
     if found.passed_over:
         lines.append("passed over")
         for one in found.passed_over:
-            lines += [f"  {line}" for line in _passed_over(one)]
+            lines += [f"  {line}" for line in _passed_over(one, kind)]
     lines.append(_route(found))
     if found.maintenance:
         lines.append("maintenance is on, but not for this request")
@@ -120,6 +121,12 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
 
 
 def _route(found: Explanation) -> str:
+    if found.action in ("forward", "deny", "close"):
+        rule = (
+            f"{click.style(found.rule.name, bold=True)} (rules[{found.rule.index}])" if found.rule else "none matches"
+        )
+        ends = {"forward": ": it goes out", "deny": ": it is refused", "close": ": closed without a word"}
+        return f"rule       {rule}{ends[found.action]}"
     if found.route:
         return f"route      {click.style(found.route.name, fg='green', bold=True)} (routes[{found.route.index}])"
     if found.action == "https_redirect":
@@ -160,8 +167,8 @@ def _mirror(mirror: MirrorTaken) -> str:
     )
 
 
-def _passed_over(one: PassedOver) -> list[str]:
-    name = f"{one.name} (routes[{one.index}]):"
+def _passed_over(one: PassedOver, kind: str) -> list[str]:
+    name = f"{one.name} ({kind}[{one.index}]):"
     if one.why == "listener":
         return [f"{name} does not serve this listener"]
     if one.match is None or one.at is None:

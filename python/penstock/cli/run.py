@@ -80,6 +80,27 @@ def udp(listen: str, endpoints: tuple[str, ...], control: Path | None, form: For
     _pass_on("udp", listen, endpoints, control, form)
 
 
+@click.command(short_help="Go out for clients without a file: penstock forward :3128.")
+@click.argument("listen")
+@click.option(
+    "--allow",
+    "clients",
+    multiple=True,
+    metavar="NETWORK",
+    help='Serve these clients beside those of this machine: "10.0.0.0/8".',
+)
+@own_control_option
+@log_option
+def forward(listen: str, clients: tuple[str, ...], control: Path | None, form: Form) -> None:
+    """Be a forward proxy at LISTEN, without a file: penstock forward :3128. Until --allow names others, for this
+    machine alone."""
+    from penstock.control.source import ValueSource  # noqa: PLC0415
+    from penstock.program import Program  # noqa: PLC0415
+
+    listener = {"bind": listen, "protocol": "forward", "allow_clients": list(clients)}
+    serve(Program(ValueSource({"listeners": {"forward": listener}}), control), form)
+
+
 def _pass_on(protocol: str, listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
     from penstock.control.source import ValueSource  # noqa: PLC0415
     from penstock.program import Program  # noqa: PLC0415

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-CONSEQUENCES = ("has no action", "is empty", "expects nothing", "listeners: none", "has exactly one key")
+CONSEQUENCES = (
+    "has no action",
+    "is empty",
+    "expects nothing",
+    "listeners: none",
+    "has exactly one key",
+    "a rule has exactly",
+)
 """How sentences begin that may be true only because a key of the wrong shape was left out."""
 
 

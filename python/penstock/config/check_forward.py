@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.config import texts
-from penstock.config.compile_forward import FORWARD_KEYS
+from penstock.config.compile_forward import FORWARD_KEYS, rule_name
+from penstock.config.expression import asked, compile_expression
+from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
     from penstock.config.document import KeyPath, Report
@@ -54,8 +56,31 @@ def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> 
             continue
         if read.endswith("/0"):
             warn(place, f'"{network}" lets everybody use this proxy; name the networks of those who may')
+    _rules((*key, "rules"), listener, fault, warn)
     for index, ports in enumerate(listener.connect_ports):
         try:
             texts.read_ports(ports)
         except ValueError as error:
             fault((*key, "connect_ports", index), str(error))
+
+
+def _rules(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> None:
+    names: dict[str, int] = {}
+    for index, rule in enumerate(listener.rules):
+        place: KeyPath = (*key, index)
+        fault(place, texts.wrong_name(rule.name) if rule.name is not None else None)
+        if (first := names.setdefault(rule_name(index + 1, rule), index)) != index:
+            fault((*place, "name"), f'"{rule_name(index + 1, rule)}" is already the name of rules[{first}]')
+        if rule.allow == (rule.deny is not None):
+            fault(place, "a rule has exactly one of allow = true and deny")
+        if rule.match is None:
+            if index + 1 < len(listener.rules):
+                warn(place, "matches everything, so the rules behind it are never asked")
+            continue
+        try:
+            compiled = compile_expression(rule.match, errand=True)
+        except ExpressionError as error:
+            fault((*place, "match"), str(error))
+            continue
+        if "json" in asked(compiled):
+            fault((*place, "match"), "asks for a value of the body, which rules of a forward proxy do not wait for")

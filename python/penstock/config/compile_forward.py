@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
+from penstock.config.expression import asked, compile_expression
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.config.model import Listener
+    from penstock.config.model import Listener, Rule
 
-FORWARD_KEYS = ("allow_clients", "connect_ports", "allow_private", "origins")
+FORWARD_KEYS = ("allow_clients", "connect_ports", "allow_private", "rules", "origins")
 """Keys of a listener that only those of "forward" have."""
 
 
@@ -19,10 +20,28 @@ def forward(listener: Listener, timeouts: Callable[[Any], dict[str, Any]]) -> di
     """The part of the plan; `timeouts` makes milliseconds of durations."""
     if listener.protocol != "forward":
         return None
+    rules = [_rule(number, rule) for number, rule in enumerate(listener.rules, 1)]
     return {
         "allow_clients": [texts.read_network(network) for network in listener.allow_clients],
         "connect_ports": [list(texts.read_ports(ports)) for ports in listener.connect_ports],
         "allow_private": listener.allow_private,
+        "rules": rules,
+        "resolves": any("dest_ip" in asked(rule["when"] and rule["when"]["predicate"]) for rule in rules),
         "timeouts": timeouts(listener.origins.timeouts),
         "limits": dict(listener.origins.limits),
     }
+
+
+def rule_name(number: int, rule: Rule) -> str:
+    """The name of the rule that stands in this place, counted from 1."""
+    return rule.name or f"rule-{number}"
+
+
+def _rule(number: int, rule: Rule) -> dict[str, Any]:
+    when = None
+    if rule.match is not None:
+        when = {"text": rule.match, "predicate": compile_expression(rule.match, errand=True)}
+    verdict: Any = "allow"
+    if rule.deny is not None:
+        verdict = "close" if rule.deny == "close" else {"deny": rule.deny}
+    return {"name": rule_name(number, rule), "when": when, "verdict": verdict}

@@ -111,6 +111,8 @@ class Explanation:
     listener: str
     request: dict[str, Any]
     route: RouteTaken | None
+    rule: RouteTaken | None
+    """The rule of a forward proxy that takes the request; nothing where none matches, and it goes out."""
     action: str | None
     status: int | None
     refused: str | None

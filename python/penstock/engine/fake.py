@@ -182,6 +182,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "addons": [],
             "forwarded": [],
             "share": None,
+            "rule": None,
             "mirror": None,
             "upstreams": upstreams,
         },
@@ -205,7 +206,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "stuck": [],
         "draining": False,
         "listeners": [
-            {"name": name, "addresses": found, **listener, "certificates": [], "sessions": {}}
+            {"name": name, "addresses": found, **listener, "certificates": [], "sessions": {}, "rules": {}}
             for name, found in addresses.items()
         ],
         "routes": [{"name": row["name"], **route} for row in [*plan["routes"], {"name": "_none"}]],

@@ -79,7 +79,7 @@ class ListenerStats:
     """Those of them that a ticket made short."""
     certificates: tuple[CertificateStats, ...]
     state: Literal["open", "draining"]
-    protocol: Literal["http", "tcp", "udp"]
+    protocol: Literal["http", "tcp", "udp", "forward"]
     sessions: dict[str, int]
     """With "tcp" and "udp": sessions that have ended, by how; none with "http"."""
     bytes_in: int
@@ -90,6 +90,8 @@ class ListenerStats:
     nowhere."""
     datagrams_out: int
     datagrams_dropped: int
+    rules: dict[str, int]
+    """With "forward": requests and tunnels that each rule took, by its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ FOUND = Explanation(
     listener="web",
     request={"path": "/api/x"},
     route=RouteTaken(2, "api"),
+    rule=None,
     action="upstream",
     status=None,
     refused=None,

@@ -15,7 +15,7 @@ use penstock_plan::{Order, Plan};
 use penstock_rules::fault::Fault;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ impl Running {
             faults: faults::are_wanted(),
             connections_each: AtomicU64::new(u64::MAX),
             began: Instant::now(),
+            // The control thread looks at once.
+            ahead_of_utc: AtomicI64::default(),
             binds: ArcSwap::default(),
             counters: Sharded::new(workers),
             log: LogSink::start(Arc::clone(&events))?,

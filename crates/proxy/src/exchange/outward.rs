@@ -5,8 +5,7 @@ use super::course::Course;
 use super::{Exchange, Story};
 use crate::codec::Downstream;
 use crate::codec::h1::{ENDPOINT, H1};
-use crate::forward::Forward;
-use crate::forward::nowhere;
+use crate::forward::{Forward, moment, nowhere};
 use crate::listen::is_own;
 use crate::stream::Stream;
 use crate::tls::Failure;
@@ -15,11 +14,15 @@ use crate::upstream::connect::race;
 use crate::upstream::endpoint::{LocalEndpoint, Place};
 use crate::upstream::resolve;
 use crate::wire::Wire;
+use penstock_plan::Verdict;
 use penstock_rules::error::{Error, Kind};
+use penstock_rules::forward::Errand;
 use penstock_rules::http::{Length, RequestHead, ResponseHead, Target, take_hop};
+use penstock_rules::route::View;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -36,6 +39,9 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         let forward = self.exchange.listener.forward.as_deref().ok_or(Kind::Internal)?;
         let port = self.look_at(forward, request)?;
+        if !forward.plan.resolves {
+            self.judge(forward, request, None)?;
+        }
         if request.target == Target::Elsewhere && !take_hop(request) {
             return self.answer_fields(down, response, 204, &Default::default()).await;
         }
@@ -100,9 +106,12 @@ impl<'a> Story<'a> {
         response: &mut ResponseHead,
         course: &Course<'_>,
     ) -> Result<(), Error> {
+        if self.exchange.listener.forward.as_ref().is_some_and(|forward| forward.plan.resolves) {
+            self.look_again(request, course, down).await?;
+        }
         let stream = match self.pooled() {
             Some(stream) => stream,
-            None => self.reach(request.host(), course, down).await?,
+            None => self.reach(request, course, down).await?,
         };
         let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
         let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(course.settings));
@@ -120,7 +129,7 @@ impl<'a> Story<'a> {
         request: &RequestHead,
         course: &Course<'_>,
     ) -> Result<(), Error> {
-        let stream = self.reach(request.host(), course, down).await?;
+        let stream = self.reach(request, course, down).await?;
         if !down.respond_connected() {
             return Err(Kind::MethodNotAllowed.into());
         }
@@ -129,6 +138,38 @@ impl<'a> Story<'a> {
         self.answered = Some(self.began.elapsed());
         self.status = 200;
         self.pass(down, &mut up, false).await
+    }
+
+    /// Step 2 where rules ask for the address: a connection that is kept goes on only to one that they let pass.
+    async fn look_again(
+        &mut self,
+        request: &RequestHead,
+        course: &Course<'_>,
+        down: &mut impl Downstream,
+    ) -> Result<(), Error> {
+        let worker = self.exchange.worker;
+        let endpoint = self.endpoint.as_ref().map(|in_flight| Rc::clone(&in_flight.endpoint)).ok_or(Kind::Internal)?;
+        let began = Instant::now();
+        let wait = course.settings.plan.timeouts.connect.min(worker.clock.until(self.total_by));
+        let found = self.find_out(request, &endpoint, wait).await;
+        self.note_connect(began, down, found)?;
+        endpoint.sweep(&worker.clock);
+        Ok(())
+    }
+
+    /// Step 2: the first rule that matches.
+    fn judge(&mut self, forward: &'a Forward, request: &RequestHead, address: Option<IpAddr>) -> Result<(), Kind> {
+        let ahead = self.exchange.worker.shared.ahead_of_utc.load(Ordering::Relaxed);
+        let errand = Errand { user: None, address, moment: moment(ahead) };
+        let judged = forward.rules.judge(&View { errand: Some(&errand), ..self.view(request) });
+        let Some((at, rule)) = judged else { return Ok(()) };
+        if !self.rule.is_some_and(|before| std::ptr::eq(before, rule)) {
+            forward.taken.iter().skip(at).take(1).for_each(|shared| {
+                shared.counters.of(self.exchange.worker.index).taken.add(1);
+            });
+        }
+        self.rule = Some(rule);
+        if rule.verdict == Verdict::Allow { Ok(()) } else { Err(Kind::RuleDenied) }
     }
 
     /// Step 5: find out where the origin is, and connect. Names are asked for here and nowhere else: what is looked at is what is
@@ -143,7 +184,7 @@ impl<'a> Story<'a> {
         let began = Instant::now();
         let wait = course.settings.plan.timeouts.connect.min(worker.clock.until(self.total_by));
         endpoint.counters().connects.add(1);
-        let opened = match self.find_out(host, &endpoint, wait).await {
+        let opened = match self.find_out(request, &endpoint, wait).await {
             Ok(addresses) => race(&addresses, wait.saturating_sub(began.elapsed())).await.map_err(Failure::from),
             Err(failure) => Err(failure),
         };
@@ -171,12 +212,18 @@ impl<'a> Story<'a> {
             }
         };
         let first = found.first().copied();
-        let leave = listener.forward.as_ref().map(|forward| &forward.leave);
         let binds = worker.shared.binds.load();
-        found.retain(|one| leave.is_some_and(|leave| leave.address(one.ip())) && !is_own(binds.values(), *one));
+        found.retain(|one| forward.leave.address(one.ip()) && !is_own(binds.values(), *one));
+        let mut refused = Kind::AddressForbidden;
+        if forward.plan.resolves {
+            found.retain(|one| {
+                let judged = self.judge(forward, request, Some(one.ip()));
+                judged.inspect_err(|kind| refused = *kind).is_ok()
+            });
+        }
         if found.is_empty() {
             let reason = first.map(|first| first.ip().to_string().into());
-            return Err(Failure { kind: Kind::AddressForbidden, reason });
+            return Err(Failure { kind: refused, reason });
         }
         found.truncate(ADDRESSES);
         addresses.store(Arc::new(found.clone()));

@@ -16,6 +16,7 @@ use crate::upstream::outlier;
 use penstock_plan::Alpn;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::filter::Asked;
+use penstock_rules::forward::Rule;
 use penstock_rules::grpc;
 use penstock_rules::health::Cause;
 use penstock_rules::http::{HostLine, Known, Length, RequestHead, ResponseHead, forwarded};
@@ -66,6 +67,8 @@ pub(crate) struct Story<'a> {
     /// What the last attempt failed for, where there is more to say than its kind.
     pub(crate) reason: Option<Box<str>>,
     pub(crate) upgraded: bool,
+    /// The rule of a forward proxy that took the request, if one did.
+    pub(crate) rule: Option<&'a Rule>,
     /// The copy of the request that goes elsewhere, if there is one.
     pub(crate) mirrored: Option<Mirrored>,
     /// The connection that this client has authenticated, until it is used.
@@ -155,6 +158,7 @@ impl<'a> Story<'a> {
             counted: None,
             reason: None,
             upgraded: false,
+            rule: None,
             mirrored: None,
             pinned: None,
             taken: None,
@@ -181,6 +185,7 @@ impl<'a> Story<'a> {
             client: self.client,
             client_port: origin.peer.filter(|_| !self.trusted).map(|peer| peer.port()),
             body: None,
+            errand: None,
         }
     }
 

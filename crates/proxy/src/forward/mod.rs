@@ -5,9 +5,12 @@ mod origins;
 
 pub(crate) use origins::{Origins, nowhere};
 
+use crate::observe::metrics::{RuleCounters, Sharded};
 use crate::snapshot::UpstreamSettings;
 use hickory_resolver::TokioResolver;
-use penstock_rules::forward::Leave;
+use penstock_rules::forward::{Leave, Moment, Rules};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The name under which origins stand where an upstream would.
 pub(crate) const ORIGINS: &str = "_origins";
@@ -18,9 +21,37 @@ pub(crate) struct Forward {
     pub(crate) id: u64,
     pub(crate) plan: penstock_plan::Forward,
     pub(crate) leave: Leave,
+    pub(crate) rules: Rules,
+    /// What was counted of each of them, by its place.
+    pub(crate) taken: Vec<Arc<SharedRule>>,
     /// How origins are treated: as endpoints of an upstream that has none until somebody asks for them.
     pub(crate) settings: UpstreamSettings,
 }
 
 /// Who is asked for names, by each worker for itself; `None` where the machine has nobody to ask.
 pub(crate) type Resolvers = Vec<Option<TokioResolver>>;
+
+/// What outlives a reload of a rule.
+#[derive(Debug)]
+pub(crate) struct SharedRule {
+    pub(crate) name: String,
+    pub(crate) counters: Sharded<RuleCounters>,
+}
+
+impl SharedRule {
+    pub(crate) fn new(name: &str, workers: usize) -> SharedRule {
+        SharedRule { name: name.to_owned(), counters: Sharded::new(workers) }
+    }
+}
+
+/// Now. Not for workers, who ask the system nothing that another thread can ask for them.
+pub(crate) fn now() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    moment(penstock_system::ahead_of_utc(i64::try_from(since.as_secs()).unwrap_or_default()))
+}
+
+/// Now, where local time is so many seconds ahead of UTC.
+pub(crate) fn moment(ahead: i64) -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment::of(i64::try_from(since.as_secs()).unwrap_or_default(), ahead)
+}

@@ -45,6 +45,13 @@ impl Drop for Raised<'_> {
     }
 }
 
+/// Of one rule of a forward proxy.
+#[derive(Debug, Default)]
+pub(crate) struct RuleCounters {
+    /// Requests and tunnels that it took.
+    pub(crate) taken: Counter,
+}
+
 /// One value a worker, each on cache lines of its own.
 #[derive(Debug)]
 pub(crate) struct Sharded<T>(Box<[Padded<T>]>);

@@ -1,7 +1,7 @@
 //! What a listener of `forward` has in a snapshot.
 
 use super::{Registry, SharedUpstream, UpstreamSettings};
-use crate::forward::{Forward, ORIGINS, Resolvers};
+use crate::forward::{Forward, ORIGINS, Resolvers, SharedRule};
 use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
 use crate::upstream::circuit::Circuit;
@@ -9,7 +9,7 @@ use crate::upstream::resolve;
 use arc_swap::ArcSwap;
 use penstock_plan::{Balance, HostHeader, Listener, Plan, Retry, Upstream, UpstreamProtocol};
 use penstock_rules::fault::Fault;
-use penstock_rules::forward::Leave;
+use penstock_rules::forward::{Leave, Rules};
 use penstock_rules::http::{HeadLimits, Outward};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -24,10 +24,16 @@ impl Registry {
             return Some(Arc::clone(known));
         }
         let leave = Leave::build(plan, &format!("listeners[{at}].forward"));
-        let leave = leave.map_err(|found| faults.extend(found)).ok()?;
+        let leave = leave.map_err(|found| faults.extend(found)).ok();
+        let rules = Rules::build(&plan.rules, &format!("listeners[{at}].forward"));
+        let rules = rules.map_err(|found| faults.extend(found)).ok()?;
+        let counted = |name: &str| known.and_then(|known| known.taken.iter().find(|rule| rule.name == name).cloned());
+        let taken = rules.names();
+        let taken = taken.map(|name| counted(name).unwrap_or_else(|| Arc::new(SharedRule::new(name, self.workers))));
+        let taken = taken.collect();
         let shared = known.map_or_else(|| self.origins(), |known| Arc::clone(&known.settings.shared));
         let settings = self.origin_settings(plan, shared);
-        Some(Arc::new(Forward { id: self.id(), plan: plan.clone(), leave, settings }))
+        Some(Arc::new(Forward { id: self.id(), plan: plan.clone(), leave: leave?, rules, taken, settings }))
     }
 
     /// Whoever is asked for names by each worker, where a listener needs that; those that there are, if the same servers are asked.

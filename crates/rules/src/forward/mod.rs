@@ -2,8 +2,10 @@
 //! the one that is really connected to (safety.md 147 to 151).
 
 mod address;
+mod rules;
 
 pub use address::is_public;
+pub use rules::{Errand, Moment, Rule, Rules};
 
 use crate::error::Kind;
 use crate::fault::Fault;
@@ -88,6 +90,8 @@ mod tests {
             allow_clients: clients.iter().map(|&client| client.into()).collect(),
             connect_ports: vec![(443, 443), (8000, 8100)],
             allow_private: private,
+            rules: Vec::new(),
+            resolves: false,
             timeouts: penstock_plan::UpstreamTimeouts {
                 connect: wait,
                 head: wait,

@@ -2,6 +2,7 @@
 //! every step told.
 
 mod answer;
+mod outward;
 
 pub use answer::{
     Asking, Candidate, Choice, Effect, Explanation, Forwarded, MirrorTaken, Parts, PassedOver, RouteTaken, ShareTaken,
@@ -15,6 +16,7 @@ use crate::balance;
 use crate::error::Kind;
 use crate::fault::Fault;
 use crate::filter::{Asked, Filters};
+use crate::forward::Moment;
 use crate::http::{
     BodyFraming, Fields, HostLine, Identity, Length, RequestHead, RequestLines, Target, forwarded, take_hop,
     write_request,
@@ -55,6 +57,8 @@ pub struct Now<S, M> {
     pub standing: S,
     /// Whether the route of this index is in maintenance.
     pub shut: M,
+    /// In local time.
+    pub moment: Moment,
 }
 
 /// Explain `request` under `plan`, whose routes are `table`.
@@ -69,6 +73,9 @@ pub fn explain(
 ) -> Result<Explanation, Fault> {
     let (index, listener) = find_listener(plan, request)?;
     let peer = peer(request)?;
+    if let Some(forward) = &listener.forward {
+        return outward::explain((listener, forward), request, peer, now.moment);
+    }
     let mut answer = Explanation::new(&listener.name, Parts::asked(request));
     let mut head = match RequestHead::compose(&request.method, &request.target, &request.host, &request.headers) {
         Ok(head) => head,
@@ -191,7 +198,8 @@ fn body_of<'r>(request: &'r Request, head: &RequestHead) -> json::State<'r> {
 
 fn find_listener<'p>(plan: &'p Plan, request: &Request) -> Result<(u32, &'p Listener), Fault> {
     // Elsewhere there are no requests.
-    let of_http = || (0..).zip(&plan.listeners).filter(|(_, listener)| listener.protocol == Protocol::Http);
+    let takes = |listener: &Listener| matches!(listener.protocol, Protocol::Http | Protocol::Forward);
+    let of_http = || (0..).zip(&plan.listeners).filter(|(_, listener)| takes(listener));
     let wanted = |listener: &Listener| request.listener.as_ref().is_none_or(|name| *name == listener.name);
     of_http().find(|(_, listener)| wanted(listener)).ok_or_else(|| {
         let names: Vec<_> = of_http().map(|(_, listener)| listener.name.as_str()).collect();

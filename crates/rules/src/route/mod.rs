@@ -20,6 +20,7 @@ pub use predicate::{Refusal, Test};
 pub use split::{Reason, Split};
 pub use table::Table;
 
+use crate::forward::Errand;
 use crate::http::RequestHead;
 use crate::tls::Client;
 use std::net::IpAddr;
@@ -47,6 +48,8 @@ pub struct View<'a> {
     pub client_port: Option<u16>,
     /// The body, as far as it is known; `None`: it is not asked.
     pub body: Option<&'a json::Body<'a>>,
+    /// What only a request of a forward proxy has.
+    pub errand: Option<&'a Errand<'a>>,
 }
 
 impl<'a> View<'a> {
@@ -63,6 +66,7 @@ impl<'a> View<'a> {
             client: None,
             client_port: None,
             body: None,
+            errand: None,
         }
     }
 }

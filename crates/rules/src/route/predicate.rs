@@ -45,6 +45,7 @@ enum Leaf {
     OneOfTexts(Text, Texts),
     OneOfNumbers(Number, Box<[i64]>),
     InNetworks(Box<[Network]>),
+    DestInNetworks(Box<[Network]>),
     Contains(Text, Part),
     Exists(Field),
     JsonExists(Pointer),
@@ -167,6 +168,10 @@ impl Leaf {
                 let client = view.client?;
                 Some(networks.iter().any(|network| network.contains(client)))
             }
+            Leaf::DestInNetworks(networks) => {
+                let address = view.errand?.address?;
+                Some(networks.iter().any(|network| network.contains(address)))
+            }
             Leaf::Contains(value, Part::Literal(part)) => value.read(view, |value| part.find(value).is_some()),
             Leaf::Contains(value, Part::Read(part)) => {
                 value.read(view, |value| part.read(view, |part| memchr::memmem::find(value, part).is_some()))?
@@ -200,7 +205,7 @@ impl Leaf {
             | Leaf::StartsWith(value, _)
             | Leaf::EndsWith(value, _)
             | Leaf::Matches(value, _) => value.asks_body(),
-            Leaf::InNetworks(_) | Leaf::Exists(_) => false,
+            Leaf::InNetworks(_) | Leaf::DestInNetworks(_) | Leaf::Exists(_) => false,
         }
     }
 
@@ -212,6 +217,7 @@ impl Leaf {
             Leaf::Number(value, _, other) if value.is_literal() => other.read(view).map(|number| number.to_string()),
             Leaf::Number(value, ..) | Leaf::OneOfNumbers(value, _) => value.read(view).map(|number| number.to_string()),
             Leaf::InNetworks(_) => view.client.map(|client| client.to_canonical().to_string()),
+            Leaf::DestInNetworks(_) => Some(view.errand?.address?.to_canonical().to_string()),
             Leaf::Exists(_) | Leaf::JsonExists(_) | Leaf::JsonIs(..) => None,
             Leaf::Text(value, ..)
             | Leaf::OneOfTexts(value, _)
@@ -253,7 +259,8 @@ impl Compiler<'_> {
             Predicate::Constant(answer) => return Some(Node::Constant(*answer)),
             Predicate::Compare(comparison) => (self.compare(comparison)?, comparison.at),
             Predicate::In { value, set, at } => (self.one_of(value, set)?, *at),
-            Predicate::InNetworks { networks, at } => (self.networks(networks)?, *at),
+            Predicate::InNetworks { networks, at } => (Leaf::InNetworks(self.networks(networks)?), *at),
+            Predicate::DestInNetworks { networks, at } => (Leaf::DestInNetworks(self.networks(networks)?), *at),
             Predicate::Contains { value, part, at } => (self.contains(value, part)?, *at),
             Predicate::Exists { field: Field::Json(pointer), at } => (Leaf::JsonExists(self.pointer(pointer)?), *at),
             Predicate::Exists { field, at } => (Leaf::Exists(field.clone()), *at),
@@ -309,12 +316,12 @@ impl Compiler<'_> {
         }
     }
 
-    fn networks(&mut self, networks: &[String]) -> Option<Leaf> {
+    fn networks(&mut self, networks: &[String]) -> Option<Box<[Network]>> {
         let networks: Vec<Option<Network>> = networks
             .iter()
             .map(|text| text.parse().map_or_else(|error| self.fault(format!("{text:?} is {error}")), Some))
             .collect();
-        Some(Leaf::InNetworks(networks.into_iter().collect::<Option<_>>()?))
+        networks.into_iter().collect()
     }
 
     fn contains(&mut self, value: &Operand, part: &Operand) -> Option<Leaf> {

@@ -29,6 +29,7 @@ enum Source {
     ClientFingerprint,
     Listener,
     ClientIp,
+    User,
     Field(Field),
     Json(Pointer),
 }
@@ -39,6 +40,9 @@ pub(crate) enum Number {
     Literal(i64),
     Port,
     ClientPort,
+    DestPort,
+    Hour,
+    Weekday,
     Json(Pointer),
 }
 
@@ -60,6 +64,13 @@ impl Value {
             Operand::Number(_) | Operand::Port | Operand::ClientPort | Operand::JsonNumber(_) if lower => {
                 return Err("lower() needs a text");
             }
+            Operand::DestPort | Operand::TimeHour | Operand::TimeWeekday if lower => {
+                return Err("lower() needs a text");
+            }
+            Operand::DestPort => return Ok(Value::Number(Number::DestPort)),
+            Operand::TimeHour => return Ok(Value::Number(Number::Hour)),
+            Operand::TimeWeekday => return Ok(Value::Number(Number::Weekday)),
+            Operand::User => Source::User,
             Operand::JsonNumber(pointer) => return Ok(Value::Number(Number::Json(Pointer::compile(pointer)?))),
             Operand::Number(number) => return Ok(Value::Number(Number::Literal(*number))),
             Operand::Port => return Ok(Value::Number(Number::Port)),
@@ -93,6 +104,9 @@ impl Number {
             Number::Literal(number) => Some(*number),
             Number::Port => view.port.map(i64::from),
             Number::ClientPort => view.client_port.map(i64::from),
+            Number::DestPort => view.errand.map(|_| i64::from(view.head.port().unwrap_or(80))),
+            Number::Hour => view.errand.map(|errand| i64::from(errand.moment.hour)),
+            Number::Weekday => view.errand.map(|errand| i64::from(errand.moment.weekday)),
             Number::Json(pointer) => view.body?.read(pointer, |found| match found {
                 Found::Number(number) => Some(*number),
                 _ => None,
@@ -166,6 +180,7 @@ impl Source {
             Source::ClientNames => &view.certificate?.names,
             Source::ClientFingerprint => &view.certificate?.fingerprint,
             Source::Listener => view.listener,
+            Source::User => view.errand?.user?,
             // Written by `Text::read`.
             Source::ClientIp => return None,
             Source::Field(field) => return read_field(field, view),

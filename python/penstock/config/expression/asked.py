@@ -25,6 +25,8 @@ def asked(part: Any) -> Iterator[str]:
                 yield "json"
             elif name == "in_networks":
                 yield "client_ip"
+            elif name == "dest_in_networks":
+                yield "dest_ip"
             elif name == "set":
                 continue
             elif name not in _LITERALS:

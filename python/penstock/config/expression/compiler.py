@@ -45,10 +45,10 @@ _NO_TESTS: tuple[tuple[Any, str, str], ...] = (
 # A reload compiles what the load before it compiled, but for a few routes: by text, those cost a look-up. 32768 texts
 # of ordinary length are a few dozen MB; errors are not kept.
 @lru_cache(maxsize=32768)
-def compile_expression(text: str) -> Predicate:
-    """Compile one expression. Raises `ExpressionError`. The result is shared between callers and must not be
-    changed."""
-    source = Source(text)
+def compile_expression(text: str, *, errand: bool = False) -> Predicate:
+    """Compile one expression, of a rule of a forward proxy if it is for an `errand`. Raises `ExpressionError`. The
+    result is shared between callers and must not be changed."""
+    source = Source(text, errand=errand)
     return source.walk(lambda tree: _Compiler(source).test(tree, 1))
 
 
@@ -135,7 +135,8 @@ class _Compiler:
         client, other = (left, right) if client_first else (right, left)
         if operator not in ("==", "!="):
             raise self.source.error(client, "addresses have no order", 'client.ip in ["10.0.0.0/8"]')
-        test = {"in_networks": {"networks": [read_network(self.source, other, single=True)], "at": at}}
+        networks = [read_network(self.source, other, single=True)]
+        test = _in_networks(read_value(self.source, client), networks, at)
         return test if operator == "==" else {"not": test}
 
     def membership(self, left: ast.expr, right: ast.expr, at: list[int], *, negated: bool) -> Predicate:
@@ -170,7 +171,7 @@ class _Compiler:
             raise self.source.error(left, "both sides are literals", "a value of the request before in")
         if value.type is Type.ADDRESS:
             networks = [read_network(self.source, member, single=False) for member in members]
-            test: Predicate = {"in_networks": {"networks": networks, "at": at}}
+            test = _in_networks(value, networks, at)
             return {"not": test} if negated else test
         literals = []
         for member in members:
@@ -206,7 +207,9 @@ class _Compiler:
             raise self.not_a_test(node)
         value = as_type(read_value(self.source, function.value), Type.TEXT)
         if value.type is Type.ADDRESS:
-            raise self.source.error(node, "client.ip is an address, not a text", 'client.ip in ["10.0.0.0/8"]')
+            raise self.source.error(
+                node, f"{value.shown} is an address, not a text", f'{value.shown} in ["10.0.0.0/8"]'
+            )
         if value.type is not Type.TEXT or value.literal is not None:
             raise self.source.error(function.value, f"{value.shown} has no .{name}()", "a text of the request")
         if len(node.args) != 1 or node.keywords or isinstance(node.args[0], ast.Starred):
@@ -293,6 +296,11 @@ class _Compiler:
             ((table, name),) = value.operand["field"].items()
             expected = f'"{name}" in {table}, or a comparison'
         return self.source.error(node, f"{value.shown} alone is not a test", expected)
+
+
+def _in_networks(address: Value, networks: list[str], at: list[int]) -> Predicate:
+    kind = "dest_in_networks" if address.operand == "dest_ip" else "in_networks"
+    return {kind: {"networks": networks, "at": at}}
 
 
 def _lowered(text: str) -> str:

@@ -34,7 +34,7 @@ _TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
 class Source:
     """One expression's text with its syntax tree."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, errand: bool = False) -> None:
         """Parse. Raises `ExpressionError` for everything that is not one Python expression."""
         if len(text) > LONGEST_TEXT:
             what = f"an expression has at most {LONGEST_TEXT} characters"
@@ -44,6 +44,8 @@ class Source:
         except UnicodeEncodeError as error:
             raise ExpressionError(text, (error.start, error.end), "half of a surrogate pair is no character") from None
         self.text = text
+        self.errand = errand
+        """Whether it is asked of a request of a forward proxy, which has values that others have not."""
         self._simple = text.isascii() and "\n" not in text and "\r" not in text
         self._lines: list[tuple[int, str]] | None = None
         if found := _FORBIDDEN.search(text):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +94,40 @@ _CERTIFICATE = {
         ("fingerprint", "client_fingerprint"),
     )
 }
+
+
+def _number(operand: str, shown: str) -> Value:
+    presence = {"compare": {"left": operand, "operator": ">=", "right": {"number": 0}}}
+    return Value(Type.NUMBER, operand, shown, presence, base=shown)
+
+
+_ERRAND = {
+    # A missing user makes every test false.
+    "user": {
+        "": Value(
+            Type.TEXT,
+            "user",
+            "user",
+            {"compare": {"left": "user", "operator": ">=", "right": {"text": ""}}},
+            base="user",
+        )
+    },
+    # What a request of a forward proxy names is its host.
+    "dest": {
+        "host": replace(_PLAIN["host"], shown="dest.host"),
+        "ip": Value(Type.ADDRESS, "dest_ip", "dest.ip", base="dest.ip"),
+        "port": _number("dest_port", "dest.port"),
+    },
+    "time": {
+        "hour": _number("time_hour", "time.hour"),
+        "weekday": _number("time_weekday", "time.weekday"),
+    },
+}
+"""Values that only a request of a forward proxy has, by their two names."""
 TABLES = ("header", "query", "cookie", "json")
 METHODS = ("startswith", "endswith", "lower", "matches", "glob")
 NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port", *(f"tls.client.{name}" for name in _CERTIFICATE))
+ERRAND_NAMES = tuple(value.shown for values in _ERRAND.values() for value in values.values())
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _LONGEST_POINTER = 32
 _NUMBERS = (-(1 << 63), (1 << 63) - 1)
@@ -155,12 +186,27 @@ def as_type(value: Value, wanted: Type) -> Value:
 
 def unknown_name(source: Source, node: ast.expr, name: str) -> Exception:
     """The error for a name that the language does not have."""
-    return source.error(node, f'unknown name "{name}"{texts.nearest(name, NAMES)}', f"one of {', '.join(NAMES)}")
+    names = (*NAMES, *ERRAND_NAMES) if source.errand else NAMES
+    return source.error(node, f'unknown name "{name}"{texts.nearest(name, names)}', f"one of {', '.join(names)}")
+
+
+def _of_errand(source: Source, node: ast.expr, name: str, below: str) -> Value:
+    """`dest.host`: a value of a forward proxy's request."""
+    values = _ERRAND[name]
+    shown = " or ".join(value.shown for value in values.values())
+    if not source.errand:
+        raise source.error(node, f'{name} is known to rules of a listener of "forward" alone')
+    if below not in values:
+        what = f'{name} has no "{below}"' if below else f"{name} is not a value"
+        raise source.error(node, what, shown)
+    return values[below]
 
 
 def _name(source: Source, node: ast.Name) -> Value:
     if value := _PLAIN.get(node.id):
         return value
+    if node.id in _ERRAND:
+        return _of_errand(source, node, node.id, "")
     if node.id in TABLES:
         raise source.error(node, f"{node.id} is a table, not a value", f'{node.id}["name"], or "name" in {node.id}')
     if node.id == "client":
@@ -189,6 +235,8 @@ def _attribute(source: Source, node: ast.Attribute) -> Value:
         if value := _CLIENT.get(node.attr):
             return value
         raise source.error(node, f'client has no "{node.attr}"', "client.ip or client.port")
+    if isinstance(node.value, ast.Name) and node.value.id in _ERRAND and node.attr not in METHODS:
+        return _of_errand(source, node, node.value.id, node.attr)
     if ast.unparse(node.value) == "tls.client":
         if value := _CERTIFICATE.get(node.attr):
             return value

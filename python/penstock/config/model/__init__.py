@@ -18,7 +18,7 @@ from penstock.config.model.filter import (
     ReplacePrefix,
     RewritePath,
 )
-from penstock.config.model.forward import Origins
+from penstock.config.model.forward import Origins, Rule
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol
 from penstock.config.model.page import ErrorPage
@@ -86,6 +86,7 @@ __all__ = [
     "RouteLimits",
     "RouteTest",
     "RouteTimeouts",
+    "Rule",
     "Secret",
     "ServerName",
     "Share",

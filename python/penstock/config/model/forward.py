@@ -1,6 +1,10 @@
 """What only listeners of "forward" have: how the origins that clients name are treated."""
 
-from penstock.config.model.base import Model
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from penstock.config.model.base import Flag, Model
 from penstock.config.model.upstream import UpstreamLimits, UpstreamTimeouts
 
 
@@ -11,3 +15,27 @@ class Origins(Model):
     """How long one is waited for; `connect` counts from when its name is asked for."""
     limits: UpstreamLimits = UpstreamLimits()
     """How much one may answer; `connections`, `pending` and `requests` count over all of them together."""
+
+
+_DENY = Annotated[int, Field(ge=400, le=599)] | Literal["close"]
+
+
+def _status_or_close(value: object) -> object:
+    known = value is None or value == "close" or (isinstance(value, int) and not isinstance(value, bool))
+    if not known or (isinstance(value, int) and not 400 <= value <= 599):
+        raise ValueError('must be a status from 400 to 599, or "close"')
+    return value
+
+
+class Rule(Model):
+    """What becomes of a request to a forward proxy. It has `allow` or `deny`."""
+
+    name: str | None = None
+    """Shown to the client that is refused, in the log and in metrics. Default: `rule-1` for the first, and so on."""
+    match: str | None = None
+    """Which requests it takes; beside what is known of every request: `user`, `dest.host`, `dest.ip`, `dest.port`,
+    `time.hour` and `time.weekday`. Default: all."""
+    allow: Flag = False
+    """They go out."""
+    deny: Annotated[int | str | None, BeforeValidator(_status_or_close, json_schema_input_type=_DENY)] = None
+    """They are answered with this status, 400 to 599, or their connection is closed without a word ("close")."""

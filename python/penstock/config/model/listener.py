@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
-from penstock.config.model.forward import Origins
+from penstock.config.model.forward import Origins, Rule
 from penstock.config.model.page import ErrorPages
 from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.tls import ListenerTls
@@ -146,6 +146,9 @@ class Listener(Model):
     allow_private: Flag = False
     """With "forward": whether addresses may be reached that are not of the public internet, as 127.0.0.1 and
     192.168.1.1; otherwise 403. Addresses of our own listeners never are. Default false."""
+    rules: tuple[Rule, ...] = ()
+    """With "forward": what becomes of requests, tried in the order written; the first that matches decides, and after
+    the last they go out. Default: none."""
     origins: Origins = Origins()
     """With "forward": how the servers that clients name are treated."""
     tls: ListenerTls | None = None

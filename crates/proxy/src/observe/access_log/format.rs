@@ -115,6 +115,10 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     millis_of(to, b",\"total_ms\":", record.total);
     number(to, b",\"retries\":", u64::from(story.attempts.saturating_sub(1)));
     put(to, if story.reused { b",\"reused\":true" } else { b",\"reused\":false" });
+    if let Some(rule) = story.rule {
+        text(to, b",\"rule\":\"", rule.name.as_bytes());
+        put(to, b"\"");
+    }
     if let Some(mirrored) = story.mirrored {
         let upstreams = &story.exchange.local.snapshot.upstreams;
         let name = upstreams.get(mirrored.upstream as usize).map_or("", |upstream| upstream.plan.name.as_str());

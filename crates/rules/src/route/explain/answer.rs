@@ -15,7 +15,10 @@ pub struct Explanation {
     pub request: Parts,
     /// The route it takes; `None`: none matches, or it was refused before.
     pub route: Option<RouteTaken>,
-    /// `upstream`, `split`, `respond` or `redirect`; `https_redirect` where the listener answers and no route is asked.
+    /// The rule of a forward proxy that takes it; `None`: none matches, so it goes out.
+    pub rule: Option<RouteTaken>,
+    /// `upstream`, `split`, `respond` or `redirect`; `https_redirect` where the listener answers and no route is asked; of a forward
+    /// proxy `forward`, `deny` or `close`.
     pub action: Option<&'static str>,
     /// The status that is answered without an endpoint.
     pub status: Option<u16>,
@@ -56,7 +59,7 @@ pub struct Parts {
     pub query: Option<String>,
 }
 
-/// The route that a request takes.
+/// The route, or the rule, that a request takes.
 #[derive(Clone, Debug, Serialize)]
 pub struct RouteTaken {
     /// In the plan.
@@ -213,6 +216,7 @@ impl Explanation {
             listener: listener.to_owned(),
             request,
             route: None,
+            rule: None,
             action: None,
             status: None,
             refused: None,

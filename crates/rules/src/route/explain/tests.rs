@@ -84,7 +84,12 @@ fn ask_of(plan: &Plan, shut: Option<usize>, request: Value) -> Value {
         }
     };
     let shut = |route| shut == Some(route);
-    let answer = explain(plan, &table, &serde_json::from_value(whole).unwrap(), &Now { standing, shut });
+    let answer = explain(
+        plan,
+        &table,
+        &serde_json::from_value(whole).unwrap(),
+        &Now { standing, shut, moment: crate::forward::Moment::default() },
+    );
     answer.map_or_else(|fault| json!(fault.to_string()), |answer| serde_json::to_value(answer).unwrap())
 }
 

@@ -1,0 +1,150 @@
+//! The ordered rules of a forward proxy: the first that matches says what becomes of a request; after the last it goes out.
+
+use crate::fault::Fault;
+use crate::route::{Refusal, Test, View};
+use penstock_plan::{ForwardRule, Verdict};
+use std::net::IpAddr;
+
+/// What is known of a request of a forward proxy beside what every request has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Errand<'a> {
+    /// Who asks, if the client has said and proved it.
+    pub user: Option<&'a str>,
+    /// The address that is to be connected to; `None` before it is known.
+    pub address: Option<IpAddr>,
+    /// When, in local time.
+    pub moment: Moment,
+}
+
+/// A moment in local time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 6, Monday is 0.
+    pub weekday: u8,
+}
+
+impl Moment {
+    /// Of so many seconds since 1970, in whose time zone local time is so many seconds ahead of UTC.
+    pub fn of(seconds: i64, ahead: i64) -> Moment {
+        let local = seconds.saturating_add(ahead);
+        let hour = local.div_euclid(3600).rem_euclid(24);
+        // The first of January 1970 was a Thursday.
+        let weekday = (local.div_euclid(86_400) + 3).rem_euclid(7);
+        Moment { hour: hour as u8, weekday: weekday as u8 }
+    }
+}
+
+/// One rule.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// As configured, or `rule-2` for the second.
+    pub name: String,
+    /// What becomes of a request that it takes.
+    pub verdict: Verdict,
+    test: Option<Test>,
+}
+
+/// All rules, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Rules(Vec<Rule>);
+
+impl Rules {
+    /// As a plan says, whose part is at `path`.
+    ///
+    /// # Errors
+    /// All faults of the rules.
+    pub fn build(plan: &[ForwardRule], path: &str) -> Result<Rules, Vec<Fault>> {
+        let (mut rules, mut faults) = (Vec::with_capacity(plan.len()), Vec::new());
+        for (at, rule) in plan.iter().enumerate() {
+            let place = format!("{path}.rules[{at}].when");
+            let test = rule.when.as_ref().map(|when| Test::compile(&when.predicate, &place));
+            match test.transpose() {
+                Ok(test) => rules.push(Rule { name: rule.name.clone(), verdict: rule.verdict, test }),
+                Err(found) => faults.extend(found),
+            }
+        }
+        if faults.is_empty() { Ok(Rules(rules)) } else { Err(faults) }
+    }
+
+    /// The rule that takes the request, and its place; `None`: it goes out.
+    pub fn judge(&self, view: &View<'_>) -> Option<(usize, &Rule)> {
+        self.0.iter().enumerate().find(|(_, rule)| rule.test.as_ref().is_none_or(|test| test.matches(view)))
+    }
+
+    /// Those before the one that takes the request, each with the part of its match that says no.
+    pub fn passed_over<'r>(&'r self, view: &'r View<'_>) -> impl Iterator<Item = (usize, &'r str, Refusal)> {
+        self.0
+            .iter()
+            .enumerate()
+            .map_while(|(at, rule)| Some((at, rule.name.as_str(), rule.test.as_ref()?.refusal(view)?)))
+    }
+
+    /// Names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|rule| rule.name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{HeadLimits, RequestHead};
+    use serde_json::json;
+
+    fn judged(when: serde_json::Value, errand: Errand<'_>) -> bool {
+        let rule = json!({"name": "one", "when": {"text": "", "predicate": when}, "verdict": {"deny": 403}});
+        let rules = Rules::build(&[serde_json::from_value(rule).unwrap()], "forward").unwrap();
+        let mut head = RequestHead::default();
+        let limits = HeadLimits { bytes: 1000, fields: 10, uri: 1000, elsewhere: true };
+        head.parse(b"GET http://a.example/ HTTP/1.1\r\nHost: a\r\n\r\n", &limits).unwrap();
+        rules.judge(&View { errand: Some(&errand), ..View::of(&head) }).is_some()
+    }
+
+    #[test]
+    fn what_only_an_errand_has_can_be_asked() {
+        let compare = |left: serde_json::Value, right: serde_json::Value| json!({"compare": {"left": left, "operator": "==", "right": right, "at": [0, 1]}});
+        let moment = Moment { hour: 9, weekday: 6 };
+        let errand = Errand { user: Some("dev"), address: Some([10, 0, 0, 1].into()), moment };
+        assert!(judged(compare(json!("user"), json!({"text": "dev"})), errand));
+        assert!(!judged(compare(json!("user"), json!({"text": "dev"})), Errand { user: None, ..errand }));
+        assert!(judged(compare(json!("dest_port"), json!({"number": 80})), errand));
+        assert!(judged(compare(json!("time_hour"), json!({"number": 9})), errand));
+        assert!(judged(compare(json!("time_weekday"), json!({"number": 6})), errand));
+        let inside = json!({"dest_in_networks": {"networks": ["10.0.0.0/8"], "at": [0, 1]}});
+        assert!(judged(inside.clone(), errand));
+        assert!(!judged(inside, Errand { address: None, ..errand }));
+    }
+
+    #[test]
+    fn a_moment_is_local() {
+        for (seconds, ahead, hour, weekday) in
+            [(0, 0, 0, 3), (0, 3600, 1, 3), (0, -3600, 23, 2), (1_796_000_400, 0, 1, 0), (1_796_000_400, -7200, 23, 6)]
+        {
+            assert_eq!(Moment::of(seconds, ahead), Moment { hour, weekday }, "{seconds} {ahead}");
+        }
+    }
+
+    #[test]
+    fn the_first_that_matches_decides() {
+        let rule = |name: &str, when: serde_json::Value, verdict: serde_json::Value| -> ForwardRule {
+            serde_json::from_value(json!({"name": name, "when": when, "verdict": verdict})).unwrap()
+        };
+        let host = |host: &str| json!({"text": "", "predicate": {"compare": {"left": "host", "operator": "==", "right": {"text": host}, "at": [0, 1]}}});
+        let plan = [
+            rule("first", host("a"), json!("allow")),
+            rule("second", host("b"), json!("close")),
+            rule("third", json!(null), json!({"deny": 451})),
+        ];
+        let rules = Rules::build(&plan, "forward").unwrap();
+        let taken = |host: &str| {
+            let head = RequestHead::compose("GET", "/", host, &[]).unwrap();
+            rules.judge(&View::of(&head)).map(|(at, rule)| (at, rule.verdict))
+        };
+        assert_eq!(taken("a"), Some((0, Verdict::Allow)));
+        assert_eq!(taken("b"), Some((1, Verdict::Close)));
+        assert_eq!(taken("c"), Some((2, Verdict::Deny(451))));
+        assert!(Rules::default().judge(&View::of(&RequestHead::default())).is_none());
+    }
+}

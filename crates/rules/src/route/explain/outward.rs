@@ -1,0 +1,79 @@
+//! Which way a request of a forward proxy would take: who may ask for it, which rule takes it, and where it may not go. No name is
+//! asked for, so a rule about an address takes only what names one.
+
+use super::{Entry, Explanation, Parts, PassedOver, Request, RouteTaken, Why};
+use crate::error::Kind;
+use crate::fault::Fault;
+use crate::forward::{Errand, Leave, Moment, Rules};
+use crate::http::{HeadLimits, RequestHead, Target};
+use crate::route::View;
+use penstock_plan::{Forward, Listener, Verdict};
+use std::net::IpAddr;
+
+pub(super) fn explain(
+    (listener, forward): (&Listener, &Forward),
+    request: &Request,
+    peer: Option<(IpAddr, Option<u16>)>,
+    moment: Moment,
+) -> Result<Explanation, Fault> {
+    let mut answer = Explanation::new(&listener.name, Parts::asked(request));
+    let head = match read(request) {
+        Ok(head) => head,
+        Err(kind) => return Ok(answer.refuse(kind)),
+    };
+    answer.request = Parts::read(&head, request);
+    let entry = Entry::new(listener, request, peer, &head);
+    let first = |mut faults: Vec<Fault>| faults.pop().unwrap_or_else(|| Fault::new("forward", "cannot be built"));
+    let leave = Leave::build(forward, "forward").map_err(first)?;
+    let rules = Rules::build(&forward.rules, "forward").map_err(first)?;
+    let tunnel = head.target == Target::Tunnel;
+    let port = head.port().unwrap_or(80);
+    if let Err(kind) = leave.client(entry.client).and_then(|()| leave.port(port, tunnel)) {
+        return Ok(answer.refuse(kind));
+    }
+    let literal = head.host().trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    if literal.is_some_and(|address| !leave.address(address)) {
+        return Ok(answer.refuse(Kind::AddressForbidden));
+    }
+    let errand = Errand { user: None, address: literal, moment };
+    let view = View {
+        listener: &listener.name,
+        port: entry.port,
+        client: entry.client,
+        client_port: entry.client_port,
+        errand: Some(&errand),
+        ..View::of(&head)
+    };
+    let passed = rules.passed_over(&view).map(|(index, name, refusal)| {
+        let why = Why::Match { at: refusal.at, found: refusal.found };
+        PassedOver { index, name: name.to_owned(), why }
+    });
+    answer.passed_over = passed.collect();
+    answer.action = Some("forward");
+    if let Some((index, rule)) = rules.judge(&view) {
+        answer.rule = Some(RouteTaken { index, name: rule.name.clone() });
+        match rule.verdict {
+            Verdict::Allow => {}
+            Verdict::Deny(status) => (answer.action, answer.status) = (Some("deny"), Some(status)),
+            Verdict::Close => answer.action = Some("close"),
+        }
+    }
+    Ok(answer)
+}
+
+/// The head as a client sends it to a proxy.
+fn read(request: &Request) -> Result<RequestHead, Kind> {
+    let target = match request.method.as_str() {
+        "CONNECT" if request.host.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => request.host.clone(),
+        "CONNECT" => format!("{}:443", request.host),
+        _ => format!("{}://{}{}", request.scheme, request.host, request.target),
+    };
+    let mut text = format!("{} {target} HTTP/1.1\r\nhost: {}\r\n", request.method, request.host);
+    for (name, value) in &request.headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    let mut head = RequestHead::default();
+    head.parse(text.as_bytes(), &HeadLimits { bytes: 1 << 20, fields: 1000, uri: 1 << 16, elsewhere: true })?;
+    Ok(head)
+}
