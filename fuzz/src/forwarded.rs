@@ -8,9 +8,9 @@ use penstock_rules::http::{
 use penstock_rules::network::Network;
 use std::net::IpAddr;
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 50, uri: 8192 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 50, uri: 8192, elsewhere: false };
 /// What we add may take a head beyond the limits that it kept.
-const WIDE: HeadLimits = HeadLimits { bytes: 128 * 1024, fields: 100, uri: 8192 };
+const WIDE: HeadLimits = HeadLimits { bytes: 128 * 1024, fields: 100, uri: 8192, elsewhere: false };
 /// Where we stand, seen from the next hop.
 const OURS: &str = "10.9.9.9";
 
@@ -85,6 +85,7 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 /// A hop that trusts us reads the same client from what we write.
 fn check_next_hop(peer: IpAddr, mut networks: Vec<Network>, head: &RequestHead, trusted: bool, found: IpAddr) {
     let lines = RequestLines {
+        outward: None,
         host: HostLine::Keep("a"),
         framing: BodyFraming::None,
         identity: &Identity::new(&peer.to_string(), "http", Some(80)),

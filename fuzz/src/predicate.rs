@@ -3,6 +3,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use penstock_plan::{Comparison, Field, Literal, Operand, Operator, Plan, Predicate, Span};
+use penstock_rules::forward::Moment;
 use penstock_rules::http::RequestHead;
 use penstock_rules::route::explain::{Now, Request, Standing, State, explain};
 use penstock_rules::route::json::{self, Body};
@@ -95,7 +96,7 @@ fn check_test(test: &Test, plan: &Plan, body: &[u8]) {
             body: str::from_utf8(body).ok().map(str::to_owned),
             client: Some("192.0.2.1:40000".to_owned()),
         };
-        let now = Now { standing: |_: usize, _: usize, endpoint: &_| Standing::planned(endpoint, State::Up), shut: |_| false };
+        let now = Now { standing: |_: usize, _: usize, endpoint: &_| Standing::planned(endpoint, State::Up), shut: |_| false, moment: Moment::default() };
         explain(plan, &table, &request, &now).expect("a request that is one");
     }
 }

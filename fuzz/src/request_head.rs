@@ -9,9 +9,9 @@ use penstock_rules::http::{
     Version, write_request,
 };
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 32, uri: 1024 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 32, uri: 1024, elsewhere: false };
 /// What we add may take a head beyond the limits that it kept.
-const WIDE: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 100, uri: 8192 };
+const WIDE: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 100, uri: 8192, elsewhere: false };
 
 /// Check one input: the bytes a client sends.
 pub fn check(bytes: &[u8]) {
@@ -104,6 +104,7 @@ fn check_written(head: &RequestHead, bytes: &[u8]) {
 
 fn write(head: &RequestHead) -> Vec<u8> {
     let lines = RequestLines {
+        outward: None,
         host: HostLine::Keep("192.0.2.9:80"),
         framing: match head.length {
             Length::None | Length::UntilClose => BodyFraming::None,

@@ -8,8 +8,8 @@ use penstock_rules::http::{
     write_response,
 };
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 32, uri: 0 };
-const WIDE: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 200, uri: 0 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 32, uri: 0, elsewhere: false };
+const WIDE: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 200, uri: 0, elsewhere: false };
 
 /// Check one input: a byte that says whether HEAD was asked, and the bytes that an endpoint sends.
 pub fn check(bytes: &[u8]) {
