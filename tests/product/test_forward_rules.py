@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def ruled(*rules: dict[str, Any], **listener: Any) -> dict[str, Any]:
-    """A forward proxy with these rules."""
-    return config(rules=list(rules), connect_ports=["1-65535"], **listener)
+    """A forward proxy with these rules, which keeps no connections unless it is said otherwise."""
+    listener = {"connect_ports": ["1-65535"], "origins": {"limits": {"idle_connections": 0}}, **listener}
+    return config(rules=list(rules), **listener)
 
 
 def get(proxy: penstock.Proxy, origin: Origin, line: str, **more: str) -> int:
@@ -52,7 +53,7 @@ def test_the_first_rule_that_matches_decides_and_after_the_last_it_goes_out(scri
         assert status(refused) == 405
         assert json.loads(refused.partition(b"\r\n\r\n")[2])["rule"] == "no-tunnels"
         assert proxy.stats().listeners[0].rules == {"rule-1": 1, "no-paths": 1, "no-tunnels": 1}
-        assert proxy.stats().failures["rule_denied"] == 2
+        assert proxy.stats().rejected["rule_denied"] == 2
 
 
 def test_a_rule_can_close_without_a_word(scripted: Origin) -> None:
@@ -103,7 +104,7 @@ def test_what_rules_can_ask(scripted: Origin, match: str, refused: bool) -> None
 def test_a_rule_about_addresses_holds_for_the_one_that_is_connected_to(tmp_path: Path, scripted: Origin) -> None:
     log = tmp_path / "access.log"
     with NameServer("127.0.0.9", "127.0.0.1") as names:
-        settings = ruled({"name": "inside", "match": 'dest.ip in ["127.0.0.9"]', "deny": 403})
+        settings = ruled({"name": "inside", "match": 'dest.ip in ["127.0.0.9"]', "deny": 403}, origins={})
         settings |= {"dns": {"servers": [names.address]}, "log": {"access": {"to": str(log)}}}
         with penstock.Proxy(settings) as proxy:
             port = scripted.address.rpartition(":")[2]

@@ -164,7 +164,7 @@ kinds! {
     /// The forward proxy does not go to this address, or to any that the name has.
     AddressForbidden "address_forbidden" 403 Downstream,
     /// A rule of the forward proxy refuses the request. Which status it is answered with, the rule says.
-    RuleDenied "rule_denied" 403 Proxy,
+    RuleDenied "rule_denied" 403 Downstream,
     /// The request has passed this forward proxy before.
     Loop "loop" 508 Downstream,
     /// The name in the request has no address.

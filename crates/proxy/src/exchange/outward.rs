@@ -174,7 +174,12 @@ impl<'a> Story<'a> {
 
     /// Step 5: find out where the origin is, and connect. Names are asked for here and nowhere else: what is looked at is what is
     /// connected to (safety.md 150).
-    async fn reach(&mut self, host: &str, course: &Course<'_>, down: &mut impl Downstream) -> Result<Stream, Error> {
+    async fn reach(
+        &mut self,
+        request: &RequestHead,
+        course: &Course<'_>,
+        down: &mut impl Downstream,
+    ) -> Result<Stream, Error> {
         let Exchange { worker, .. } = self.exchange;
         let Some(endpoint) = self.endpoint.as_ref().map(|in_flight| Rc::clone(&in_flight.endpoint)) else {
             return Err(Kind::Internal.into());
@@ -195,8 +200,14 @@ impl<'a> Story<'a> {
     }
 
     /// The addresses of an origin that may be connected to.
-    async fn find_out(&self, host: &str, endpoint: &LocalEndpoint, wait: Duration) -> Result<Vec<SocketAddr>, Failure> {
+    async fn find_out(
+        &mut self,
+        request: &RequestHead,
+        endpoint: &LocalEndpoint,
+        wait: Duration,
+    ) -> Result<Vec<SocketAddr>, Failure> {
         let Exchange { worker, local, listener, .. } = self.exchange;
+        let (host, forward) = (request.host(), listener.forward.as_deref().ok_or(Kind::Internal)?);
         let Place::Tcp { name: Some((_, port)), addresses } = &endpoint.shared.place else {
             return Err(Kind::Internal.into());
         };
