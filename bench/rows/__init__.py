@@ -12,6 +12,7 @@ from bench.rows import (
     json_route,
     large,
     latency,
+    lists,
     relay,
     requests,
     start,
@@ -37,4 +38,5 @@ ROWS: dict[str, Row] = {
     "P13": start.start_and_reload,
     "P14": requests.churn,
     "JSON": json_route.json_route,
+    "LISTS": lists.lists,
 }

@@ -7,6 +7,7 @@
 pub mod chunked;
 pub mod client_hello;
 pub mod forwarded;
+pub mod list;
 pub mod path_and_host;
 pub mod predicate;
 pub mod proxy_protocol;

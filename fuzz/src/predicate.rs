@@ -2,14 +2,15 @@
 //! and the explanation say the same.
 
 use arbitrary::{Arbitrary, Unstructured};
-use penstock_plan::{Comparison, Field, Literal, Operand, Operator, Plan, Predicate, Span};
+use penstock_plan::{Comparison, Field, ListKind, Literal, Operand, Operator, Plan, Predicate, Span};
 use penstock_rules::forward::Moment;
 use penstock_rules::http::RequestHead;
+use penstock_rules::list::{Draft, Lists, Shared};
 use penstock_rules::route::explain::{Now, Request, Standing, State, explain};
 use penstock_rules::route::json::{self, Body};
 use penstock_rules::route::{Table, Test, View};
 use penstock_rules::tls::Client;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// Requests that every test is asked about.
 const REQUESTS: &[(&str, &str, &str, &[(&str, &str)])] = &[
@@ -39,6 +40,20 @@ static ALICE: LazyLock<Client> = LazyLock::new(|| Client {
 
 const BODY: &[u8] = br#"{"a": "x", "n": 1, "q": null, "list": [true, {"": "\u00e9"}], "/": 1e9}"#;
 
+/// Lists that predicates may look into.
+fn lists() -> &'static Lists {
+    static LISTS: LazyLock<Lists> = LazyLock::new(|| {
+        let list = |name: &str, kind, text: &str| {
+            let mut draft = Draft::new(kind);
+            draft.add(0, text.as_bytes());
+            Arc::new(Shared::new(name, kind, [], draft.finish().expect("a list")))
+        };
+        let names = list("names", ListKind::Domains, "shop.example\na\n");
+        [names, list("networks", ListKind::Networks, "192.0.2.0/24\n")].into_iter().collect()
+    });
+    &LISTS
+}
+
 /// Check one input: a predicate as JSON, or bytes to make one of and a body behind them.
 pub fn check(bytes: &[u8]) {
     let mut made = Unstructured::new(bytes);
@@ -55,17 +70,17 @@ pub fn check(bytes: &[u8]) {
     };
     assert_eq!(again, predicate, "written and read again");
     let plan = plan(&predicate);
-    match Test::compile(&predicate, "p") {
+    match Test::compile(&predicate, "p", lists()) {
         Ok(test) => check_test(&test, &plan, body),
         Err(faults) => {
             assert!(!faults.is_empty() && faults.iter().all(|fault| !fault.message.is_empty()), "{text}");
-            assert!(Table::build(&plan).is_err(), "the table takes what the test refuses: {text}");
+            assert!(Table::build(&plan, lists().clone()).is_err(), "the table takes what the test refuses: {text}");
         }
     }
 }
 
 fn check_test(test: &Test, plan: &Plan, body: &[u8]) {
-    let table = Table::build(plan).expect("the table refuses what the test takes");
+    let table = Table::build(plan, lists().clone()).expect("the table refuses what the test takes");
     for (method, target, host, fields) in REQUESTS {
         let headers: Vec<(String, String)> =
             fields.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
@@ -115,7 +130,7 @@ fn plan(predicate: &Predicate) -> Plan {
 /// A predicate of at most this depth.
 fn predicate(from: &mut Unstructured<'_>, depth: u32) -> arbitrary::Result<Predicate> {
     let at = Span(u32::from(u8::arbitrary(from)?), u32::from(u8::arbitrary(from)?));
-    let kinds = if depth == 0 { 3..=12 } else { 0..=12u8 };
+    let kinds = if depth == 0 { 3..=13 } else { 0..=13u8 };
     Ok(match from.int_in_range(kinds)? {
         0 => Predicate::And(several(from, |from| predicate(from, depth - 1))?),
         1 => Predicate::Or(several(from, |from| predicate(from, depth - 1))?),
@@ -132,11 +147,17 @@ fn predicate(from: &mut Unstructured<'_>, depth: u32) -> arbitrary::Result<Predi
         7 => Predicate::Contains { value: operand(from)?, part: operand(from)?, at },
         8 => Predicate::Exists { field: field(from)?, at },
         12 => Predicate::JsonIs { pointer: pointer(from)?, value: Option::<bool>::arbitrary(from)?, at },
+        13 => Predicate::InList { value: operand(from)?, list: list(from)?, at },
         9 => Predicate::StartsWith { value: operand(from)?, prefixes: several(from, text)?, at },
         10 => Predicate::EndsWith { value: operand(from)?, suffixes: several(from, text)?, at },
         _ if bool::arbitrary(from)? => Predicate::Matches { value: operand(from)?, regex: text(from)?, at },
         _ => Predicate::Glob { value: operand(from)?, pattern: text(from)?, at },
     })
+}
+
+/// A list that may be there.
+fn list(from: &mut Unstructured<'_>) -> arbitrary::Result<String> {
+    from.choose(&["names", "networks", "none"]).map(|name| (*name).to_owned())
 }
 
 fn several<'a, T>(

@@ -16,6 +16,9 @@ class Refused(ValueError):
 def plan_schema() -> str:
     """The JSON schema of a plan."""
 
+def read_list(plan: str) -> str:
+    """What a list of a plan holds, as in `stats`. Raises `ValueError` for files that are no such list."""
+
 @final
 class CheckedPlan:
     """A plan with everything built that needs no socket and no name. Making it raises `Refused` with all faults."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
 import re
 import shutil
@@ -33,6 +34,7 @@ LEAST = '[listeners.web]\nbind = ":8080"\n[[routes]]\nrespond = { status = 204 }
 """What a block that shows one table is put into."""
 
 TOML = [(page.name, text) for page in PAGES for text in blocks(page, "toml")]
+_LIST = re.compile(r"# (\w+\.txt)\n")
 _NAMED = re.compile(r"# (\w+\.py)\n")
 """How a block begins that is a file beside the page's configurations."""
 PROGRAMS = [
@@ -75,6 +77,13 @@ def test_configurations_load(page: str, text: str, tmp_path: Path) -> None:
     for code in blocks(next(one for one in PAGES if one.name == page), "python"):
         if named := _NAMED.match(code):
             (tmp_path / named[1]).write_text(code, "utf-8")
+    for url in re.findall(r'url = "(https://[^"]+)"', text):
+        fetched = tmp_path / "lists" / hashlib.sha256(url.encode()).hexdigest()[:32]
+        fetched.parent.mkdir(exist_ok=True)
+        fetched.write_text("||ads.example^\n", "utf-8")
+    for content in blocks(next(one for one in PAGES if one.name == page), "text"):
+        if beside := _LIST.match(content):
+            (tmp_path / beside[1]).write_text(content, "utf-8")
     done = run("check", "-c", str(path), env={"STATE_DIRECTORY": str(tmp_path)})
     assert done.returncode == 0, f"{page}: {done.stderr}"
     assert done.stderr == ""
@@ -193,6 +202,7 @@ config = {
             "affinity": {"table": "client.ip"},
         },
     },
+    "lists": {"social": {"file": "social.txt"}},
     "addons": {"none": {"module": addon}},
     "routes": [{"upstream": "app", "addons": ["none"], "mirror": {"upstream": "app"}}],
     "admin": {"bind": "127.0.0.1:0"},
@@ -208,6 +218,7 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| `(penstock_\w+)`", text, re.MULTILINE))
     file = tmp_path / "penstock.py"
     file.write_text(EVERYTHING, "utf-8")
+    (tmp_path / "social.txt").write_text("social.example\n", "utf-8")
     write(tmp_path, "shop", "shop.example")
     with penstock.Proxy(file) as proxy:
         wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].probe, "a probe has ended")

@@ -69,6 +69,11 @@ ASKS: dict[str, list[Ask]] = {
         Ask(status=503, answer={"retry-after": "3600"}, body="We are back at noon.\n"),
         Ask(source="127.0.0.5", served_by=("9000",)),
     ],
+    "blocklist.toml": [
+        Ask(host="www.social.example", status=403, body="not from here\n"),
+        Ask(host="www.social.example", source="127.0.0.5", served_by=("9000",)),
+        Ask(host="shop.example", served_by=("9000",)),
+    ],
     "https_redirect.toml": [
         Ask(target="/any?a=b", status=301, answer={"location": "https://shop.example/any?a=b"}),
         Ask(target="/.well-known/acme-challenge/x", served_by=("9000",)),
@@ -168,7 +173,8 @@ def test_example_does_what_it_says(path: Path) -> None:
             text = text.replace('format = "combined"', 'format = "combined"\nto = "access.log"')
             rewritten = folder.path / path.name
             rewritten.write_text(text, encoding="utf-8")
-            (folder.path / "addons").symlink_to(FOLDER / "addons")
+            for beside in ("addons", "lists"):
+                (folder.path / beside).symlink_to(FOLDER / beside)
             with penstock.Proxy(rewritten) as proxy:
                 for ask in ASKS[path.name]:
                     _drive(proxy.address(), ask)

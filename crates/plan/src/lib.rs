@@ -13,6 +13,7 @@ mod filter;
 mod forward;
 mod forward_auth;
 mod health;
+mod list;
 mod listener;
 mod maintenance;
 mod millis;
@@ -37,6 +38,7 @@ pub use health::{
     BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, PostgresProbe, Probe, Start, TcpProbe,
     UdpProbe,
 };
+pub use list::{List, ListKind, ListSource};
 pub use listener::{Datagrams, HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, Protocol, ProxyProtocol};
 pub use maintenance::Maintenance;
 pub use mirror::Mirror;
@@ -73,6 +75,8 @@ pub struct Plan {
     pub upstreams: Vec<Upstream>,
     /// Tried in order; the first that matches wins.
     pub routes: Vec<Route>,
+    /// What predicates look into by name.
+    pub lists: Vec<List>,
     /// Pages for failures, where neither the route nor the listener has one.
     pub error_pages: Vec<ErrorPages>,
     /// Python code that routes may name.

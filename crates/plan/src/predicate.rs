@@ -45,6 +45,15 @@ pub enum Predicate {
         /// The test's place in the text.
         at: Span,
     },
+    /// `value in list("social")`.
+    InList {
+        /// What is looked for: a text, or `client.ip` in a list of networks.
+        value: Operand,
+        /// Name of the list.
+        list: String,
+        /// The test's place in the text.
+        at: Span,
+    },
     /// `"part" in value`.
     Contains {
         /// Searched in.

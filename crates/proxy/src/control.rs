@@ -2,6 +2,7 @@
 
 use crate::buffers::Buffers;
 use crate::guard;
+use crate::lists;
 use crate::snapshot::Snapshot;
 use crate::tls::{self, Secure};
 use crate::upstream::endpoint::{Endpoint, Place};
@@ -78,6 +79,7 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
     tokio::task::spawn_local(guard::run(Arc::clone(&shared)));
     tokio::task::spawn_local(tls::follow(Arc::clone(&shared)));
     tokio::task::spawn_local(follow_time_zone(Arc::clone(&shared)));
+    tokio::task::spawn_local(lists::follow(Arc::clone(&shared)));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Resolve(dns, endpoints, answer) => {

@@ -9,6 +9,7 @@ pub(crate) use registry::Registry;
 use crate::addon::{Addon, RouteAddons};
 use crate::admit::{Clients, Pace};
 use crate::forward::{Forward, Resolvers};
+use crate::lists::Loaded;
 use crate::maintenance::Maintenance;
 use crate::observe::events::Told;
 use crate::observe::metrics::{ListenerCounters, RouteCounters, Sharded, UpstreamCounters};
@@ -45,6 +46,7 @@ pub(crate) struct Snapshot {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) upstreams: Vec<UpstreamSettings>,
     pub(crate) routes: Vec<Route>,
+    pub(crate) lists: Vec<Arc<Loaded>>,
     /// Error pages, where neither route nor listener has one.
     pub(crate) pages: Pages,
     pub(crate) addons: Vec<Arc<Addon>>,

@@ -46,6 +46,7 @@ pub(crate) fn collect(shared: &Shared) -> String {
         "listeners": listeners(&snapshot, &shared.binds.load(), draining),
         "routes": routes(&snapshot),
         "upstreams": upstreams(&snapshot),
+        "lists": snapshot.lists.iter().map(|list| list.stats()).collect::<Vec<_>>(),
         "addons": snapshot.addons.iter().map(|addon| self::addon(addon)).collect::<Vec<_>>(),
         "latency": {
             "bounds_us": BOUNDS,

@@ -118,6 +118,15 @@ fn plan_schema() -> String {
     serde_json::to_string(&penstock_plan::schema()).unwrap_or_default()
 }
 
+/// What a list of a plan holds.
+#[pyfunction]
+fn read_list(py: Python<'_>, plan: &str) -> PyResult<String> {
+    py.detach(|| {
+        let plan = serde_json::from_str(plan).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        penstock_proxy::read_list(&plan).map_err(PyValueError::new_err)
+    })
+}
+
 /// A plan with everything built that needs no socket and no name.
 #[pyclass(frozen, module = "penstock._native")]
 struct CheckedPlan(penstock_proxy::CheckedPlan);
@@ -150,6 +159,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Calls>()?;
     module.add_class::<Call>()?;
     module.add_function(wrap_pyfunction!(plan_schema, module)?)?;
+    module.add_function(wrap_pyfunction!(read_list, module)?)?;
     Ok(())
 }
 

@@ -31,7 +31,12 @@ impl fmt::Display for Fault {
 /// # Errors
 /// What is wrong with it, in one line.
 pub(crate) fn regex(pattern: &str) -> Result<regex::bytes::Regex, String> {
-    regex::bytes::RegexBuilder::new(pattern).size_limit(REGEX_SIZE).build().map_err(|error| match error {
+    regex::bytes::RegexBuilder::new(pattern).size_limit(REGEX_SIZE).build().map_err(|error| regex_fault(&error))
+}
+
+/// What is wrong with a regular expression, in one line.
+pub(crate) fn regex_fault(error: &regex::Error) -> String {
+    match error {
         regex::Error::CompiledTooBig(limit) => format!("larger than {limit} bytes when compiled"),
         // The crate draws the pattern and a caret over several lines; the last one says what is wrong.
         error => {
@@ -39,7 +44,7 @@ pub(crate) fn regex(pattern: &str) -> Result<regex::bytes::Regex, String> {
             let reason = text.lines().last().unwrap_or_default();
             reason.strip_prefix("error: ").unwrap_or(reason).to_owned()
         }
-    })
+    }
 }
 
 /// Memory that one compiled regular expression may take.

@@ -18,6 +18,7 @@ pub mod health;
 pub mod http;
 pub mod https;
 pub mod limit;
+pub mod list;
 pub mod maintenance;
 pub mod network;
 pub mod pace;

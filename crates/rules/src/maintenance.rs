@@ -1,6 +1,7 @@
 //! Maintenance of a route: whether it is on, and which requests pass nevertheless.
 
 use crate::fault::Fault;
+use crate::list::Lists;
 use crate::route::{Test, View};
 use penstock_plan::Route;
 use std::time::Duration;
@@ -14,8 +15,9 @@ impl Exception {
     ///
     /// # Errors
     /// All faults of the expression.
-    pub fn build(plan: &penstock_plan::Maintenance, path: &str) -> Result<Exception, Vec<Fault>> {
-        let test = plan.except.as_ref().map(|except| Test::compile(&except.predicate, &format!("{path}.except")));
+    pub fn build(plan: &penstock_plan::Maintenance, path: &str, lists: &Lists) -> Result<Exception, Vec<Fault>> {
+        let test = plan.except.as_ref();
+        let test = test.map(|except| Test::compile(&except.predicate, &format!("{path}.except"), lists));
         test.transpose().map(Exception)
     }
 

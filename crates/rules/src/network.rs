@@ -20,6 +20,14 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Its first and last address as numbers, and whether they are of IPv4: order and nesting are those of the numbers.
+    pub(crate) fn range(&self) -> (u128, u128, bool) {
+        let wide = if self.v4 { u128::from(u32::MAX) } else { u128::MAX };
+        (self.base, self.base | (wide & !self.mask), self.v4)
+    }
+}
+
 impl FromStr for Network {
     type Err = NotANetwork;
 
@@ -58,7 +66,8 @@ impl fmt::Display for NotANetwork {
 
 impl std::error::Error for NotANetwork {}
 
-fn bits(address: IpAddr) -> (u128, bool) {
+/// An address as a number, and whether it is one of IPv4. IPv4 mapped into IPv6 counts as IPv4.
+pub(crate) fn bits(address: IpAddr) -> (u128, bool) {
     match address.to_canonical() {
         IpAddr::V4(address) => (u128::from(address.to_bits()), true),
         IpAddr::V6(address) => (address.to_bits(), false),

@@ -58,7 +58,8 @@ class Family:
 def render(controller: Controller, version: str) -> str:
     """Every metric of the process; `version` is Penstock's."""
     stats = controller.stats()
-    process, policies = _of_process(controller, stats, version), _of_policies(controller)
+    process = _of_process(controller, stats, version)
+    policies = (*_of_policies(controller), *_of_lists(controller, stats))
     parts = (_of_traffic, _of_endpoints, _of_upstreams, _of_mirrors, _of_addons)
     return "".join([*process, *(text for part in parts for text in part(stats)), *policies])
 
@@ -275,6 +276,26 @@ def _of_policies(controller: Controller) -> Iterator[str]:
         for outcome in ("applied", "failed", "hung")
     ]
     yield Family("weight_policy_calls_total", "counter", "Calls of functions that give weights.").text(calls)
+
+
+def _of_lists(controller: Controller, stats: Stats) -> Iterator[str]:
+    fetches = controller.lists.counts()
+    for field, meaning in (
+        ("entries", "Entries of a list that expressions look into."),
+        ("bytes", "Memory that the entries of a list take."),
+    ):
+        yield Family(f"list_{field}", "gauge", meaning).text(
+            [({"list": row.name}, getattr(row, field)) for row in stats.lists]
+        )
+    refreshed = [({"list": row.name}, row.refreshed) for row in stats.lists]
+    meaning = "When a list was read, in seconds since the epoch."
+    yield Family("list_refreshed_timestamp_seconds", "gauge", meaning).text(refreshed)
+    failures = [
+        ({"list": row.name}, row.failures + sum(one["failures"] for one in fetches.get(row.name, ())))
+        for row in stats.lists
+    ]
+    meaning = "Times that a list could not be fetched or read anew, and stayed as it was."
+    yield Family("list_refresh_failures_total", "counter", meaning).text(failures)
 
 
 def _place(upstream: str, row: EndpointStats) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path  # noqa: TC003 - click reads it from the options
 from typing import Any
 
@@ -220,6 +221,9 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
             lines.append(f"  {_table(upstream['affinity'])}")
         lines += columns([_limit(name, row) for name, row in upstream["limits"].items()])
         lines += columns([_endpoint(row) for row in upstream["endpoints"]])
+    if answer["lists"]:
+        lines.append("lists")
+        lines += columns([_list(row) for row in answer["lists"]])
     lines += [_policy(row) for row in answer["weights"]]
     return lines
 
@@ -248,6 +252,25 @@ def _policy(row: dict[str, Any]) -> str:
     counts = ", ".join(f"{row[outcome]} {outcome}" for outcome in ("applied", "failed", "hung"))
     line = f"weights of {row['upstream']} by {row['function']}: {counts}; the last {row['last'] or 'is to come'}"
     return line + (click.style(f" ({shown(row['trouble'])})", fg="red") if row["trouble"] else "")
+
+
+def _list(row: dict[str, Any]) -> tuple[object, ...]:
+    troubles = [one["trouble"] for one in row["fetches"] if one["trouble"]] + (
+        [row["trouble"]] if row["trouble"] else []
+    )
+    since = _length(max(0.0, time.time() - row["refreshed"]))
+    bad = f", {row['bad']} bad lines" if row["bad"] else ""
+    trouble = f"({'; '.join(troubles)})" if troubles else ""
+    return (
+        row["name"],
+        row["kind"],
+        row["entries"],
+        "entries",
+        row["bytes"],
+        f"bytes{bad}",
+        f"read {since} ago",
+        trouble,
+    )
 
 
 def _endpoint(row: dict[str, Any]) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.engine import Explanation
-    from penstock.engine.explanation import MirrorTaken, PassedOver, ShareTaken, UpstreamChoice
+    from penstock.engine.explanation import ListHit, MirrorTaken, PassedOver, ShareTaken, UpstreamChoice
 
 
 @click.command(short_help="Say which way a request would take, and why not another.")
@@ -102,6 +102,7 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
         for one in found.passed_over:
             lines += [f"  {line}" for line in _passed_over(one, kind)]
     lines.append(_route(found))
+    lines += [f"list       {shown(_hit(one))}" for one in found.lists]
     if found.maintenance:
         lines.append("maintenance is on, but not for this request")
     if found.filters:
@@ -118,6 +119,10 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
     if found.status is not None:
         lines.append(f"answer     {found.status}{f' ({found.action})' if found.action else ''}")
     return lines
+
+
+def _hit(one: ListHit) -> str:
+    return f"{one.list} has {one.value!r}: {one.entry!r} ({one.source}:{one.line})"
 
 
 def _route(found: Explanation) -> str:

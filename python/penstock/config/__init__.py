@@ -8,6 +8,7 @@ decides by looking at a configuration alone. What must not: sockets, names to re
 from penstock.config.check import check
 from penstock.config.check_pages import page_files
 from penstock.config.compile import Plan, compile_plan, compile_text, resolve_address
+from penstock.config.compile_list import fetched_file
 from penstock.config.document import Loaded
 from penstock.config.expression import compile_expression
 from penstock.config.file import read_file
@@ -83,6 +84,7 @@ __all__ = [
     "compile_text",
     "config_schema",
     "explain_request",
+    "fetched_file",
     "load",
     "load_value",
     "page_files",

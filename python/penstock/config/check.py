@@ -14,6 +14,7 @@ from penstock.config import check_balance, check_routes, texts
 from penstock.config.check_forward import check_forward
 from penstock.config.check_health import check_health
 from penstock.config.check_layer4 import check_layer4
+from penstock.config.check_lists import check_lists
 from penstock.config.check_pages import check_pages
 from penstock.config.check_tls import check_listener_tls, check_tls
 from penstock.config.collector import uncollected
@@ -82,6 +83,7 @@ class _Check:
             self.fault(key, message)
         self.binds()
         check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)
+        check_lists(self.config, self.loaded.memory, self.fault)
         check_layer4(self.config, self.fault, self.warn)
         check_forward(self.config, self.fault, self.warn)
         route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}

@@ -17,6 +17,7 @@ from penstock.config.collector import uncollected
 from penstock.config.compile_filter import compile_filter, field_pairs
 from penstock.config.compile_forward import forward
 from penstock.config.compile_layer4 import IDLE, layer4, limits_of
+from penstock.config.compile_list import compile_list
 from penstock.config.compile_tls import listener_tls, upstream_tls
 from penstock.config.expression import compile_expression, compile_key, compile_template, literal_template
 from penstock.config.memory import Memory
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         ForwardAuth,
         HashBalance,
         HealthCheck,
+        List,
         Listener,
         Maintenance,
         Mirror,
@@ -79,6 +81,7 @@ def compile_text(
         "dns": {"servers": [texts.read_server(server) for server in config.dns.servers]},
         "listeners": [_listener(name, listener, config, folder) for name, listener in config.listeners.items()],
         "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
+        "lists": [_list(name, model, folder) for name, model in config.lists.items()],
         "error_pages": _error_pages(config.error_pages, folder),
         "addons": [_addon(name, addon, (addons or {}).get(name, _UNLOADED)) for name, addon in config.addons.items()],
         "access_log": access
@@ -139,6 +142,10 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "outlier": upstream.outlier and _outlier(upstream.outlier),
         "retry": _retry(upstream.retry),
     }
+
+
+def _list(name: str, model: List, folder: Path) -> Plan:
+    return compile_list(name, model, partial(_absolute, folder=folder), _milliseconds(model.refresh))
 
 
 def _retry(retry: Retry) -> Plan:

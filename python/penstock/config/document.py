@@ -82,7 +82,8 @@ class Loaded:
         """A fault that the data plane found at a path of the plan, where listeners and upstreams are lists."""
         key = read_key(path)
         names = {"listeners": list(self.config.listeners), "upstreams": list(self.config.upstreams)} | {
-            "addons": list(self.config.addons)
+            "addons": list(self.config.addons),
+            "lists": list(self.config.lists),
         }
         if len(key) > 1 and isinstance(key[0], str) and isinstance(key[1], int) and key[1] < len(names.get(key[0], ())):
             key = (key[0], names[key[0]][key[1]], *key[2:])

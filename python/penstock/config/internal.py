@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 
-def state_folder() -> Path:
-    """Where it is kept: in `$STATE_DIRECTORY` (systemd), `/var/lib/penstock` (root) or `$XDG_STATE_HOME/penstock`
+def state_folder(kept: str = "internal") -> Path:
+    """Where `kept` is: in `$STATE_DIRECTORY` (systemd), `/var/lib/penstock` (root) or `$XDG_STATE_HOME/penstock`
     (`~/.local/state/penstock`)."""
     if given := os.environ.get("STATE_DIRECTORY"):
         base = Path(given.partition(":")[0])
@@ -28,7 +28,7 @@ def state_folder() -> Path:
         base = Path("/var/lib/penstock")
     else:
         base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "penstock"
-    return base.absolute() / "internal"
+    return base.absolute() / kept
 
 
 def is_internal(tls: Tls | None) -> bool:

@@ -20,6 +20,7 @@ from penstock import engine as native
 from penstock.addons import Loader, Runners
 from penstock.config import Memory
 from penstock.control.explain import with_matches
+from penstock.control.lists import ListFetcher
 from penstock.control.prepare import Prepared, build, try_out
 from penstock.control.weights import WeightPolicies
 from penstock.errors import ConfigError, ControlError, Fault
@@ -96,6 +97,7 @@ class Controller:
         self._rules = rules
         self._companions = list(companions)
         self.weights = WeightPolicies(engine)
+        self.lists = ListFetcher(rules)
         # One change at a time; reading the state never waits for it.
         self._changing = threading.Lock()
         # The swap alone: a process that is to end waits for no load, and what was loaded meanwhile is not put in.
@@ -160,6 +162,7 @@ class Controller:
         with self._swapping:
             self.state = State.STOPPED
         self.weights.stop()
+        self.lists.stop()
         self._engine.stop()
         self._runners.close()
 
@@ -273,6 +276,7 @@ class Controller:
         and keeps nothing else from it."""
         self._loader.keep(prepared.addons)
         steps: list[tuple[str, Callable[[], None]]] = [(change.name, change.commit) for change in changes]
+        steps.append(("lists", lambda: self.lists.run(prepared.loaded)))
         steps.append(("weights", lambda: self.weights.run(prepared.policies, prepared.loaded)))
         # The data plane may make calls already: they wait for this.
         steps.append(("add-ons", lambda: self._runners.run(list(prepared.addons.values()))))
@@ -291,6 +295,7 @@ class Controller:
 
     def _prepare(self, source: Source, version: int) -> Prepared:
         prepared = build(source, version, self._memory, self._loader)
+        self.lists.fetch_missing(prepared.loaded)
         if prepared.tests:
             try_out(prepared, self._rules)
         return prepared

@@ -7,6 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from penstock.control.lists import overlaid
+
 if TYPE_CHECKING:
     from penstock.control.controller import Attempt, Controller
 
@@ -18,6 +20,7 @@ def status(controller: Controller) -> dict[str, Any]:
     for upstream in stats["upstreams"]:
         for row in upstream["endpoints"]:
             row["labels"] = labels.get((upstream["name"], row["address"]), {})
+    stats["lists"] = overlaid(stats["lists"], controller.lists.counts())
     refusal = controller.last_refusal
     return {
         "state": controller.state.value,

@@ -19,6 +19,7 @@ from penstock.engine.types import (
     DataPlane,
     Doubt,
     Event,
+    ListStats,
     Rules,
     Stats,
     read,
@@ -45,12 +46,14 @@ __all__ = [
     "Engine",
     "Event",
     "Explanation",
+    "ListStats",
     "Rules",
     "Stats",
     "check",
     "native_version",
     "plan_schema",
     "read",
+    "read_list",
 ]
 
 
@@ -71,6 +74,14 @@ def check(plan: str) -> CheckedPlan:
     Raises `ConfigError` with every fault; their keys are paths into the plan (`routes[3].filters[0]`).
     """
     return CheckedPlan(plan)
+
+
+def read_list(plan: Mapping[str, Any]) -> ListStats:
+    """What a list of a plan holds. Raises `EngineError` for files that are no such list."""
+    try:
+        return read(ListStats, _native().read_list(json.dumps(plan)))
+    except ValueError as error:
+        raise EngineError(str(error)) from None
 
 
 class CheckedPlan:

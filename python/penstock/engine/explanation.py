@@ -33,6 +33,21 @@ class PassedOver:
 
 
 @dataclass(frozen=True, slots=True)
+class ListHit:
+    """A list that has what a match looked for in it."""
+
+    list: str
+    """Name of the list."""
+    value: str
+    """What was looked for."""
+    entry: str
+    """What it was found under."""
+    source: str
+    """The file or address that has it, and its line there."""
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class FilterEffect:
     """What one filter of the route does to this request."""
 
@@ -119,6 +134,8 @@ class Explanation:
     maintenance: Literal["refused", "excepted"] | None
     """What becomes of the request because its route is in maintenance; the rest is told as if it were not."""
     passed_over: tuple[PassedOver, ...]
+    lists: tuple[ListHit, ...]
+    """Of the matches that were tried."""
     filters: tuple[FilterEffect, ...]
     forward_auth: Asking | None
     """The service that would be asked whether the request may go on; it is not."""

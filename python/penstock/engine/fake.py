@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import queue
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.engine.affinity import AffinityTable
 from penstock.engine.explanation import Explanation
-from penstock.engine.types import Applied, Doubt, Event, Stats, read
+from penstock.engine.types import Applied, Doubt, Event, ListStats, Stats, read
 from penstock.errors import ConfigError, EngineError, Fault
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ class FakeRules:
         if self.faults:
             raise ConfigError([Fault("<plan>", None, None, path, message) for path, message in self.faults.items()])
         return FakeCheckedPlan(self, document)
+
+    def read_list(self, plan: Mapping[str, Any]) -> ListStats:
+        """Every list has one entry for each of its lines."""
+        row = _list(plan)
+        lines = [line for source in plan["sources"] for line in Path(source["path"]).read_text().splitlines()]
+        return read(ListStats, {**row, "entries": len(lines)})
 
 
 class FakeCheckedPlan:
@@ -177,6 +184,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "refused": None,
             "maintenance": None,
             "passed_over": passed,
+            "lists": [],
             "filters": [],
             "forward_auth": None,
             "addons": [],
@@ -225,6 +233,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
             }
             for row in plan["upstreams"]
         ],
+        "lists": [_list(row) for row in plan.get("lists", ())],
         "addons": [
             {"name": row["name"], "hooks": [], "waiting": 0, "running": 0, "late": 0} for row in plan.get("addons", ())
         ],
@@ -239,3 +248,9 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "access_log": {"records": 0, "dropped": 0},
         "events_dropped": 0,
     }
+
+
+def _list(row: Mapping[str, Any]) -> dict[str, Any]:
+    counted = dict.fromkeys(("entries", "bytes", "ignored", "bad", "refreshed", "failures"), 0)
+    sources = [source["url"] or source["path"] for source in row["sources"]]
+    return {"name": row["name"], "kind": row["kind"], "sources": sources, **counted, "trouble": None}

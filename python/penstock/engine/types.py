@@ -201,6 +201,29 @@ class UpstreamStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ListStats:
+    """A list that expressions look into."""
+
+    name: str
+    kind: str
+    sources: tuple[str, ...]
+    """Files and addresses that it is read from."""
+    entries: int
+    bytes: int
+    """Memory that the entries take."""
+    ignored: int
+    """Lines that are right and no entries."""
+    bad: int
+    """Lines that are wrong."""
+    refreshed: float
+    """When it was read, in seconds since the epoch."""
+    failures: int
+    """Times that it could not be read anew."""
+    trouble: str | None
+    """Why it could not the last time; nothing if it could."""
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """A histogram of whole exchanges. `counts[i]` are those above `bounds_us[i - 1]` and up to `bounds_us[i]`."""
 
@@ -267,6 +290,7 @@ class Stats:
     listeners: tuple[ListenerStats, ...]
     routes: tuple[RouteStats, ...]
     upstreams: tuple[UpstreamStats, ...]
+    lists: tuple[ListStats, ...]
     addons: tuple[AddonStats, ...]
     latency: Latency
     rejected: dict[str, int]
@@ -321,6 +345,9 @@ class Rules(Protocol):
 
     def check(self, plan: str) -> Checked:
         """Build the plan, or raise `ConfigError` with every fault of it."""
+
+    def read_list(self, plan: Mapping[str, Any]) -> ListStats:
+        """What a list of a plan holds. Raises `EngineError` for files that are no such list."""
 
 
 class DataPlane(Protocol):

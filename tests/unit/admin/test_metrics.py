@@ -71,3 +71,19 @@ def test_statuses_are_counted_by_route(controller: Controller, engine: FakeEngin
     text = render(controller, "1.0")
     assert 'penstock_requests_total{route="shop",status="2xx"} 4' in text
     assert 'penstock_response_bytes_total{route="shop"} 20' in text
+
+
+def test_a_list_that_fails_to_refresh_is_counted_wherever_it_failed(controller: Controller, engine: FakeEngine) -> None:
+    controller.reload()
+    row = {
+        "name": "social", "kind": "domains", "sources": ["https://lists.example/a"], "entries": 7, "bytes": 300,
+        "ignored": 0, "bad": 1, "refreshed": 12.5, "failures": 2, "trouble": None,
+    }  # fmt: skip
+    engine.stats_rows["lists"] = [row]
+    fetch = {"url": "https://lists.example/a", "fetched": None, "failures": 3, "trouble": "the server answered 503"}
+    controller.lists.counts = lambda: {"social": [fetch]}  # type: ignore[method-assign]
+    text = render(controller, "1.0")
+    assert 'penstock_list_entries{list="social"} 7' in text
+    assert 'penstock_list_bytes{list="social"} 300' in text
+    assert 'penstock_list_refreshed_timestamp_seconds{list="social"} 12.5' in text
+    assert 'penstock_list_refresh_failures_total{list="social"} 5' in text

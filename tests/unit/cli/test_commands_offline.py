@@ -18,6 +18,7 @@ from penstock.engine.explanation import (
     Explanation,
     FilterEffect,
     Forwarded,
+    ListHit,
     PassedOver,
     RouteTaken,
     ShareTaken,
@@ -46,6 +47,7 @@ FOUND = Explanation(
         PassedOver(0, "a", "match", (7, 20), "/api/x", "True\nand path == '/y'"),
         PassedOver(1, "b", "listener"),
     ),
+    lists=(ListHit("social", "www.a.example", "a.example", "social.txt", 3),),
     filters=(FilterEffect("strip_prefix", "/api/x -> /x"),),
     forward_auth=Asking("login", "/verify?x", ("remote-user", "x-groups")),
     addons=("auth", "stamp"),
@@ -77,6 +79,7 @@ def test_an_explanation_underlines_what_said_no() -> None:
         "        ^^^^^^^^^^^^^ found '/api/x'",
         "  b (routes[1]): does not serve this listener",
         "route      api (routes[2])",
+        "list       social has 'www.a.example': 'a.example' (social.txt:3)",
         "filters",
         "  1.  strip_prefix  /api/x -> /x",
         "asks first GET /verify?x of login, which gives the request remote-user, x-groups (not done here)",
@@ -129,6 +132,19 @@ def test_the_status_for_people(controller: Controller, engine: FakeEngine) -> No
     assert "serving, plan version 1" in lines[0]
     assert any(line.startswith("  web  open  127.0.0.1:40001") for line in lines)
     assert "upstream shop (p2c)" in lines
+
+
+def test_the_status_says_why_a_list_is_old(controller: Controller, engine: FakeEngine) -> None:
+    controller.reload()
+    row = {
+        "name": "social", "kind": "domains", "sources": ["a.txt"], "entries": 7, "bytes": 300, "ignored": 0, "bad": 2,
+        "refreshed": 0.0, "failures": 2, "trouble": "a.txt is empty",
+    }  # fmt: skip
+    engine.stats_rows["lists"] = [row]
+    lines = plain(status_lines(status(controller)))
+    (line,) = (line for line in lines if line.startswith("  social"))
+    assert "domains  7  entries  300  bytes, 2 bad lines" in line
+    assert line.endswith("ago  (a.txt is empty)")
 
 
 def test_every_command_has_help() -> None:

@@ -9,6 +9,7 @@ use crate::observe::metrics::{RuleCounters, Sharded};
 use crate::snapshot::UpstreamSettings;
 use hickory_resolver::TokioResolver;
 use penstock_rules::forward::{Leave, Moment, Rules};
+use penstock_rules::list::Lists;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,6 +23,8 @@ pub(crate) struct Forward {
     pub(crate) plan: penstock_plan::Forward,
     pub(crate) leave: Leave,
     pub(crate) rules: Rules,
+    /// What the rules look into.
+    pub(crate) lists: Lists,
     /// What was counted of each of them, by its place.
     pub(crate) taken: Vec<Arc<SharedRule>>,
     /// How origins are treated: as endpoints of an upstream that has none until somebody asks for them.

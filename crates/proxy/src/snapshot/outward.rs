@@ -11,21 +11,27 @@ use penstock_plan::{Balance, HostHeader, Listener, Plan, Retry, Upstream, Upstre
 use penstock_rules::fault::Fault;
 use penstock_rules::forward::{Leave, Rules};
 use penstock_rules::http::{HeadLimits, Outward};
+use penstock_rules::list::Lists;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 impl Registry {
-    /// What this listener had, if its part of the plan is the same, or all of it anew.
-    pub(super) fn forward(&self, at: usize, listener: &Listener, faults: &mut Vec<Fault>) -> Option<Arc<Forward>> {
+    /// What this listener had, if its part of the plan and the lists are the same, or all of it anew.
+    pub(super) fn forward(
+        &self,
+        (at, listener): (usize, &Listener),
+        lists: &Lists,
+        faults: &mut Vec<Fault>,
+    ) -> Option<Arc<Forward>> {
         let plan = listener.forward.as_ref()?;
         let known = self.forwards.get(&listener.name);
-        if let Some(known) = known.filter(|known| known.plan == *plan) {
+        if let Some(known) = known.filter(|known| known.plan == *plan && known.lists.are(lists)) {
             return Some(Arc::clone(known));
         }
         let leave = Leave::build(plan, &format!("listeners[{at}].forward"));
         let leave = leave.map_err(|found| faults.extend(found)).ok();
-        let rules = Rules::build(&plan.rules, &format!("listeners[{at}].forward"));
+        let rules = Rules::build(&plan.rules, &format!("listeners[{at}].forward"), lists);
         let rules = rules.map_err(|found| faults.extend(found)).ok()?;
         let counted = |name: &str| known.and_then(|known| known.taken.iter().find(|rule| rule.name == name).cloned());
         let taken = rules.names();
@@ -33,7 +39,8 @@ impl Registry {
         let taken = taken.collect();
         let shared = known.map_or_else(|| self.origins(), |known| Arc::clone(&known.settings.shared));
         let settings = self.origin_settings(plan, shared);
-        Some(Arc::new(Forward { id: self.id(), plan: plan.clone(), leave: leave?, rules, taken, settings }))
+        let (leave, lists) = (leave?, lists.clone());
+        Some(Arc::new(Forward { id: self.id(), plan: plan.clone(), leave, lists, rules, taken, settings }))
     }
 
     /// Whoever is asked for names by each worker, where a listener needs that; those that there are, if the same servers are asked.

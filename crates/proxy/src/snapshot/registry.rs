@@ -4,6 +4,7 @@ use super::{Listener, Route, SharedListener, SharedRoute, SharedUpstream, Snapsh
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::{Clients, Pace};
 use crate::forward::{Forward, Resolvers};
+use crate::lists::Loaded;
 use crate::maintenance::Maintenance;
 use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
@@ -21,6 +22,7 @@ use penstock_rules::filter::Filters;
 use penstock_rules::health::Question;
 use penstock_rules::http::HeadLimits;
 use penstock_rules::https::ToHttps;
+use penstock_rules::list::Lists;
 use penstock_rules::maintenance::Exception;
 use penstock_rules::page::{self, Pages};
 use penstock_rules::proxy_protocol::Senders;
@@ -52,6 +54,7 @@ pub(crate) struct Registry {
     /// By name of the upstream.
     pub(super) bonds: HashMap<String, Arc<affinity::Table>>,
     pub(super) routes: HashMap<String, Arc<SharedRoute>>,
+    pub(super) lists: HashMap<String, Arc<Loaded>>,
     /// By name of the route.
     pub(super) maintenance: HashMap<String, Arc<Maintenance>>,
     /// All routes were ordered into maintenance, so those that come are, too.
@@ -83,6 +86,7 @@ impl Registry {
             secret: OwnSecret::default(),
             bonds: HashMap::new(),
             routes: HashMap::new(),
+            lists: HashMap::new(),
             maintenance: HashMap::new(),
             all_shut: false,
             addons: HashMap::new(),
@@ -100,15 +104,21 @@ impl Registry {
     /// All faults of the plan.
     pub(crate) fn build(&self, plan: Plan) -> Result<Snapshot, Vec<Fault>> {
         let mut faults = Vec::new();
-        let table = Table::build(&plan).map_err(|found| faults.extend(found)).ok();
+        let loaded: Vec<_> = plan.lists.iter().enumerate().map(|list| self.list(list, &mut faults)).collect();
+        let lists: Lists = loaded.iter().map(|list| Arc::clone(&list.shared)).collect();
+        let table = Table::build(&plan, lists.clone()).map_err(|found| faults.extend(found)).ok();
         let listeners: Vec<_> =
-            plan.listeners.iter().enumerate().map(|(at, plan)| self.listener(at, plan, &mut faults)).collect();
+            plan.listeners.iter().enumerate().map(|listener| self.listener(listener, &lists, &mut faults)).collect();
         let roots = SystemRoots::default();
         let upstreams: Vec<_> =
             plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &roots, &mut faults)).collect();
         let addons: Vec<_> = plan.addons.iter().map(|plan| Arc::new(self.addon(plan))).collect();
-        let routes: Vec<_> =
-            plan.routes.iter().enumerate().map(|route| self.route(route, &plan, &addons, &mut faults)).collect();
+        let routes: Vec<_> = plan
+            .routes
+            .iter()
+            .enumerate()
+            .map(|route| self.route(route, &plan, (&addons, &lists), &mut faults))
+            .collect();
         check_addons(&plan, &mut faults);
         let pages = error_pages(&plan.error_pages, "error_pages", &mut faults);
         check_servers(&plan.dns, &mut faults);
@@ -117,7 +127,21 @@ impl Registry {
         let unrouted = Arc::clone(&self.unrouted);
         let announces = plan.upstreams.iter().any(|upstream| upstream.proxy_protocol.is_some());
         let resolvers = self.resolvers(&plan);
-        Ok(Snapshot { table, listeners, upstreams, routes, pages, addons, unrouted, announces, resolvers, by_id, plan })
+        let lists = loaded;
+        Ok(Snapshot {
+            table,
+            listeners,
+            upstreams,
+            routes,
+            lists,
+            pages,
+            addons,
+            unrouted,
+            announces,
+            resolvers,
+            by_id,
+            plan,
+        })
     }
 
     /// This snapshot runs now: what it shares is found again by the next plan, what it does not name is forgotten.
@@ -163,6 +187,7 @@ impl Registry {
         self.routes =
             snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
         let addons = snapshot.addons.iter();
+        self.lists = snapshot.lists.iter().map(|list| (list.shared.name().to_owned(), Arc::clone(list))).collect();
         self.addons = addons.clone().map(|addon| (addon.plan.name.clone(), Arc::clone(&addon.shared))).collect();
         self.lanes = addons.map(|addon| (addon.plan.id, Arc::clone(&addon.lane))).collect();
     }
@@ -182,7 +207,12 @@ impl Registry {
         self.next_id.fetch_add(1, Relaxed)
     }
 
-    fn listener(&self, at: usize, plan: &penstock_plan::Listener, faults: &mut Vec<Fault>) -> Listener {
+    fn listener(
+        &self,
+        (at, plan): (usize, &penstock_plan::Listener),
+        lists: &Lists,
+        faults: &mut Vec<Fault>,
+    ) -> Listener {
         let trusted = plan.trusted_proxies.iter().enumerate().filter_map(|(entry, text)| {
             let path = format!("listeners[{at}].trusted_proxies[{entry}]");
             text.parse().map_err(|error| faults.push(Fault::new(path, format!("{text:?} is {error}")))).ok()
@@ -211,7 +241,7 @@ impl Registry {
         let senders = plan.proxy_protocol.as_ref().map(|senders| Senders::build(senders, &path));
         let senders = senders.transpose().map_err(|found| faults.extend(found)).ok().flatten();
         let (tls, renewed) = self.listener_tls(at, plan, faults);
-        let forward = self.forward(at, plan, faults);
+        let forward = self.forward((at, plan), lists, faults);
         Listener { trusted, senders, tls, renewed, forward, to_https, shared, limits, pages, plan: plan.clone() }
     }
 
@@ -291,6 +321,14 @@ impl Registry {
         }
     }
 
+    fn list(&self, (at, plan): (usize, &penstock_plan::List), faults: &mut Vec<Fault>) -> Arc<Loaded> {
+        let loaded = Loaded::build(plan, self.lists.get(&plan.name));
+        Arc::new(loaded.unwrap_or_else(|message| {
+            faults.push(Fault::new(format!("lists[{at}]"), message));
+            Loaded::empty(plan)
+        }))
+    }
+
     fn addon(&self, plan: &penstock_plan::Addon) -> Addon {
         let shared =
             self.addons.get(&plan.name).cloned().unwrap_or_else(|| {
@@ -304,7 +342,7 @@ impl Registry {
         &self,
         (at, plan): (usize, &penstock_plan::Route),
         whole: &Plan,
-        addons: &[Arc<Addon>],
+        (addons, lists): (&[Arc<Addon>], &Lists),
         faults: &mut Vec<Fault>,
     ) -> Route {
         let filters = Filters::build(&plan.filters, at).map_err(|found| faults.extend(found)).unwrap_or_default();
@@ -327,9 +365,9 @@ impl Registry {
         let named: Vec<_> = plan.addons.iter().filter_map(|at| addons.get(*at as usize).cloned()).collect();
         let pages = error_pages(&plan.error_pages, &format!("routes[{at}].error_pages"), faults);
         let mirror = plan.mirror.as_ref().and_then(|mirror| {
-            Mirror::build(mirror, &format!("routes[{at}].mirror")).map_err(|found| faults.extend(found)).ok()
+            Mirror::build(mirror, &format!("routes[{at}].mirror"), lists).map_err(|found| faults.extend(found)).ok()
         });
-        let exception = Exception::build(&plan.maintenance, &format!("routes[{at}].maintenance"))
+        let exception = Exception::build(&plan.maintenance, &format!("routes[{at}].maintenance"), lists)
             .map_err(|found| faults.extend(found))
             .unwrap_or_default();
         let before = self.maintenance.get(&plan.name);

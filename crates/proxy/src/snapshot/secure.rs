@@ -109,11 +109,15 @@ impl Snapshot {
             let certificates = listener.renewed.clone().or_else(|| Some(listener.tls.as_ref()?.certificates()))?;
             Some((at, certificates))
         });
+        let lists = self.lists.iter().enumerate().flat_map(|(at, list)| {
+            list.doubts().into_iter().map(move |message| Fault::new(format!("lists[{at}]"), message))
+        });
         served
             .flat_map(|(at, certificates)| {
                 let doubts = certificates.doubts(now).into_iter();
                 doubts.map(move |(key, message)| Fault::new(format!("listeners[{at}].tls.{key}"), message))
             })
+            .chain(lists)
             .collect()
     }
 }

@@ -20,7 +20,7 @@ pub(crate) use handshake::{Refused, Secured, accept};
 pub(crate) use line::Handshakes;
 pub(crate) use stream::TlsStream;
 pub(crate) use upstream::{Built as BuiltUpstream, Credentials, Secure, SystemRoots, UpstreamTls, build_upstream};
-pub(crate) use watch::follow;
+pub(crate) use watch::{Stamp, follow, stamp};
 
 use arc_swap::ArcSwap;
 use clients::Believed;

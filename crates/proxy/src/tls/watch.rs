@@ -20,9 +20,9 @@ const LOOKS: u32 = 2;
 const MOST_PAUSE: u32 = 60;
 
 /// What tells a file from what it was before; `None`: it cannot be looked at.
-pub(super) type Stamp = Option<[u64; 5]>;
+pub(crate) type Stamp = Option<[u64; 5]>;
 
-pub(super) fn stamp(path: &str) -> Stamp {
+pub(crate) fn stamp(path: &str) -> Stamp {
     let file = fs::metadata(path).ok()?;
     // The time of a change counts, which chmod and chown set, too: what could not be read may be readable now. Times before 1970
     // only have to be told apart.

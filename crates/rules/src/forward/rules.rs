@@ -1,6 +1,7 @@
 //! The ordered rules of a forward proxy: the first that matches says what becomes of a request; after the last it goes out.
 
 use crate::fault::Fault;
+use crate::list::{Hit, Lists};
 use crate::route::{Refusal, Test, View};
 use penstock_plan::{ForwardRule, Verdict};
 use std::net::IpAddr;
@@ -51,15 +52,15 @@ pub struct Rule {
 pub struct Rules(Vec<Rule>);
 
 impl Rules {
-    /// As a plan says, whose part is at `path`.
+    /// As a plan says, whose part is at `path`, and which has these lists.
     ///
     /// # Errors
     /// All faults of the rules.
-    pub fn build(plan: &[ForwardRule], path: &str) -> Result<Rules, Vec<Fault>> {
+    pub fn build(plan: &[ForwardRule], path: &str, lists: &Lists) -> Result<Rules, Vec<Fault>> {
         let (mut rules, mut faults) = (Vec::with_capacity(plan.len()), Vec::new());
         for (at, rule) in plan.iter().enumerate() {
             let place = format!("{path}.rules[{at}].when");
-            let test = rule.when.as_ref().map(|when| Test::compile(&when.predicate, &place));
+            let test = rule.when.as_ref().map(|when| Test::compile(&when.predicate, &place, lists));
             match test.transpose() {
                 Ok(test) => rules.push(Rule { name: rule.name.clone(), verdict: rule.verdict, test }),
                 Err(found) => faults.extend(found),
@@ -81,6 +82,15 @@ impl Rules {
             .map_while(|(at, rule)| Some((at, rule.name.as_str(), rule.test.as_ref()?.refusal(view)?)))
     }
 
+    /// Where lists have what was looked for, of the rules up to the one that takes the request.
+    pub fn hits(&self, view: &View<'_>) -> Vec<Hit> {
+        let asked = self.judge(view).map_or(self.0.len(), |(at, _)| at + 1);
+        let mut hits: Vec<_> =
+            self.0.iter().take(asked).filter_map(|rule| rule.test.as_ref()).flat_map(|test| test.hits(view)).collect();
+        hits.dedup();
+        hits
+    }
+
     /// Names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|rule| rule.name.as_str())
@@ -95,7 +105,7 @@ mod tests {
 
     fn judged(when: serde_json::Value, errand: Errand<'_>) -> bool {
         let rule = json!({"name": "one", "when": {"text": "", "predicate": when}, "verdict": {"deny": 403}});
-        let rules = Rules::build(&[serde_json::from_value(rule).unwrap()], "forward").unwrap();
+        let rules = Rules::build(&[serde_json::from_value(rule).unwrap()], "forward", &Lists::default()).unwrap();
         let mut head = RequestHead::default();
         let limits = HeadLimits { bytes: 1000, fields: 10, uri: 1000, elsewhere: true };
         head.parse(b"GET http://a.example/ HTTP/1.1\r\nHost: a\r\n\r\n", &limits).unwrap();
@@ -137,7 +147,7 @@ mod tests {
             rule("second", host("b"), json!("close")),
             rule("third", json!(null), json!({"deny": 451})),
         ];
-        let rules = Rules::build(&plan, "forward").unwrap();
+        let rules = Rules::build(&plan, "forward", &Lists::default()).unwrap();
         let taken = |host: &str| {
             let head = RequestHead::compose("GET", "/", host, &[]).unwrap();
             rules.judge(&View::of(&head)).map(|(at, rule)| (at, rule.verdict))

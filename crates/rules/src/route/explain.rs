@@ -22,6 +22,7 @@ use crate::http::{
     write_request,
 };
 use crate::https::ToHttps;
+use crate::list::{Hit, Lists};
 use crate::maintenance::Exception;
 use crate::network::Network;
 use penstock_plan::{Action, AdminState, Endpoint, Filter, Listener, Plan, Protocol, Route, Upstream};
@@ -74,7 +75,7 @@ pub fn explain(
     let (index, listener) = find_listener(plan, request)?;
     let peer = peer(request)?;
     if let Some(forward) = &listener.forward {
-        return outward::explain((listener, forward), request, peer, now.moment);
+        return outward::explain((listener, forward), request, peer, (now.moment, table.lists()));
     }
     let mut answer = Explanation::new(&listener.name, Parts::asked(request));
     let mut head = match RequestHead::compose(&request.method, &request.target, &request.host, &request.headers) {
@@ -107,9 +108,10 @@ pub fn explain(
         };
         let refusal = found.and_then(|at| body.refusal(at));
         answer.passed_over = passed_over(plan, table, &view, index, found);
+        answer.lists = hits(plan, table, &view, index, found);
         let route = found.and_then(|at| Some((at, plan.routes.get(at)?)));
         let shut = route.filter(|(at, _)| (now.shut)(*at));
-        (route, refusal, shut.map(|(_, route)| spares(route, &view)))
+        (route, refusal, shut.map(|(_, route)| spares(route, &view, table.lists())))
     };
     let Some((at, route)) = route else {
         answer.status = Some(Kind::NoRoute.status());
@@ -121,19 +123,19 @@ pub fn explain(
     }
     answer.maintenance = spared.map(|spared| if spared { "excepted" } else { "refused" });
     // What would be without it is told all the same.
-    let answer = take_way(plan, &entry, (route, &mut head), answer, &now.standing);
+    let answer = take_way((plan, table.lists()), &entry, (route, &mut head), answer, &now.standing);
     Ok(if spared == Some(false) { answer.refuse(Kind::Maintenance) } else { answer })
 }
 
 /// Whether the request passes though its route is in maintenance.
-fn spares(route: &Route, view: &View<'_>) -> bool {
+fn spares(route: &Route, view: &View<'_>, lists: &Lists) -> bool {
     // It was built with the plan: it cannot be wrong now.
-    Exception::build(&route.maintenance, "").is_ok_and(|exception| exception.spares(view))
+    Exception::build(&route.maintenance, "", lists).is_ok_and(|exception| exception.spares(view))
 }
 
 /// What becomes of a request behind its route.
 fn take_way(
-    plan: &Plan,
+    (plan, lists): (&Plan, &Lists),
     entry: &Entry<'_>,
     (route, head): (&Route, &mut RequestHead),
     mut answer: Explanation,
@@ -152,8 +154,10 @@ fn take_way(
     let addons = route.addons.iter().filter_map(|at| plan.addons.get(*at as usize));
     answer.addons = addons.map(|addon| addon.name.clone()).collect();
     answer.upstreams = choices(plan, &route.action, standing);
-    answer.mirror =
-        route.mirror.as_ref().map(|mirror| copy(plan, mirror, &entry.view(head, &Body::new(json::State::None))));
+    answer.mirror = route
+        .mirror
+        .as_ref()
+        .map(|mirror| copy((plan, lists), mirror, &entry.view(head, &Body::new(json::State::None))));
     if !answer.upstreams.is_empty() && !take_hop(head) {
         answer.status = Some(204);
         return answer;
@@ -179,9 +183,9 @@ fn share(plan: &Plan, split: &penstock_plan::Split, view: &View<'_>) -> ShareTak
 }
 
 /// The copy that may be made of the request.
-fn copy(plan: &Plan, mirror: &penstock_plan::Mirror, view: &View<'_>) -> MirrorTaken {
+fn copy((plan, lists): (&Plan, &Lists), mirror: &penstock_plan::Mirror, view: &View<'_>) -> MirrorTaken {
     // It was built with the plan: it cannot be wrong now.
-    let eligible = mirror.of_10000 > 0 && Mirror::build(mirror, "").is_ok_and(|built| built.may_want(view));
+    let eligible = mirror.of_10000 > 0 && Mirror::build(mirror, "", lists).is_ok_and(|built| built.may_want(view));
     let upstream = plan.upstream_name(mirror.upstream).to_owned();
     MirrorTaken { upstream, percent: f64::from(mirror.of_10000) / 100.0, eligible }
 }
@@ -303,6 +307,18 @@ fn passed_over(plan: &Plan, table: &Table, view: &View<'_>, listener: u32, found
         PassedOver { index, name: route.name.clone(), why }
     });
     passed.collect()
+}
+
+/// Where lists have what was looked for, of the routes up to the one taken.
+fn hits(plan: &Plan, table: &Table, view: &View<'_>, listener: u32, found: Option<usize>) -> Vec<Hit> {
+    let mut hits = Vec::new();
+    for (index, route) in plan.routes.iter().enumerate().take(found.map_or(plan.routes.len(), |found| found + 1)) {
+        if route.listeners.as_ref().is_none_or(|listeners| listeners.contains(&listener)) {
+            hits.extend(table.test(index).map_or_else(Vec::new, |test| test.hits(view)));
+        }
+    }
+    hits.dedup();
+    hits
 }
 
 /// Run the filters one by one, telling what each does; a status, where one answers.

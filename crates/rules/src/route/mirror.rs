@@ -3,6 +3,7 @@
 use super::{Test, View};
 use crate::fault::Fault;
 use crate::http::{Length, RequestHead};
+use crate::list::Lists;
 
 /// Bytes of a body that a copy has at most: it is kept until it is whole, because nobody waits for a copy.
 pub const MOST: usize = 64 << 10;
@@ -23,9 +24,9 @@ impl Mirror {
     ///
     /// # Errors
     /// All faults of its expression.
-    pub fn build(plan: &penstock_plan::Mirror, path: &str) -> Result<Mirror, Vec<Fault>> {
-        let test =
-            plan.when.as_ref().map(|when| Test::compile(&when.predicate, &format!("{path}.when"))).transpose()?;
+    pub fn build(plan: &penstock_plan::Mirror, path: &str, lists: &Lists) -> Result<Mirror, Vec<Fault>> {
+        let test = plan.when.as_ref();
+        let test = test.map(|when| Test::compile(&when.predicate, &format!("{path}.when"), lists)).transpose()?;
         Ok(Mirror { upstream: plan.upstream, of_10000: plan.of_10000, when: test })
     }
 
@@ -66,7 +67,7 @@ mod tests {
 
     fn mirror(of_10000: u16, when: Value) -> Mirror {
         let plan = json!({"upstream": 3, "of_10000": of_10000, "when": when});
-        Mirror::build(&serde_json::from_value(plan).unwrap(), "routes[0].mirror").unwrap()
+        Mirror::build(&serde_json::from_value(plan).unwrap(), "routes[0].mirror", &Lists::default()).unwrap()
     }
 
     fn wanted(mirror: &Mirror, head: &RequestHead) -> usize {

@@ -7,11 +7,13 @@ use super::View;
 use super::json::{Found, Pointer};
 use super::value::{Number, Text, Value, has_field};
 use crate::fault::{self, Fault};
+use crate::list::{Hit, Lists, Shared};
 use crate::network::Network;
 use ahash::AHashSet;
 use memchr::memmem::Finder;
-use penstock_plan::{Comparison, Field, Literal, Operand, Operator, Predicate, Span};
+use penstock_plan::{Comparison, Field, ListKind, Literal, Operand, Operator, Predicate, Span};
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// Trees deeper than this are refused, so that no plan can exhaust the stack.
 const DEEPEST: usize = 64;
@@ -46,6 +48,8 @@ enum Leaf {
     OneOfNumbers(Number, Box<[i64]>),
     InNetworks(Box<[Network]>),
     DestInNetworks(Box<[Network]>),
+    InList(Text, Arc<Shared>),
+    ClientInList(Arc<Shared>),
     Contains(Text, Part),
     Exists(Field),
     JsonExists(Pointer),
@@ -69,12 +73,13 @@ enum Part {
 }
 
 impl Test {
-    /// Compile `predicate`, which stands at `path` in the plan.
+    /// Compile `predicate`, which stands at `path` in a plan that has these lists.
     ///
     /// # Errors
-    /// All faults: regular expressions or networks that are none, types that do not fit, a tree deeper than 64.
-    pub fn compile(predicate: &Predicate, path: &str) -> Result<Test, Vec<Fault>> {
-        let mut compiler = Compiler { path, faults: Vec::new() };
+    /// All faults: regular expressions or networks that are none, types that do not fit, lists that are not there, a tree deeper
+    /// than 64.
+    pub fn compile(predicate: &Predicate, path: &str, lists: &Lists) -> Result<Test, Vec<Fault>> {
+        let mut compiler = Compiler { path, lists, faults: Vec::new() };
         match compiler.node(predicate, 0) {
             Some(node) if compiler.faults.is_empty() => Ok(Test(node)),
             _ => Err(compiler.faults),
@@ -94,6 +99,13 @@ impl Test {
     /// Which part says no, and the value it found; `None` if the request matches.
     pub fn refusal(&self, view: &View<'_>) -> Option<Refusal> {
         if self.matches(view) { None } else { Some(self.0.refusal(view)) }
+    }
+
+    /// The entries under which lists have what the test looks for in them, whatever the test makes of it.
+    pub fn hits(&self, view: &View<'_>) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        self.0.hits(view, &mut hits);
+        hits
     }
 }
 
@@ -122,6 +134,20 @@ impl Node {
             },
             // Of several that all said no, none is the reason.
             Node::Any(_) | Node::Constant(_) => Refusal { at: self.span(), found: None },
+        }
+    }
+
+    fn hits(&self, view: &View<'_>, hits: &mut Vec<Hit>) {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().for_each(|node| node.hits(view, hits)),
+            Node::Not(node) => node.hits(view, hits),
+            Node::Leaf(Leaf::InList(value, list), _) => {
+                hits.extend(value.read(view, |value| list.hit_text(value)).flatten());
+            }
+            Node::Leaf(Leaf::ClientInList(list), _) => {
+                hits.extend(view.client.and_then(|client| list.hit_address(client)));
+            }
+            Node::Constant(_) | Node::Leaf(..) => {}
         }
     }
 
@@ -172,6 +198,8 @@ impl Leaf {
                 let address = view.errand?.address?;
                 Some(networks.iter().any(|network| network.contains(address)))
             }
+            Leaf::InList(value, list) => value.read(view, |value| list.has_text(value)),
+            Leaf::ClientInList(list) => Some(list.has_address(view.client?)),
             Leaf::Contains(value, Part::Literal(part)) => value.read(view, |value| part.find(value).is_some()),
             Leaf::Contains(value, Part::Read(part)) => {
                 value.read(view, |value| part.read(view, |part| memchr::memmem::find(value, part).is_some()))?
@@ -201,11 +229,12 @@ impl Leaf {
             Leaf::OneOfNumbers(value, _) => value.asks_body(),
             Leaf::Contains(value, Part::Read(part)) => value.asks_body() || part.asks_body(),
             Leaf::OneOfTexts(value, _)
+            | Leaf::InList(value, _)
             | Leaf::Contains(value, _)
             | Leaf::StartsWith(value, _)
             | Leaf::EndsWith(value, _)
             | Leaf::Matches(value, _) => value.asks_body(),
-            Leaf::InNetworks(_) | Leaf::DestInNetworks(_) | Leaf::Exists(_) => false,
+            Leaf::InNetworks(_) | Leaf::DestInNetworks(_) | Leaf::ClientInList(_) | Leaf::Exists(_) => false,
         }
     }
 
@@ -216,11 +245,12 @@ impl Leaf {
             Leaf::Text(value, _, other) if value.literal().is_some() => text(other),
             Leaf::Number(value, _, other) if value.is_literal() => other.read(view).map(|number| number.to_string()),
             Leaf::Number(value, ..) | Leaf::OneOfNumbers(value, _) => value.read(view).map(|number| number.to_string()),
-            Leaf::InNetworks(_) => view.client.map(|client| client.to_canonical().to_string()),
+            Leaf::InNetworks(_) | Leaf::ClientInList(_) => view.client.map(|client| client.to_canonical().to_string()),
             Leaf::DestInNetworks(_) => Some(view.errand?.address?.to_canonical().to_string()),
             Leaf::Exists(_) | Leaf::JsonExists(_) | Leaf::JsonIs(..) => None,
             Leaf::Text(value, ..)
             | Leaf::OneOfTexts(value, _)
+            | Leaf::InList(value, _)
             | Leaf::Contains(value, _)
             | Leaf::StartsWith(value, _)
             | Leaf::EndsWith(value, _)
@@ -243,6 +273,7 @@ fn holds(order: Ordering, operator: Operator) -> bool {
 
 struct Compiler<'a> {
     path: &'a str,
+    lists: &'a Lists,
     faults: Vec<Fault>,
 }
 
@@ -261,6 +292,7 @@ impl Compiler<'_> {
             Predicate::In { value, set, at } => (self.one_of(value, set)?, *at),
             Predicate::InNetworks { networks, at } => (Leaf::InNetworks(self.networks(networks)?), *at),
             Predicate::DestInNetworks { networks, at } => (Leaf::DestInNetworks(self.networks(networks)?), *at),
+            Predicate::InList { value, list, at } => (self.in_list(value, list)?, *at),
             Predicate::Contains { value, part, at } => (self.contains(value, part)?, *at),
             Predicate::Exists { field: Field::Json(pointer), at } => (Leaf::JsonExists(self.pointer(pointer)?), *at),
             Predicate::Exists { field, at } => (Leaf::Exists(field.clone()), *at),
@@ -322,6 +354,18 @@ impl Compiler<'_> {
             .map(|text| text.parse().map_or_else(|error| self.fault(format!("{text:?} is {error}")), Some))
             .collect();
         networks.into_iter().collect()
+    }
+
+    fn in_list(&mut self, value: &Operand, name: &str) -> Option<Leaf> {
+        let Some(list) = self.lists.get(name).cloned() else {
+            return self.fault(format!("looks into the list {name:?}, which is not there"));
+        };
+        match (value, list.kind()) {
+            (Operand::ClientIp, ListKind::Networks) => Some(Leaf::ClientInList(list)),
+            (Operand::ClientIp, _) => self.fault(format!("looks for an address in the list {name:?} of texts")),
+            (_, ListKind::Networks) => self.fault(format!("looks for a text in the list {name:?} of networks")),
+            _ => Some(Leaf::InList(self.text(value)?, list)),
+        }
     }
 
     fn contains(&mut self, value: &Operand, part: &Operand) -> Option<Leaf> {

@@ -10,6 +10,7 @@ use super::predicate::Test;
 use crate::error::Kind;
 use crate::fault::Fault;
 use crate::http::readings;
+use crate::list::Lists;
 use ahash::AHashMap;
 use penstock_plan::{Action, Plan, Route};
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub struct Table {
     /// Whether route 0 takes every request of every listener.
     first_takes_all: bool,
     asks_body: bool,
+    /// What tests of the plan may look into.
+    lists: Lists,
     /// Routes that serve every listener.
     shared: Index,
     /// Routes that serve some listeners, by listener.
@@ -50,18 +53,18 @@ impl Entry {
 }
 
 impl Table {
-    /// Compile the routes of `plan`.
+    /// Compile the routes of `plan`, which has these lists.
     ///
     /// # Errors
     /// All faults of all routes: matches that do not compile, and indexes that name no listener or upstream.
-    pub fn build(plan: &Plan) -> Result<Table, Vec<Fault>> {
+    pub fn build(plan: &Plan, lists: Lists) -> Result<Table, Vec<Fault>> {
         let (mut faults, mut routes) = (Vec::new(), Vec::with_capacity(plan.routes.len()));
         let mut shared = Drafts::default();
         let mut own: Vec<Drafts<'_>> = plan.listeners.iter().map(|_| Drafts::default()).collect();
         let mut reached = true;
         for (at, route) in plan.routes.iter().enumerate() {
             check_references(plan, at, route, &mut faults);
-            let Some(test) = compile(at, route, &mut faults) else { continue };
+            let Some(test) = compile(at, route, &lists, &mut faults) else { continue };
             let keys = match &route.matches {
                 Some(matches) => Keys::of(&matches.predicate),
                 None => Keys::everything(),
@@ -89,7 +92,7 @@ impl Table {
             plan.routes.first().is_some_and(|route| route.listeners.is_none() && route.matches.is_none());
         let asks_body = routes.iter().any(|entry| entry.test.as_ref().is_some_and(Test::asks_body));
         let own = own.into_iter().map(Drafts::into_index).collect();
-        Ok(Table { routes, first_takes_all, asks_body, shared: shared.into_index(), own })
+        Ok(Table { routes, first_takes_all, asks_body, lists, shared: shared.into_index(), own })
     }
 
     /// Index of the first route in the plan's order that serves the listener of this index and matches the request, or refuses
@@ -120,6 +123,11 @@ impl Table {
     /// Whether any route asks for values of a body.
     pub fn asks_body(&self) -> bool {
         self.asks_body
+    }
+
+    /// What tests of the plan may look into.
+    pub(super) fn lists(&self) -> &Lists {
+        &self.lists
     }
 
     /// The compiled match of a route; `None` where there is none, and every request matches.
@@ -154,9 +162,9 @@ impl Table {
 }
 
 /// The route's test; the outer `None` where a fault was noted.
-fn compile(at: usize, route: &Route, faults: &mut Vec<Fault>) -> Option<Option<Test>> {
+fn compile(at: usize, route: &Route, lists: &Lists, faults: &mut Vec<Fault>) -> Option<Option<Test>> {
     let Some(matches) = &route.matches else { return Some(None) };
-    match Test::compile(&matches.predicate, &format!("routes[{at}].match")) {
+    match Test::compile(&matches.predicate, &format!("routes[{at}].match"), lists) {
         Ok(test) => Some(Some(test)),
         Err(found) => {
             faults.extend(found);

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LITERALS = ("text", "number", "regex", "pattern", "prefixes", "suffixes", "networks", "operator", "at", "constant")
+_LITERALS = (
+    "text",
+    "number",
+    "regex",
+    "pattern",
+    "prefixes",
+    "suffixes",
+    "networks",
+    "list",
+    "operator",
+    "at",
+    "constant",
+)
 
 
 def asked(part: Any) -> Iterator[str]:

@@ -146,6 +146,8 @@ class _Compiler:
             return {"not": test} if negated else test
         if isinstance(right, ast.List | ast.Tuple | ast.Set):
             return self.in_list(left, right.elts, right, negated=negated, at=at)
+        if isinstance(right, ast.Call) and isinstance(right.func, ast.Name) and right.func.id == "list":
+            return self.in_named_list(left, right, at, negated=negated)
         if isinstance(right, ast.Constant) and isinstance(right.value, str):
             raise self.source.error(
                 right, 'a single text after "in" would look for a part of it', "[…], or == to compare"
@@ -183,6 +185,21 @@ class _Compiler:
                 raise self.mismatch(member, found, value)
             literals.append(self.fit(member, found, value, exact=True).operand)
         test = {"in": {"value": value.operand, "set": literals, "at": at}}
+        return _absent(test, at, value) if negated else test
+
+    def in_named_list(self, left: ast.expr, right: ast.Call, at: list[int], *, negated: bool) -> Predicate:
+        """`host in list("social")`. Which lists there are, and of what kind, is not known here (`check_lists.py`)."""
+        if len(right.args) != 1 or right.keywords:
+            raise self.source.error(right, "list() takes the name of one list", 'list("social")')
+        name = read_text(self.source, right.args[0], 'the name of a list, as list("social")')
+        value = as_type(read_value(self.source, left), Type.TEXT)
+        if value.literal is not None:
+            raise self.source.error(left, "both sides are literals", "a value of the request before in")
+        if value.type not in (Type.TEXT, Type.ADDRESS):
+            raise self.source.error(left, f"{value.shown} is {value.type.value}", "a text such as host, or client.ip")
+        test: Predicate = {"in_list": {"value": value.operand, "list": name, "at": at}}
+        if value.type is Type.ADDRESS:
+            return {"not": test} if negated else test
         return _absent(test, at, value) if negated else test
 
     def call(self, node: ast.Call) -> Predicate:

@@ -20,6 +20,7 @@ from penstock.config.model.filter import (
 )
 from penstock.config.model.forward import Origins, Rule
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
+from penstock.config.model.list import List
 from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol
 from penstock.config.model.page import ErrorPage
 from penstock.config.model.rate import Rate
@@ -64,6 +65,7 @@ __all__ = [
     "Hsts",
     "HttpsRedirect",
     "LatencyOutlier",
+    "List",
     "Listener",
     "ListenerLimits",
     "ListenerTimeouts",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from penstock.config.model.addon import Addon
 from penstock.config.model.base import Duration, Model, Size, Whole
+from penstock.config.model.list import List
 from penstock.config.model.listener import Listener
 from penstock.config.model.page import ErrorPages
 from penstock.config.model.route import Route
@@ -96,6 +97,8 @@ class Config(Model):
     """Groups of endpoints, by name."""
     routes: tuple[Route, ...] = ()
     """Tried in the order written; the first that matches wins."""
+    lists: dict[str, List] = Field(default_factory=dict)
+    """Domains, networks or regular expressions that expressions look into, by name."""
     error_pages: ErrorPages = Field(default_factory=dict)
     """Pages for failures, by status ("503") or class ("5xx"), where neither route nor listener has
     any. Default: none."""

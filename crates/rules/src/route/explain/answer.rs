@@ -3,6 +3,7 @@
 use super::Request;
 use crate::auth::ForwardAuth;
 use crate::http::RequestHead;
+use crate::list::Hit;
 use penstock_plan::{AdminState, Endpoint, Plan, Span};
 use serde::Serialize;
 
@@ -28,6 +29,8 @@ pub struct Explanation {
     pub maintenance: Option<&'static str>,
     /// Routes that stand before the one taken, in order.
     pub passed_over: Vec<PassedOver>,
+    /// Where lists have what the matches of these routes, and of the one taken, look for.
+    pub lists: Vec<Hit>,
     /// What the filters of the route do, in order.
     pub filters: Vec<Effect>,
     /// The service that would be asked whether the request may go on; it is not.
@@ -222,6 +225,7 @@ impl Explanation {
             refused: None,
             maintenance: None,
             passed_over: Vec::new(),
+            lists: Vec::new(),
             filters: Vec::new(),
             forward_auth: None,
             addons: Vec::new(),

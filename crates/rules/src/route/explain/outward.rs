@@ -6,6 +6,7 @@ use crate::error::Kind;
 use crate::fault::Fault;
 use crate::forward::{Errand, Leave, Moment, Rules};
 use crate::http::{HeadLimits, RequestHead, Target};
+use crate::list::Lists;
 use crate::route::View;
 use penstock_plan::{Forward, Listener, Verdict};
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ pub(super) fn explain(
     (listener, forward): (&Listener, &Forward),
     request: &Request,
     peer: Option<(IpAddr, Option<u16>)>,
-    moment: Moment,
+    (moment, lists): (Moment, &Lists),
 ) -> Result<Explanation, Fault> {
     let mut answer = Explanation::new(&listener.name, Parts::asked(request));
     let head = match read(request) {
@@ -25,7 +26,7 @@ pub(super) fn explain(
     let entry = Entry::new(listener, request, peer, &head);
     let first = |mut faults: Vec<Fault>| faults.pop().unwrap_or_else(|| Fault::new("forward", "cannot be built"));
     let leave = Leave::build(forward, "forward").map_err(first)?;
-    let rules = Rules::build(&forward.rules, "forward").map_err(first)?;
+    let rules = Rules::build(&forward.rules, "forward", lists).map_err(first)?;
     let tunnel = head.target == Target::Tunnel;
     let port = head.port().unwrap_or(80);
     if let Err(kind) = leave.client(entry.client).and_then(|()| leave.port(port, tunnel)) {
@@ -49,6 +50,7 @@ pub(super) fn explain(
         PassedOver { index, name: name.to_owned(), why }
     });
     answer.passed_over = passed.collect();
+    answer.lists = rules.hits(&view);
     answer.action = Some("forward");
     if let Some((index, rule)) = rules.judge(&view) {
         answer.rule = Some(RouteTaken { index, name: rule.name.clone() });

@@ -44,7 +44,7 @@ fn plan() -> Plan {
         "engine": {"workers": 1, "drain_timeout": 1, "watchdog": 0, "memory": 0},
         "dns": {"servers": []},
         "listeners": [listener("web", ":8080"), listener("local", "unix:/run/p.sock")],
-        "upstreams": [upstream("shop"), upstream("next")],
+        "lists": [], "upstreams": [upstream("shop"), upstream("next")],
         "routes": [
             route("other", json!([1]), json!({"constant": false}), json!({"upstream": 0}), json!([])),
             route("host", Value::Null, host.clone(), json!({"upstream": 0}), json!([])),
@@ -73,7 +73,7 @@ fn ask_of(plan: &Plan, shut: Option<usize>, request: Value) -> Value {
     let mut whole = json!({"listener": null, "method": "GET", "scheme": "http", "host": "a.example:80", "target": "/",
                            "headers": [], "client": "192.0.2.1:40000"});
     whole.as_object_mut().unwrap().extend(request.as_object().unwrap().clone());
-    let table = Table::build(plan).unwrap();
+    let table = Table::build(plan, Lists::default()).unwrap();
     let standing = |upstream, endpoint, plan: &_| {
         let planned = Standing::planned(plan, if endpoint == 0 { State::Down } else { State::Up });
         // An order, at one upstream alone.
@@ -120,7 +120,7 @@ fn the_whole_way_is_told() {
         "status": null,
         "refused": null,
         "maintenance": null,
-        "passed_over": [
+        "lists": [], "passed_over": [
             {"index": 0, "name": "other", "why": "listener"},
             passed(1, "host", json!([0, 19]), json!("a.example")),
             passed(2, "debug", json!([20, 41]), Value::Null),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::http::RequestHead;
+use crate::list::{Draft, List};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -19,7 +20,7 @@ fn says(predicate: &serde_json::Value) -> bool {
     let client = Some("::ffff:10.1.2.3".parse().unwrap());
     let view = View { listener: "web", port: Some(8080), client, ..View::of(&head) };
     let predicate: Predicate = serde_json::from_value(predicate.clone()).unwrap();
-    let test = Test::compile(&predicate, "x").unwrap();
+    let test = Test::compile(&predicate, "x", &Lists::default()).unwrap();
     assert_eq!(test.refusal(&view).is_none(), test.matches(&view));
     test.matches(&view)
 }
@@ -123,6 +124,36 @@ fn globs_cover_the_whole_value() {
     }
 }
 
+#[test]
+fn lists_are_asked_and_say_where_they_have_it() {
+    let list = |name: &str, kind, text: &str| {
+        let mut draft = Draft::new(kind);
+        draft.add(0, text.as_bytes());
+        Arc::new(Shared::new(name, kind, [format!("{name}.txt")], draft.finish().unwrap()))
+    };
+    let social = list("social", ListKind::Domains, "a.test\nsocial.test");
+    let office = list("office", ListKind::Networks, "10.0.0.0/8");
+    let lists: Lists = [Arc::clone(&social), office].into_iter().collect();
+    let predicate = serde_json::from_value(json!({"and": [
+        {"in_list": {"value": "host", "list": "social", "at": [0, 22]}},
+        {"not": {"in_list": {"value": "client_ip", "list": "office", "at": [27, 60]}}},
+    ]}));
+    let test = Test::compile(&predicate.unwrap(), "x", &lists).unwrap();
+    let head = RequestHead::compose("GET", "/", "www.social.test", &[]).unwrap();
+    let view = |client: &str| View { client: Some(client.parse().unwrap()), ..View::of(&head) };
+    assert!(test.matches(&view("192.0.2.1")) && !test.matches(&view("10.1.2.3")));
+    let hits: Vec<_> = test.hits(&view("10.1.2.3")).into_iter().map(|hit| (hit.list, hit.entry, hit.line)).collect();
+    assert_eq!(hits, [("social".into(), "social.test".into(), 2), ("office".into(), "10.0.0.0/8".to_owned(), 1)]);
+    let refusal = test.refusal(&view("10.1.2.3")).unwrap();
+    assert_eq!((refusal.at, refusal.found.as_deref()), (Some(Span(27, 60)), Some("10.1.2.3")));
+    social.put(List::empty(ListKind::Domains));
+    assert!(!test.matches(&view("192.0.2.1")), "a refresh counts at once");
+    for (value, list) in [("host", "office"), ("client_ip", "social"), ("host", "none"), ("port", "social")] {
+        let wrong = serde_json::from_value(json!({"in_list": {"value": value, "list": list, "at": [0, 1]}})).unwrap();
+        assert_eq!(Test::compile(&wrong, "x", &lists).unwrap_err().len(), 1, "{value} in {list}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_expression_and_any_header_gets_an_answer(regex: String, pattern: String, value: Vec<u8>) {
@@ -136,7 +167,7 @@ proptest! {
                 Predicate::Matches { value: of.clone(), regex: regex.clone(), at: Span(0, 1) },
                 Predicate::Glob { value: of, pattern: pattern.clone(), at: Span(0, 1) },
             ] {
-                if let Ok(test) = Test::compile(&predicate, "x") {
+                if let Ok(test) = Test::compile(&predicate, "x", &Lists::default()) {
                     let _ = test.refusal(&view);
                 }
             }
@@ -146,6 +177,6 @@ proptest! {
     #[test]
     fn globs_always_compile(pattern: String) {
         let predicate = Predicate::Glob { value: Operand::Path, pattern, at: Span(0, 1) };
-        prop_assert!(Test::compile(&predicate, "x").is_ok());
+        prop_assert!(Test::compile(&predicate, "x", &Lists::default()).is_ok());
     }
 }

@@ -48,6 +48,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         engine: Engine { workers: 1, drain_timeout: Duration::ZERO, watchdog: Duration::ZERO, memory: None },
         listeners: vec![listener("web"), listener("other")],
         upstreams: vec![],
+        lists: vec![],
         routes: routes.into_iter().enumerate().map(route).collect(),
         addons: vec![],
         access_log: None,
@@ -67,7 +68,10 @@ fn view(head: &RequestHead) -> View<'_> {
 fn scan(plan: &Plan, view: &View<'_>, listener: u32) -> Option<usize> {
     plan.routes.iter().position(|route| {
         route.listeners.as_ref().is_none_or(|listeners| listeners.contains(&listener))
-            && route.matches.as_ref().is_none_or(|matches| Test::compile(&matches.predicate, "").unwrap().matches(view))
+            && route
+                .matches
+                .as_ref()
+                .is_none_or(|matches| Test::compile(&matches.predicate, "", &Lists::default()).unwrap().matches(view))
     })
 }
 
@@ -81,7 +85,7 @@ fn the_first_match_in_plan_order_wins() {
         (None, Some(equal(Operand::Host, "b.example"))),
         (None, None),
     ]);
-    let table = Table::build(&plan).unwrap();
+    let table = Table::build(&plan, Lists::default()).unwrap();
     for (host, path, expected) in [
         ("a.example", "/x/y/z", 1),
         ("b.example", "/x/y/z", 2),
@@ -98,7 +102,7 @@ fn the_first_match_in_plan_order_wins() {
 #[test]
 fn a_path_whose_readings_take_different_routes_is_refused() {
     let admin = Predicate::Or(vec![equal(Operand::Path, "/admin"), starts("/admin/")]);
-    let table = Table::build(&plan(vec![(None, Some(admin)), (None, None)])).unwrap();
+    let table = Table::build(&plan(vec![(None, Some(admin)), (None, None)]), Lists::default()).unwrap();
     for (path, expected) in [
         ("/admin", Ok(Some(0))),
         ("/admin/a;b/c%2Fd", Ok(Some(0))),
@@ -111,7 +115,7 @@ fn a_path_whose_readings_take_different_routes_is_refused() {
         let head = head("a.example", path);
         assert_eq!(table.choose(&view(&head), 0), expected, "{path}");
     }
-    let only = Table::build(&plan(vec![(None, None)])).unwrap();
+    let only = Table::build(&plan(vec![(None, None)]), Lists::default()).unwrap();
     assert_eq!(only.choose(&view(&head("a.example", "/admin;x%2Fy")), 0), Ok(Some(0)));
 }
 
@@ -126,7 +130,7 @@ fn all_faults_of_all_routes_are_told() {
         (None, Some(equal(Operand::Port, "80"))),
     ]);
     plan.routes[4].action = Action::Upstream(3);
-    let faults = Table::build(&plan).unwrap_err();
+    let faults = Table::build(&plan, Lists::default()).unwrap_err();
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(
         faults,
@@ -151,7 +155,7 @@ fn ten_thousand_routes_are_built_and_searched_quickly() {
     routes.push((None, None));
     let plan = plan(routes);
     let start = Instant::now();
-    let table = Table::build(&plan).unwrap();
+    let table = Table::build(&plan, Lists::default()).unwrap();
     // Generous, because this is not a release build: it catches what grows with the square.
     assert!(start.elapsed() < Duration::from_secs(2));
     for (host, path, expected) in
@@ -170,7 +174,7 @@ fn only_routes_whose_host_and_path_fit_are_tested() {
         let parts = vec![equal(header(), "2"), equal(Operand::Host, "a.example"), starts(&format!("/r{n}/"))];
         (None, Some(Predicate::And(parts)))
     });
-    let table = Table::build(&plan(routes.collect())).unwrap();
+    let table = Table::build(&plan(routes.collect()), Lists::default()).unwrap();
     let (head, mut tests) = (head("a.example", "/r17/x"), 0);
     assert_eq!(table.search(&view(&head), 0, || tests += 1), None);
     assert_eq!(tests, 1);
@@ -184,7 +188,7 @@ fn figures() {
         let routes = (0..count).map(|n| (None, Some(both(format!("h{}.example", n % spread), format!("/route-{n}/")))));
         let plan = plan(routes.collect());
         let start = Instant::now();
-        let table = Table::build(&plan).unwrap();
+        let table = Table::build(&plan, Lists::default()).unwrap();
         let built = start.elapsed();
         let heads: Vec<_> = (0..1000)
             .map(|n| n * 7919 % count)
@@ -248,7 +252,7 @@ proptest! {
         // Enough prefixes of the same lengths to be hashed rather than searched.
         let filler = (0..filler).map(|n| (None, Some(starts(&format!("/filler-{n}/")))));
         let plan = plan(filler.chain(routes).collect());
-        let table = Table::build(&plan).unwrap();
+        let table = Table::build(&plan, Lists::default()).unwrap();
         for (host, target) in &requests {
             let head = head(host, target);
             for listener in 0..2 {
@@ -271,7 +275,7 @@ proptest! {
         let mut parts = vec![starts(prefixes), starts(more)];
         parts.extend(exact.map(|path| equal(Operand::Path, path)));
         let plan = plan(vec![(None, Some(Predicate::And(parts)))]);
-        let table = Table::build(&plan).unwrap();
+        let table = Table::build(&plan, Lists::default()).unwrap();
         for path in ["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "/c"] {
             let head = head("a", path);
             prop_assert_eq!(table.find(&view(&head), 0), scan(&plan, &view(&head), 0), "{}", path);
@@ -288,7 +292,7 @@ fn a_strict_route_refuses_what_it_cannot_ask() {
         (None, None),
     ]);
     plan.routes[1].strict = true;
-    let table = Table::build(&plan).unwrap();
+    let table = Table::build(&plan, Lists::default()).unwrap();
     assert!(table.asks_body());
     let find = |path: &str, state: json::State<'_>| {
         let (head, body) = (head("a", path), json::Body::new(state));
