@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         .flat_map(|_| {
             let at = dice.below(count);
             let name = names.get(at).map_or("", String::as_str);
-            [format!("www.{name}"), format!("www.cdn.{}x", name)]
+            [format!("www.{name}"), format!("www.cdn.{name}x")]
         })
         .collect();
     let began = Instant::now();
