@@ -79,7 +79,7 @@ fn hosts(text: &[u8]) -> Line<'_> {
     let Some((address, names)) = text.split_at_checked(end) else { return Line::Nothing };
     // Of an address with a zone (fe80::1%lo0) only the address is of interest.
     let address = address.split(|byte| *byte == b'%').next().and_then(|address| str::from_utf8(address).ok());
-    if !address.is_some_and(|address| address.parse::<std::net::IpAddr>().is_ok()) {
+    if address.is_none_or(|address| address.parse::<std::net::IpAddr>().is_err()) {
         return Line::Bad("does not begin with an address; lines of one domain are kind \"domains\"");
     }
     match names.trim_ascii() {
