@@ -194,6 +194,7 @@ config = {
         "web": {"bind": "127.0.0.1:0"},
         "db": {"bind": "127.0.0.1:0", "protocol": "tcp", "upstream": "app"},
         "dns": {"bind": "127.0.0.1:0", "protocol": "udp", "upstream": "app"},
+        "out": {"bind": "127.0.0.1:0", "protocol": "forward", "rules": [{"allow": True}]},
         "secure": {"bind": "127.0.0.1:0", "tls": {"certificates": [{"cert": "shop.pem", "key": "shop.key"}]}},
     },
     "upstreams": {

@@ -116,6 +116,7 @@ fn the_whole_way_is_told() {
         "listener": "web",
         "request": {"method": "GET", "scheme": "http", "host": "a.example", "path": "/api/x", "query": "q=1"},
         "route": {"index": 5, "name": "api"},
+        "rule": null,
         "action": "split",
         "status": null,
         "refused": null,
