@@ -181,7 +181,7 @@ def _serves(command: str, folder: Path) -> bool:
         return log.exists() and "taking commands" in log.read_text("utf-8")
     if datagrams := re.findall(r"udp :(\d+)", command):
         return all(_is_bound(int(port)) for port in datagrams)
-    ports = re.findall(r"http\.server (\d+)", command) or re.findall(r"(?:proxy|tcp) :(\d+)", command)
+    ports = re.findall(r"http\.server (\d+)", command) or re.findall(r"(?:proxy|tcp|forward) :(\d+)", command)
     assert ports, f"what does {command!r} serve?"
     return all(_accepts(int(port)) for port in ports)
 
