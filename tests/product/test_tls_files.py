@@ -227,7 +227,7 @@ def test_the_end_of_what_is_served_is_a_metric(tmp_path: Path, start: Callable[.
     # One that has ended is served, with a warning: whoever put it there may know why.
     write(tmp_path, "shop", "shop.example", until=ends[1])
     wait_for(lambda: abs(told() - ends[1].timestamp()) < 2, "the new one's", WITHIN)
-    assert any("has expired" in message for message in running.messages())
+    wait_for(lambda: any("has expired" in message for message in running.messages()), "it is told of", WITHIN)
 
 
 def test_a_broken_file_keeps_the_old_and_warns(tmp_path: Path, start: Callable[..., Running], config: Path) -> None:
