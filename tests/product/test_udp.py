@@ -58,6 +58,27 @@ def test_many_at_once_keep_their_order() -> None:
         assert endpoint.got == [*sent, b"end"]
 
 
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "[::]:0"])
+def test_bursts_of_one_length_stay_apart_both_ways(bind: str) -> None:
+    # What comes together and is as long goes on as one to the system, which parts it again.
+    lengths = [200] * 40 + [7] + [1452] * 20 + [1453] * 5 + [0, 0] + [200] * 3
+    answers = [os.urandom(length) for length in lengths]
+    endpoint = Endpoint(answer=lambda said: answers if said == b"end" else [])
+    with endpoint, penstock.Proxy(config(endpoint.address, bind=bind)) as proxy:
+        clients = [Client(("127.0.0.1", proxy.address("dns")[1])) for _ in range(2)]
+        for client in clients:
+            sent = [os.urandom(length) for length in lengths]
+            before = len(endpoint.got)
+            for said in [*sent, b"end"]:
+                client.send(said)
+            assert [client.hear() for _ in answers] == answers
+            assert endpoint.got[before:] == [*sent, b"end"]
+        wait_for(lambda: proxy.stats().listeners[0].datagrams_out == 2 * len(answers), "each is counted")
+        row = proxy.stats().listeners[0]
+        assert (row.datagrams_in, row.bytes_in) == (2 * len(answers) + 2, 2 * sum(lengths) + 2 * len(b"end"))
+        assert row.datagrams_dropped == 0
+
+
 def test_answers_come_from_the_address_that_was_asked() -> None:
     with Endpoint() as endpoint, penstock.Proxy(config(endpoint.address, bind="0.0.0.0:0")) as proxy:
         port = proxy.address("dns")[1]

@@ -3,8 +3,10 @@
 //! datagrams of a call, or set more on a socket than is wanted.
 
 mod options;
+mod send;
 
 pub use options::{say_own_address, sends_segments, take_segments};
+pub use send::{send, send_joined};
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
@@ -182,110 +184,6 @@ unsafe fn read_address(name: *const libc::sockaddr_in6, len: libc::socklen_t) ->
     }
 }
 
-/// Send the first [`BATCH`] of `datagrams`; how many went.
-///
-/// # Errors
-/// What the system says of the first: none went.
-pub fn send(socket: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
-    let count = datagrams.len().min(BATCH);
-    let mut names = [const { MaybeUninit::<libc::sockaddr_in6>::uninit() }; BATCH];
-    let mut controls = [const { MaybeUninit::<[u64; CONTROL]>::uninit() }; BATCH];
-    let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
-    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH];
-    let places = names.iter_mut().zip(&mut controls).zip(vectors.iter_mut().zip(&mut headers));
-    for (((name, control), (vector, header)), one) in places.zip(datagrams) {
-        // The system only reads what is sent.
-        *vector = libc::iovec { iov_base: one.bytes.as_ptr().cast_mut().cast(), iov_len: one.bytes.len() };
-        // SAFETY: all fields of the structure are integers and pointers, for which zero is a value.
-        let mut message: libc::mmsghdr = unsafe { zeroed() };
-        message.msg_hdr.msg_iov = vector;
-        message.msg_hdr.msg_iovlen = 1;
-        if let Some(to) = one.to {
-            message.msg_hdr.msg_name = name.as_mut_ptr().cast();
-            message.msg_hdr.msg_namelen = write_address(name, to);
-        }
-        if one.from.is_some() || one.segment.is_some() {
-            let room = control.write([0; CONTROL]);
-            message.msg_hdr.msg_control = room.as_mut_ptr().cast();
-            message.msg_hdr.msg_controllen = write_control(room, one);
-        }
-        header.write(message);
-    }
-    // SAFETY: the first `count` headers were written above, each with a vector, and perhaps a name and control room, that live until
-    // the end of this function, with their true lengths; the bytes are borrowed for as long.
-    let done = unsafe {
-        let headers = headers.as_mut_ptr().cast();
-        libc::sendmmsg(socket.as_raw_fd(), headers, count as libc::c_uint, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-    };
-    usize::try_from(done).map_err(|_| io::Error::last_os_error())
-}
-
-fn write_address(to: &mut MaybeUninit<libc::sockaddr_in6>, address: SocketAddr) -> libc::socklen_t {
-    match address {
-        SocketAddr::V4(address) => {
-            let written = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: address.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: the room is that of a `sockaddr_in6`, which is longer and aligned as strictly.
-            unsafe { to.as_mut_ptr().cast::<libc::sockaddr_in>().write(written) };
-            size_of::<libc::sockaddr_in>() as libc::socklen_t
-        }
-        SocketAddr::V6(address) => {
-            to.write(libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: address.port().to_be(),
-                sin6_flowinfo: address.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
-                sin6_scope_id: address.scope_id(),
-            });
-            size_of::<libc::sockaddr_in6>() as libc::socklen_t
-        }
-    }
-}
-
-/// Say from where and in which lengths a datagram goes; the bytes that this takes.
-fn write_control(room: &mut [u64; CONTROL], datagram: &Outgoing<'_>) -> usize {
-    let mut used = 0;
-    match datagram.from {
-        Some(IpAddr::V4(own)) => {
-            let address = libc::in_addr { s_addr: u32::from(own).to_be() };
-            let info =
-                libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: libc::in_addr { s_addr: 0 } };
-            used += put(room, used, (libc::IPPROTO_IP, libc::IP_PKTINFO), info);
-        }
-        Some(IpAddr::V6(own)) => {
-            let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: own.octets() }, ipi6_ifindex: 0 };
-            used += put(room, used, (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO), info);
-        }
-        None => {}
-    }
-    if let Some(segment) = datagram.segment {
-        used += put(room, used, (libc::SOL_UDP, libc::UDP_SEGMENT), segment);
-    }
-    used
-}
-
-/// One thing that is told beside a datagram; the bytes that it takes.
-fn put<T: Copy>(room: &mut [u64; CONTROL], at: usize, (level, kind): (libc::c_int, libc::c_int), value: T) -> usize {
-    let len = size_of::<T>() as libc::c_uint;
-    // SAFETY: these two only reckon.
-    let (space, len) = unsafe { (libc::CMSG_SPACE(len) as usize, libc::CMSG_LEN(len) as usize) };
-    if !at.is_multiple_of(size_of::<u64>()) || size_of_val(room) < at + space {
-        return 0;
-    }
-    let head = room.as_mut_ptr().wrapping_byte_add(at).cast::<libc::cmsghdr>();
-    // SAFETY: the head and what follows it lie in the room, as was looked at above; the room is aligned to 8 bytes, as a head must
-    // be, and so is every place in it, because a space is a multiple of that.
-    unsafe {
-        head.write(libc::cmsghdr { cmsg_len: len, cmsg_level: level, cmsg_type: kind });
-        libc::CMSG_DATA(head).cast::<T>().write_unaligned(value);
-    }
-    space
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,16 +255,5 @@ mod tests {
         let came: Vec<u8> = (0..count).flat_map(|at| batch.get(at).unwrap().1.to_vec()).collect();
         assert_eq!(came, bytes);
         assert_eq!(batch.get(0).unwrap().0.segment, (count == 1).then_some(1000));
-    }
-
-    #[test]
-    fn a_failure_is_told_when_nothing_went() {
-        let (ours, theirs) = pair("127.0.0.1:0");
-        let to = theirs.local_addr().ok();
-        let long = vec![0; 65_508];
-        let [good, bad] = [&b"good"[..], &long].map(|bytes| Outgoing { to, from: None, bytes, segment: None });
-        assert_eq!(send(ours.as_fd(), &[good, bad]).unwrap(), 1);
-        assert_eq!(send(ours.as_fd(), &[bad]).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
-        assert!(take_segments(std::fs::File::open("/dev/null").unwrap().as_fd()).is_err());
     }
 }

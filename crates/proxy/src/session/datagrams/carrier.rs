@@ -35,7 +35,7 @@ pub(super) struct Carrier {
     /// Tells of answers, by the bits of the session's id.
     pub(super) epoll: Rc<OwnedFd>,
     /// Whether the system sends several datagrams as one.
-    segments: bool,
+    pub(super) segments: bool,
     pub(super) table: SessionTable<Client, Box<Session>>,
     /// Answers that are at hand, in the order of their places in the batch.
     pub(super) answers: Vec<(SessionId, Client)>,

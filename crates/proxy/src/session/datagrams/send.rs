@@ -6,7 +6,7 @@ use penstock_rules::session::SessionId;
 use penstock_system::datagrams::{self, Batch, Outgoing};
 use rustix::net::SendFlags;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Endpoints that are tried for one datagram.
 const MOVES: u32 = 4;
@@ -47,7 +47,7 @@ impl Carrier {
                 (1, None) => rustix::net::send(&session.socket, first.bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
                     .map(|_| 1)
                     .map_err(io::Error::from),
-                _ => datagrams::send(session.socket.as_fd(), rest),
+                _ => self.send(session.socket.as_fd(), rest),
             };
             match sent {
                 Ok(count) => {
@@ -93,7 +93,7 @@ impl Carrier {
         self.answers.clear();
         let mut at = 0;
         while let Some(rest) = whole.get(at..).filter(|rest| !rest.is_empty()) {
-            let sent = match datagrams::send(self.socket.as_fd(), rest) {
+            let sent = match self.send(self.socket.as_fd(), rest) {
                 Ok(count) => count.clamp(1, rest.len()),
                 Err(_) => {
                     if let (Some(first), Some(id)) = (rest.first(), ids.get(at)) {
@@ -108,6 +108,10 @@ impl Carrier {
             }
             at += sent;
         }
+    }
+
+    fn send(&self, socket: BorrowedFd<'_>, all: &[Outgoing<'_>]) -> io::Result<usize> {
+        if self.segments { datagrams::send_joined(socket, all) } else { datagrams::send(socket, all) }
     }
 
     /// What could not be sent with others, or as one.
