@@ -85,6 +85,11 @@ class Peer:
         self._connection.close()
 
     @property
+    def window(self) -> int:
+        """What the proxy lets be sent on a stream ahead of its credit, as far as its settings were read."""
+        return self.settings.get(SettingsFrame.INITIAL_WINDOW_SIZE, 65_535)
+
+    @property
     def sock(self) -> socket.socket:
         """Its socket."""
         return self._connection.sock

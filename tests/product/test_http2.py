@@ -280,7 +280,7 @@ def test_a_client_may_send_on_only_as_the_endpoint_takes_it(proxy: penstock.Prox
         connection, _ = head_of(scripted)
         client.read_until(lambda: client.settings)
         window, sent = client.settings[SettingsFrame.INITIAL_WINDOW_SIZE], 0
-        assert window == 65_535
+        assert window == 262_143
         with contextlib.suppress(TimedOutError):
             # What the systems between keep is much, but not all of it.
             while sent < most:

@@ -125,10 +125,10 @@ class OverHttp2:
 
     def is_held_up(self, piece: bytes) -> bool:
         """Whether the window is not opened for all of a large piece."""
-        sent = 0
+        sent, client = 0, self._client
         try:
             while sent < len(piece):
-                self._client.read_until(lambda sent=sent: self._client.credit[1] + 65_535 >= sent + 16_000, 1.0)  # type: ignore[misc]
+                client.read_until(lambda sent=sent: client.credit[1] + client.window >= sent + 16_000, 1.0)  # type: ignore[misc]
                 self.send(piece[sent : sent + 16_000])
                 sent += 16_000
         except TimedOutError:

@@ -46,8 +46,8 @@ class WebSocket:
         assert client.streams[stream].status == 200
 
     def _send(self, piece: bytes) -> None:
-        credit = self._client.credit
-        self._client.read_until(lambda: len(piece) <= min(credit[self._stream], credit[0]) + 65_535)
+        client, credit = self._client, self._client.credit
+        client.read_until(lambda: len(piece) <= min(credit[self._stream] + client.window, credit[0] + 65_535))
         credit[self._stream] -= len(piece)
         credit[0] -= len(piece)
         self._client.send(data(self._stream, piece, ends=False))

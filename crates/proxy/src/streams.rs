@@ -27,7 +27,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// What a client may send before it is told that it was taken, on one stream and on all.
-const STREAM_WINDOW: u32 = 64 * 1024 - 1;
+const STREAM_WINDOW: u32 = 256 * 1024 - 1;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bodies that wait in the crate for the socket, of one stream.
 const SEND_BUFFER: usize = 64 * 1024;
