@@ -72,6 +72,8 @@ struct Streams<'a> {
     alarm: &'a Alarm,
     connection: Connection<Io, Bytes>,
     timeouts: ListenerTimeouts,
+    /// Most exchanges under way.
+    most_live: usize,
     /// Most streams, if there is such a number.
     most: Option<u32>,
     course: Course,
@@ -125,9 +127,9 @@ async fn converse(common: &Rc<Common>, alarm: &Alarm) -> Option<Kind> {
         Err(error) => return fault(&error),
     };
     drop(shaking);
-    let idle_since = worker.clock.now();
-    let mut streams =
-        Streams { common, alarm, connection, timeouts, most: None, course: Course::Open, served: 0, idle_since };
+    let (idle_since, most_live) = (worker.clock.now(), 2 * connection.max_concurrent_recv_streams());
+    let (most, course, served) = (None, Course::Open, 0);
+    let mut streams = Streams { common, alarm, connection, timeouts, most_live, most, course, served, idle_since };
     poll_fn(|cx| streams.poll(cx)).await
 }
 
@@ -164,7 +166,7 @@ impl Streams<'_> {
         self.common.link.begin_turn();
         loop {
             // With so many exchanges under way, those that were reset and have not noticed included, nothing more is taken in.
-            let busy = self.common.link.live() >= 2 * self.connection.max_concurrent_recv_streams();
+            let busy = self.common.link.live() >= self.most_live;
             let polled = if busy {
                 self.connection.poll_closed(cx).map(|closed| closed.err().map(Err))
             } else {

@@ -77,6 +77,14 @@ impl FrameScan {
         let skipped = self.skip.min(bytes.len());
         self.skip -= skipped;
         *bytes = bytes.get(skipped..).unwrap_or_default();
+        // Nearly all come whole.
+        if self.have == 0
+            && let Some((whole, rest)) = bytes.split_first_chunk::<FRAME_HEAD>()
+            && let Some(head) = self.head.first_chunk_mut()
+        {
+            *head = *whole;
+            (self.have, *bytes) = (FRAME_HEAD, rest);
+        }
         loop {
             if self.have >= FRAME_HEAD {
                 let [l0, l1, l2, kind, flags, _, _, _, _, reason @ ..] = self.head;

@@ -19,7 +19,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use penstock_rules::error::Kind;
-use penstock_rules::http::{HeadLimits, Length, Pseudo, RequestHead, ResponseHead, Version, passed_on};
+use penstock_rules::http::{HeadLimits, Known, Length, Pseudo, RequestHead, ResponseHead, Version, passed_on};
 use penstock_rules::pace::{LeastRate, Pace};
 use sink::Sink;
 use source::Source;
@@ -134,7 +134,7 @@ impl H2 {
             response.headers_mut().append(http::header::VIA, HeaderValue::from_static(via));
         }
         if response.status().as_u16() >= 200
-            && !response.headers().contains_key(http::header::DATE)
+            && head.fields.known(Known::Date).is_none()
             && let Ok(date) = HeaderValue::from_bytes(&self.alarm.clock().date())
         {
             response.headers_mut().insert(http::header::DATE, date);
@@ -261,8 +261,14 @@ fn message(head: &ResponseHead) -> Response<()> {
     // With those that are added, and at once.
     fields.reserve(head.fields.len() + 3);
     for field in passed_on(head) {
+        let name = match field.known {
+            Known::ContentType => Ok(http::header::CONTENT_TYPE),
+            Known::Date => Ok(http::header::DATE),
+            Known::Via => Ok(http::header::VIA),
+            _ => HeaderName::from_bytes(field.name),
+        };
         // Both were checked when the head was read; what could not be said is not.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
             let _ = fields.try_append(name, value);
         }
     }

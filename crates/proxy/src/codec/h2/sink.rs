@@ -68,14 +68,15 @@ impl<S: Side> Outgoing for H2<S> {
         let Some(send) = &mut self.sink.send else { return Poll::Ready(Err(S::FAULTS.write)) };
         let wanted = bytes.len().min(self.link.share());
         send.reserve_capacity(wanted);
-        while send.capacity() == 0 {
+        let mut room = send.capacity();
+        while room == 0 {
             match send.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Ok(_))) => room = send.capacity(),
                 Poll::Ready(_) => return Poll::Ready(Err(S::FAULTS.write)),
                 Poll::Pending => return self.wait_for_room(),
             }
         }
-        let part = bytes.get(..wanted.min(send.capacity())).unwrap_or_default();
+        let part = bytes.get(..wanted.min(room)).unwrap_or_default();
         let count = part.len() as u64;
         let ends = self.sink.left == Some(count);
         if send.send_data(Bytes::copy_from_slice(part), ends).is_err() {
