@@ -10,6 +10,7 @@ use crate::codec::{Downstream, Outgoing};
 use crate::contain::{Panicked, contain};
 use crate::exchange::{self, Exchange};
 use crate::faults;
+use crate::forward::socks;
 use crate::listen::{Accepted, Handed};
 use crate::respond;
 use crate::snapshot::SharedListener;
@@ -259,6 +260,20 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
             Err(Kind::BadVersion) if listener.plan.h2c && kept.served == 0 && request.is_preface() => {
                 let ahead = [PREFACE, down.wire.input()].concat();
                 return Rest::Http2(down.wire.into_stream(), ahead);
+            }
+            Err(_)
+                if listener.forward.is_some()
+                    && kept.served == 0
+                    && let Some(version) = socks::begins(down.wire.input()) =>
+            {
+                let reserved = &kept.reserved;
+                let exchange =
+                    Exchange { worker, local: &local, origin, listener, index, identity: &identity, reserved };
+                Box::pin(socks::serve(&exchange, &mut down, version, until)).await;
+                if !down.aborted {
+                    hang_up(down).await;
+                }
+                return Rest::Closed;
             }
             Err(kind) => {
                 respond::refuse(worker, (&local, origin), &mut down, &request, kind).await;

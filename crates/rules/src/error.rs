@@ -165,6 +165,8 @@ kinds! {
     AddressForbidden "address_forbidden" 403 Downstream,
     /// A rule of the forward proxy refuses the request. Which status it is answered with, the rule says.
     RuleDenied "rule_denied" 403 Downstream,
+    /// SOCKS that is none, or asks for what a forward proxy does not do.
+    BadSocks "bad_socks" 400 Downstream,
     /// The request has passed this forward proxy before.
     Loop "loop" 508 Downstream,
     /// The name in the request has no address.

@@ -2,6 +2,7 @@
 //! `exchange/outward.rs`.
 
 mod origins;
+pub(crate) mod socks;
 
 pub(crate) use origins::{Origins, nowhere};
 

@@ -3,6 +3,7 @@
 
 mod address;
 mod rules;
+pub mod socks;
 
 pub use address::is_public;
 pub use rules::{Errand, Moment, Rule, Rules};

@@ -9,6 +9,7 @@ use crate::clock::{Alarm, NEVER, Tick};
 
 use crate::wire::Wire;
 use penstock_rules::error::Kind;
+use penstock_rules::forward::socks::Socks;
 use penstock_rules::http::{
     BodyFraming, HeadLimits, HeadScan, LONGEST_METHOD, Length, Persistence, RequestHead, ResponseHead, ResponseLines,
     Scanned, Version, write_response,
@@ -81,6 +82,8 @@ pub(crate) struct H1 {
     /// The client's version, and whether it asked for HEAD.
     peer: Version,
     to_head: bool,
+    /// The peer speaks SOCKS, and is answered in that.
+    socks: Option<Socks>,
     /// Whether the connection goes on behind this message.
     pub(crate) persistent: bool,
     half_closed: bool,
@@ -121,6 +124,7 @@ impl H1 {
             pace: Pace::default(),
             peer: Version::Http11,
             to_head: false,
+            socks: None,
             persistent: true,
             half_closed: false,
             aborted: false,
@@ -233,6 +237,11 @@ impl H1 {
         self.write_by = NEVER;
     }
 
+    /// The client speaks SOCKS: it takes one answer, which has no body.
+    pub(crate) fn speak_socks(&mut self, version: Socks) {
+        (self.socks, self.to_head, self.persistent) = (Some(version), true, false);
+    }
+
     /// Ready to carry another exchange: nothing half read, nothing half written (safety.md R3, R4).
     pub(crate) fn is_clean(&self) -> bool {
         self.source.ended && self.source.ready == 0 && self.wire.staged() == 0 && self.sink.owed == 0
@@ -282,6 +291,10 @@ impl Downstream for H1 {
 
     fn respond(&mut self, head: &ResponseHead, via: bool) {
         let bodiless = self.to_head || head.status < 200 || head.status == 204 || head.status == 304;
+        if bodiless && let Some(version) = self.socks {
+            self.wire.out.extend_from_slice(version.refused(head.status));
+            return self.begin_body(BodyFraming::None);
+        }
         let framing = match head.length {
             _ if bodiless => BodyFraming::None,
             Length::None => BodyFraming::Bytes(0),
@@ -312,7 +325,8 @@ impl Downstream for H1 {
 
     fn respond_connected(&mut self) -> bool {
         // No field that frames a body may stand here (RFC 9110 §9.3.6).
-        self.wire.out.extend_from_slice(b"HTTP/1.1 200 Connection established\r\n\r\n");
+        let granted = self.socks.map_or(&b"HTTP/1.1 200 Connection established\r\n\r\n"[..], Socks::granted);
+        self.wire.out.extend_from_slice(granted);
         true
     }
 

@@ -1,0 +1,95 @@
+//! Clients that speak SOCKS where a forward proxy listens: told from HTTP by their first byte, heard here until they have said where
+//! they want to go, and from then on a tunnel like that of any `CONNECT`.
+
+use crate::clock::Tick;
+use crate::codec::Outgoing;
+use crate::codec::h1::H1;
+use crate::connection::Origin;
+use crate::contain::contain;
+use crate::exchange::{self, Exchange};
+use crate::respond;
+use crate::worker::{Local, Worker};
+use penstock_rules::error::Kind;
+use penstock_rules::forward::socks::{self, Socks, Wrong};
+use penstock_rules::http::{RequestHead, ResponseHead};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
+/// The version that the client begins to speak, if it speaks SOCKS.
+pub(crate) fn begins(input: &[u8]) -> Option<Socks> {
+    input.first().copied().and_then(Socks::of)
+}
+
+/// Serve a client that began so; `exchange` is what its one request is told. `until`: all is to be said by then.
+pub(crate) async fn serve(exchange: &Exchange<'_>, down: &mut H1, version: Socks, until: Tick) {
+    let Exchange { worker, local, origin, .. } = exchange;
+    let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
+    if let Err(kind) = hear(down, version, until, &mut request).await {
+        // What is said last is still on its way.
+        let _ = poll_fn(|cx| down.poll_flush(cx)).await;
+        respond::refuse_connection(worker, (local, origin), kind);
+        return;
+    }
+    down.speak_socks(version);
+    let under_way = worker.counters().requests.raise();
+    if contain(worker, pin!(exchange::run(exchange, down, &mut request, &mut response))).await.is_err() {
+        down.aborted = true;
+        own_up(worker, local, origin);
+    }
+    drop(under_way);
+}
+
+fn own_up(worker: &Worker, local: &Local, origin: &Origin) {
+    respond::refuse_connection(worker, (local, origin), Kind::Internal);
+}
+
+/// Hear where the client wants to go.
+async fn hear(down: &mut H1, version: Socks, until: Tick, request: &mut RequestHead) -> Result<(), Kind> {
+    if version == Socks::V5 {
+        let silent = read(down, until, socks::read_greeting).await?.map_err(|_| Kind::BadSocks)?;
+        down.wire.out.extend_from_slice(if silent { socks::NO_AUTHENTICATION } else { socks::NO_METHOD });
+        if !silent {
+            return Err(Kind::BadSocks);
+        }
+        poll_fn(|cx| down.poll_flush(cx)).await?;
+    }
+    let asked = read(down, until, |input| version.read_request(input)).await?;
+    let understood = asked.and_then(|place| socks::tunnel_to(&place, request));
+    understood.map_err(|wrong| {
+        down.wire.out.extend_from_slice(version.wrong(wrong));
+        Kind::BadSocks
+    })
+}
+
+/// Read until `parse` has a verdict.
+async fn read<T>(
+    down: &mut H1,
+    until: Tick,
+    mut parse: impl FnMut(&[u8]) -> socks::Read<T>,
+) -> Result<Result<T, Wrong>, Kind> {
+    loop {
+        match parse(down.wire.input()) {
+            Ok(Some((said, length))) => {
+                down.wire.consume(length);
+                return Ok(Ok(said));
+            }
+            Ok(None) => more(down, until).await?,
+            Err(wrong) => return Ok(Err(wrong)),
+        }
+    }
+}
+
+async fn more(down: &mut H1, until: Tick) -> Result<(), Kind> {
+    poll_fn(|cx| match down.wire.poll_fill(cx, socks::LONGEST, false) {
+        Poll::Ready(Ok(1..)) => Poll::Ready(Ok(())),
+        Poll::Ready(_) => Poll::Ready(Err(Kind::ClientClosed)),
+        Poll::Pending if down.alarm.clock().now() >= until => Poll::Ready(Err(Kind::HeadTimeout)),
+        Poll::Pending => {
+            down.alarm.clear();
+            down.alarm.lower(until);
+            Poll::Pending
+        }
+    })
+    .await
+}
