@@ -63,9 +63,12 @@ class Tour:
         self._program.run(self._started)
 
     def _started(self, applied: Applied) -> None:
-        (host, _, port), (_, _, relay) = (applied.addresses[name][0].rpartition(":") for name in ("web", "relay"))
-        places = (host, int(port)), (host, int(relay))
-        stage = Stage(self._config, default_path(self._config), *places, self._origins)
+        def place(name: str) -> tuple[str, int]:
+            host, _, port = applied.addresses[name][0].rpartition(":")
+            return host, int(port)
+
+        web, relay, out = map(place, ("web", "relay", "out"))
+        stage = Stage(self._config, default_path(self._config), web, relay, out, self._origins)
         threading.Thread(target=self._give, args=(stage,), name="penstock-tour", daemon=True).start()
 
     def _give(self, stage: Stage) -> None:
@@ -102,6 +105,7 @@ def _invite(stage: Stage) -> None:
         f"curl -i {stage.url}/images/a.png",
         f"curl -i -H 'X-Team: beta' {stage.url}/",
         f"curl -i {stage.url}/api/orders",
+        f"curl -i -x http://{stage.out[0]}:{stage.out[1]} http://{stage.origins['media'].address}/",
         f"{penstock} explain --running -c {stage.config} GET {stage.url}/api/orders",
         f"{penstock} status -c {stage.config}",
         f"edit {stage.config}, then: {penstock} reload -c {stage.config}",

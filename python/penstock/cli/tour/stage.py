@@ -54,6 +54,8 @@ class Stage:
     """Where HTTP is spoken."""
     relay: tuple[str, int]
     """Where bytes are passed on."""
+    out: tuple[str, int]
+    """Where clients go out."""
     origins: dict[str, Origin]
 
     @property
@@ -61,9 +63,9 @@ class Stage:
         """Where Penstock listens."""
         return f"http://{self.address[0]}:{self.address[1]}"
 
-    def connect(self) -> http.client.HTTPConnection:
+    def connect(self, address: tuple[str, int] | None = None) -> http.client.HTTPConnection:
         """A client's connection, kept alive from one request to the next."""
-        return http.client.HTTPConnection(*self.address, timeout=10)
+        return http.client.HTTPConnection(*(address or self.address), timeout=10)
 
     def send(
         self,
@@ -71,19 +73,21 @@ class Stage:
         headers: dict[str, str] | None = None,
         *,
         connection: http.client.HTTPConnection | None = None,
+        over: tuple[str, int] | None = None,
         quiet: bool = False,
     ) -> Answer:
-        """Send GET `target`, show the request with its answer (unless `quiet`), and return the answer."""
-        over = connection or self.connect()
+        """Send GET `target`, `over` another listener than that of HTTP if one is given; show the request with its
+        answer (unless `quiet`), and return the answer."""
+        used = connection or self.connect(over)
         try:
-            over.request("GET", target, headers=headers or {})
-            response = over.getresponse()
+            used.request("GET", target, headers=headers or {})
+            response = used.getresponse()
             text = response.read().decode()
         except (OSError, http.client.HTTPException) as error:
             raise TourError(f"GET {target} failed: {error!r}") from error
         finally:
             if connection is None:
-                over.close()
+                used.close()
         answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, text)
         if not quiet:
             self._show(target, headers or {}, answer)

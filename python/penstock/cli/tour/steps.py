@@ -27,6 +27,12 @@ bind = "127.0.0.1:0"
 protocol = "tcp"
 upstream = "media"
 
+[listeners.out]
+bind = "127.0.0.1:0"
+protocol = "forward"
+allow_private = true                             # the origins of this tour are on this machine
+rules = [{{ name = "no-beta", match = 'path.startswith("/beta")', deny = 451 }}]
+
 [upstreams.shop]
 endpoints = ["{shop-1}", "{shop-2}", "{shop-3}"]
 balance = "round_robin"
@@ -111,6 +117,17 @@ def passed_on(stage: Stage) -> None:
     stage.check(row["bytes_in"] == len(words), f"it got {row['bytes_in']} bytes, those that were said")
 
 
+def gone_out(stage: Stage) -> None:
+    """Gone out for a client, to the server that it names"""
+    place = f"http://{stage.origins['media'].address}"
+    answer = stage.send(f"{place}/anything", over=stage.out)
+    stage.check(answer.origin == "media", "the server that the URL names has answered")
+    heard = [name for name in answer.asked["headers"] if name.startswith("x-forwarded")]
+    stage.check(not heard, "it was told nothing of the client")
+    refused = stage.send(f"{place}/beta", over=stage.out)
+    stage.check(refused.status == 451 and "no-beta" in refused.text, "a rule refuses, and says its name")
+
+
 def failed_over(stage: Stage) -> None:
     """An origin stops, its traffic moves"""
     stage.origins["shop-2"].stop()
@@ -166,6 +183,7 @@ STEPS: tuple[Callable[[Stage], None], ...] = (
     rewritten,
     answered,
     passed_on,
+    gone_out,
     failed_over,
     reloaded,
     refused,
