@@ -261,23 +261,20 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
                 let ahead = [PREFACE, down.wire.input()].concat();
                 return Rest::Http2(down.wire.into_stream(), ahead);
             }
-            Err(_)
-                if listener.forward.is_some()
-                    && kept.served == 0
-                    && let Some(version) = socks::begins(down.wire.input()) =>
-            {
-                let reserved = &kept.reserved;
-                let exchange =
-                    Exchange { worker, local: &local, origin, listener, index, identity: &identity, reserved };
-                Box::pin(socks::serve(&exchange, &mut down, version, until)).await;
+            Err(kind) => {
+                let speaks = if kept.served == 0 && listener.forward.is_some() { down.wire.input() } else { &[] };
+                match socks::begins(speaks) {
+                    Some(version) => {
+                        let reserved = &kept.reserved;
+                        let exchange =
+                            Exchange { worker, local: &local, origin, listener, index, identity: &identity, reserved };
+                        Box::pin(socks::serve(&exchange, &mut down, version, until)).await;
+                    }
+                    None => respond::refuse(worker, (&local, origin), &mut down, &request, kind).await,
+                }
                 if !down.aborted {
                     hang_up(down).await;
                 }
-                return Rest::Closed;
-            }
-            Err(kind) => {
-                respond::refuse(worker, (&local, origin), &mut down, &request, kind).await;
-                hang_up(down).await;
                 return Rest::Closed;
             }
         }

@@ -4,11 +4,9 @@
 use crate::clock::Tick;
 use crate::codec::Outgoing;
 use crate::codec::h1::H1;
-use crate::connection::Origin;
 use crate::contain::contain;
 use crate::exchange::{self, Exchange};
 use crate::respond;
-use crate::worker::{Local, Worker};
 use penstock_rules::error::Kind;
 use penstock_rules::forward::socks::{self, Socks, Wrong};
 use penstock_rules::http::{RequestHead, ResponseHead};
@@ -23,7 +21,7 @@ pub(crate) fn begins(input: &[u8]) -> Option<Socks> {
 
 /// Serve a client that began so; `exchange` is what its one request is told. `until`: all is to be said by then.
 pub(crate) async fn serve(exchange: &Exchange<'_>, down: &mut H1, version: Socks, until: Tick) {
-    let Exchange { worker, local, origin, .. } = exchange;
+    let Exchange { worker, local, origin, .. } = *exchange;
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
     if let Err(kind) = hear(down, version, until, &mut request).await {
         // What is said last is still on its way.
@@ -35,13 +33,9 @@ pub(crate) async fn serve(exchange: &Exchange<'_>, down: &mut H1, version: Socks
     let under_way = worker.counters().requests.raise();
     if contain(worker, pin!(exchange::run(exchange, down, &mut request, &mut response))).await.is_err() {
         down.aborted = true;
-        own_up(worker, local, origin);
+        respond::refuse_connection(worker, (local, origin), Kind::Internal);
     }
     drop(under_way);
-}
-
-fn own_up(worker: &Worker, local: &Local, origin: &Origin) {
-    respond::refuse_connection(worker, (local, origin), Kind::Internal);
 }
 
 /// Hear where the client wants to go.
