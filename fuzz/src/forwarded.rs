@@ -23,7 +23,7 @@ pub fn check(bytes: &[u8]) {
     let trusted = is_trusted(peer, &networks);
     assert_eq!(trusted, networks.iter().any(|network| network.contains(peer)));
     if !trusted {
-        head.strip_identity();
+        head.strip_identity(false);
     }
     check_next_hop(peer, networks, &head, trusted, found);
 }

@@ -43,7 +43,7 @@ fn verdict(pieces: &[&[u8]]) -> Result<Option<(usize, usize)>, Kind> {
 fn check_accepted(bytes: &[u8], mut head: RequestHead) {
     check_parts(bytes, &head);
     // As an exchange does for a client that is believed nothing.
-    head.strip_identity();
+    head.strip_identity(false);
     head.strip_listed();
     let first = write(&head);
     check_written(&head, &first);
@@ -123,7 +123,7 @@ fn write(head: &RequestHead) -> Vec<u8> {
 
 fn without_ours(head: &RequestHead) -> RequestHead {
     let mut head = head.clone();
-    head.strip_identity();
+    head.strip_identity(false);
     head.strip_listed();
     head.fields.retain(|field| field.known != Known::Via || !field.value.ends_with(b" penstock"));
     head

@@ -18,6 +18,14 @@ pub struct Forward {
     pub rules: Vec<ForwardRule>,
     /// Whether a rule asks for the address of the origin, which is then found out before the rules are asked.
     pub resolves: bool,
+    /// What origins hear of the client in `X-Forwarded-For`.
+    pub forwarded_for: Told,
+    /// What they hear of it in `Forwarded` (RFC 7239).
+    pub forwarded: Told,
+    /// Whether they hear of us in `Via`.
+    pub via: bool,
+    /// Whether they hear nothing that a request does not need.
+    pub anonymous: bool,
     /// How long we wait for an origin.
     pub timeouts: UpstreamTimeouts,
     /// How much an origin may ask of us; those that count, count over all origins together.
@@ -46,4 +54,20 @@ pub enum Verdict {
     Deny(u16),
     /// Its connection is closed without a word.
     Close,
+}
+
+/// What an origin hears of the client in a field, by the words that Squid has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// The client's address behind what it says itself.
+    On,
+    /// That there is one, behind what it says itself.
+    Off,
+    /// What it says itself.
+    Transparent,
+    /// The client's address.
+    Truncate,
+    /// Nothing.
+    Delete,
 }

@@ -32,7 +32,7 @@ pub use addon::{Addon, Hook, OnFailure};
 pub use affinity::{Affinity, AffinityCookie, AffinityQuery, AffinityTable, Secret};
 pub use balance::{Balance, Hash, HashMethod, Key};
 pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange, Rewrite, SameSite};
-pub use forward::{Forward, ForwardRule, Verdict};
+pub use forward::{Forward, ForwardRule, Told, Verdict};
 pub use forward_auth::ForwardAuth;
 pub use health::{
     BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, PostgresProbe, Probe, Start, TcpProbe,

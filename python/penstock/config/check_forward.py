@@ -56,6 +56,11 @@ def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> 
             continue
         if read.endswith("/0"):
             warn(place, f'"{network}" lets everybody use this proxy; name the networks of those who may')
+    if listener.anonymous:
+        for name in sorted(listener.model_fields_set.intersection(("forwarded_for", "forwarded", "via"))):
+            fault(
+                (*key, name), "tells of the client or the way, and anonymous = true tells nothing; remove one of them"
+            )
     _rules((*key, "rules"), listener, fault, warn)
     for index, ports in enumerate(listener.connect_ports):
         try:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from penstock.config.model import Listener, Rule
 
-FORWARD_KEYS = ("allow_clients", "connect_ports", "allow_private", "rules", "origins")
+_TOLD = ("forwarded_for", "forwarded", "via", "anonymous")
+FORWARD_KEYS = ("allow_clients", "connect_ports", "allow_private", *_TOLD, "rules", "origins")
 """Keys of a listener that only those of "forward" have."""
 
 
@@ -27,6 +28,7 @@ def forward(listener: Listener, timeouts: Callable[[Any], dict[str, Any]]) -> di
         "allow_private": listener.allow_private,
         "rules": rules,
         "resolves": any("dest_ip" in asked(rule["when"] and rule["when"]["predicate"]) for rule in rules),
+        **{name: getattr(listener, name) for name in _TOLD},
         "timeouts": timeouts(listener.origins.timeouts),
         "limits": dict(listener.origins.limits),
     }

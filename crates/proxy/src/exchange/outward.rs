@@ -17,7 +17,7 @@ use crate::wire::Wire;
 use penstock_plan::Verdict;
 use penstock_rules::error::{Error, Kind};
 use penstock_rules::forward::Errand;
-use penstock_rules::http::{Length, RequestHead, ResponseHead, Target, take_hop};
+use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, Target, take_hop};
 use penstock_rules::route::View;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -44,6 +44,12 @@ impl<'a> Story<'a> {
         }
         if request.target == Target::Elsewhere && !take_hop(request) {
             return self.answer_fields(down, response, 204, &Default::default()).await;
+        }
+        if let Some(outward) = &forward.settings.outward {
+            if request.fields.known(Known::XRequestId).is_some() {
+                self.request_id = self.exchange.worker.request_id();
+            }
+            outward.prepare(request, self.client);
         }
         let Exchange { worker, .. } = self.exchange;
         let endpoint =

@@ -105,8 +105,9 @@ impl<'a> Story<'a> {
             Some(peer) if trusted => Some(forwarded::client(peer, &exchange.listener.trusted, &request.fields)),
             peer => peer,
         };
-        if !trusted {
-            request.strip_identity();
+        if !trusted && request.may_identify() {
+            // A forward proxy decides for itself what of the client's own words goes on.
+            request.strip_identity(exchange.listener.forward.is_some());
         }
         request.strip_listed();
         let own = exchange.origin.scheme();

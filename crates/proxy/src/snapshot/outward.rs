@@ -9,8 +9,8 @@ use crate::upstream::resolve;
 use arc_swap::ArcSwap;
 use penstock_plan::{Balance, HostHeader, Listener, Plan, Retry, Upstream, UpstreamProtocol};
 use penstock_rules::fault::Fault;
-use penstock_rules::forward::{Leave, Rules};
-use penstock_rules::http::{HeadLimits, Outward};
+use penstock_rules::forward::{Leave, Outward, Rules};
+use penstock_rules::http::HeadLimits;
 use penstock_rules::list::Lists;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
@@ -67,6 +67,13 @@ impl Registry {
     }
 
     fn origin_settings(&self, plan: &penstock_plan::Forward, shared: Arc<SharedUpstream>) -> UpstreamSettings {
+        let outward = Outward {
+            pseudonym: self.pseudonym.clone(),
+            via: plan.via && !plan.anonymous,
+            forwarded_for: plan.forwarded_for,
+            forwarded: plan.forwarded,
+            anonymous: plan.anonymous,
+        };
         let plan = Upstream {
             name: ORIGINS.into(),
             endpoints: Vec::new(),
@@ -109,7 +116,7 @@ impl Registry {
             key: None,
             tables: ArcSwap::default(),
             affinity: None,
-            outward: Some(Outward { pseudonym: self.pseudonym.clone() }),
+            outward: Some(outward),
             plan,
         }
     }

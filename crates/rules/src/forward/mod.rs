@@ -2,10 +2,12 @@
 //! the one that is really connected to (safety.md 147 to 151).
 
 mod address;
+mod privacy;
 mod rules;
 pub mod socks;
 
 pub use address::is_public;
+pub use privacy::Outward;
 pub use rules::{Errand, Moment, Rule, Rules};
 
 use crate::error::Kind;
@@ -93,6 +95,10 @@ mod tests {
             allow_private: private,
             rules: Vec::new(),
             resolves: false,
+            forwarded_for: penstock_plan::Told::Delete,
+            forwarded: penstock_plan::Told::Delete,
+            via: true,
+            anonymous: false,
             timeouts: penstock_plan::UpstreamTimeouts {
                 connect: wait,
                 head: wait,

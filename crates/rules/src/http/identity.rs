@@ -1,6 +1,5 @@
 //! Who the client is, as endpoints are told.
 
-use super::hop::tokens;
 use super::write::{FieldWriter, RequestLines, put};
 use super::{Known, RequestHead};
 use crate::tls::Client;
@@ -46,26 +45,14 @@ impl Identity {
     }
 }
 
-/// What origins are told by a forward proxy, which is no word of the client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outward {
-    /// What it is called in `Via`: no other proxy is called so, or a way through that one would look like a loop.
-    pub pseudonym: String,
-}
-
-impl Outward {
-    /// Whether the request has been here before (RFC 9110 §7.6.3).
-    pub fn has_seen(&self, head: &RequestHead) -> bool {
-        let mut received = head.fields.all_known(Known::Via).flat_map(tokens);
-        let own = self.pseudonym.as_bytes();
-        received.any(|one| one.split(|&byte| byte == b' ').nth(1).is_some_and(|by| by.eq_ignore_ascii_case(own)))
-    }
-}
-
 /// `X-Forwarded-*` and `Via` (RFC 9110 §7.6.3).
 pub(super) fn write_identity(head: &RequestHead, lines: &RequestLines<'_>, to: &mut impl FieldWriter) {
     if let Some(outward) = lines.outward {
-        return to.field(b"via", &[head.version.number().as_bytes(), b" ", outward.pseudonym.as_bytes()]);
+        // What there is to say of the client is among the fields.
+        if outward.via {
+            to.field(b"via", &[head.version.number().as_bytes(), b" ", outward.pseudonym.as_bytes()]);
+        }
+        return;
     }
     let identity = lines.identity;
     let known = |known| lines.trusted && head.fields.known(known).is_some();

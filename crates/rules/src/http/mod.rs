@@ -25,7 +25,7 @@ pub use fields::{Field, Fields, Known};
 pub use framing::Length;
 pub use hop::{Options, take_hop};
 pub use http2::{Pseudo, is_malformed};
-pub use identity::{Identity, Outward};
+pub use identity::Identity;
 pub use readings::readings;
 pub use request::{LONGEST_METHOD, PREFACE, RequestHead, Target};
 pub use response::ResponseHead;

@@ -192,10 +192,18 @@ impl RequestHead {
         self.text(self.raw_target)
     }
 
-    /// Forget what a client that is not believed says of itself (safety.md 134).
-    pub fn strip_identity(&mut self) {
+    /// Whether it may say who the client is.
+    #[inline]
+    pub fn may_identify(&self) -> bool {
+        self.fields.may_identify()
+    }
+
+    /// Forget what a client that is not believed says of itself (safety.md 134), but for the way that it says to have come, where that
+    /// is asked for.
+    pub fn strip_identity(&mut self, but_the_way: bool) {
+        let kept = |known| but_the_way && matches!(known, Known::XForwardedFor | Known::Forwarded);
         if self.fields.may_identify() {
-            self.fields.retain(|field| !field.known.is_identity());
+            self.fields.retain(|field| !field.known.is_identity() || kept(field.known));
         }
     }
 

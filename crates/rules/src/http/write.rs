@@ -1,8 +1,9 @@
 //! Heads written anew from their parsed form (safety.md R1): what we add comes after what is for one hop was taken out (R6).
 
 use super::hop::is_hop_by_hop;
-use super::identity::{Identity, Outward, write_identity};
+use super::identity::{Identity, write_identity};
 use super::{Field, Known, RequestHead, ResponseHead};
+use crate::forward::Outward;
 use penstock_plan::HostHeader;
 
 /// Ranges that an endpoint is asked for at most (safety.md 118).
@@ -126,7 +127,7 @@ pub fn write_request_fields(head: &RequestHead, lines: &RequestLines<'_>, to: &m
             Known::Expect => !head.options.expect_continue,
             // A server may ignore Range (RFC 9110 §14.2): one that is not asked cannot be made to answer a thousand.
             Known::Range => head.options.ranges > MOST_RANGES,
-            Known::XForwardedFor => true,
+            Known::XForwardedFor => lines.outward.is_none(),
             known => is_hop_by_hop(known),
         };
         if !drop {
@@ -287,7 +288,7 @@ mod tests {
 
     fn written(head: &mut RequestHead, trusted: bool) -> String {
         if !trusted {
-            head.strip_identity();
+            head.strip_identity(false);
         }
         head.strip_listed();
         let identity = Identity::new("192.0.2.1", "http", Some(80));

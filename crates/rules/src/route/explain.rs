@@ -90,7 +90,7 @@ pub fn explain(
     }
     let entry = Entry::new(listener, request, peer, &head);
     if !entry.trusted {
-        head.strip_identity();
+        head.strip_identity(false);
     }
     head.strip_listed();
     if let Some(redirect) = listener.https_redirect

@@ -7,6 +7,9 @@ from pydantic import BeforeValidator, Field
 from penstock.config.model.base import Flag, Model
 from penstock.config.model.upstream import UpstreamLimits, UpstreamTimeouts
 
+Told = Literal["on", "off", "transparent", "truncate", "delete"]
+"""What is told of a client, in the words that Squid has for it."""
+
 
 class Origins(Model):
     """How the servers that clients name are treated, as endpoints of an upstream are."""

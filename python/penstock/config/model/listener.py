@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
-from penstock.config.model.forward import Origins, Rule
+from penstock.config.model.forward import Origins, Rule, Told
 from penstock.config.model.page import ErrorPages
 from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.tls import ListenerTls
@@ -146,6 +146,17 @@ class Listener(Model):
     allow_private: Flag = False
     """With "forward": whether addresses may be reached that are not of the public internet, as 127.0.0.1 and
     192.168.1.1; otherwise 403. Addresses of our own listeners never are. Default false."""
+    forwarded_for: Told = "delete"
+    """With "forward": what servers hear of the client in X-Forwarded-For: "on" (its address behind what it says
+    itself), "off" ("unknown" behind that), "transparent" (what it says itself), "truncate" (its address) or "delete"
+    (nothing). Default "delete"."""
+    forwarded: Told = "delete"
+    """With "forward": what they hear of it in Forwarded, in the same words. Default "delete"."""
+    via: Flag = True
+    """With "forward": whether they hear of us in Via, by which loops through other proxies are known. Default true."""
+    anonymous: Flag = False
+    """With "forward": whether they hear nothing of the client that a request does not need: fields by a list, a plain
+    User-Agent, no Referer of another site, no Via. Default false."""
     rules: tuple[Rule, ...] = ()
     """With "forward": what becomes of requests, tried in the order written; the first that matches decides, and after
     the last they go out. Default: none."""
