@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from penstock.config.expression import compile_expression
+from penstock.config.expression import asked, compile_expression
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
@@ -20,11 +20,5 @@ def check_condition(key: KeyPath, text: str | None, fault: Report) -> None:
     except ExpressionError as error:
         fault(key, str(error))
         return
-    if _asks_body(predicate):
+    if "json" in asked(predicate):
         fault(key, "is asked of the head: json[…] has no value here; put it into the match of a route")
-
-
-def _asks_body(part: Any) -> bool:
-    if isinstance(part, dict):
-        return any(name in ("json", "json_is", "json_exists") or _asks_body(below) for name, below in part.items())
-    return isinstance(part, list) and any(_asks_body(below) for below in part)
