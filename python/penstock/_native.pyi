@@ -77,6 +77,12 @@ class Engine:
         Raises `ValueError` for an upstream that has none, and an endpoint that it does not have.
         """
 
+    def captures(self, listener: str | None, query: str) -> str:
+        """What one listener, or all, have captured: `{"after": 7}`, `{"id": 7}`; or have it forgotten: `"clear"`.
+
+        Raises `ValueError` for a listener that captures nothing.
+        """
+
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""
 

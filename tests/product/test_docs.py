@@ -191,7 +191,7 @@ import penstock
 addon = types.SimpleNamespace(request_headers=lambda request: None)
 config = {
     "listeners": {
-        "web": {"bind": "127.0.0.1:0"},
+        "web": {"bind": "127.0.0.1:0", "capture": {}},
         "db": {"bind": "127.0.0.1:0", "protocol": "tcp", "upstream": "app"},
         "dns": {"bind": "127.0.0.1:0", "protocol": "udp", "upstream": "app"},
         "out": {"bind": "127.0.0.1:0", "protocol": "forward", "rules": [{"allow": True}]},

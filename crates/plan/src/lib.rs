@@ -9,6 +9,7 @@
 mod addon;
 mod affinity;
 mod balance;
+mod capture;
 mod filter;
 mod forward;
 mod forward_auth;
@@ -31,6 +32,7 @@ mod upstream;
 pub use addon::{Addon, Hook, OnFailure};
 pub use affinity::{Affinity, AffinityCookie, AffinityQuery, AffinityTable, Secret};
 pub use balance::{Balance, Hash, HashMethod, Key};
+pub use capture::Capture;
 pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange, Rewrite, SameSite};
 pub use forward::{Forward, ForwardRule, Told, Verdict};
 pub use forward_auth::ForwardAuth;

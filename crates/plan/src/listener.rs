@@ -1,6 +1,6 @@
 //! Where connections are accepted.
 
-use crate::{ErrorPages, Forward, Rate, Tls, millis};
+use crate::{Capture, ErrorPages, Forward, Rate, Tls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// How much a client may ask of us.
     pub limits: ListenerLimits,
+    /// What is kept of its exchanges to be looked at. `null`: nothing.
+    pub capture: Option<Capture>,
     /// Pages for failures, where the route has none.
     pub error_pages: Vec<ErrorPages>,
 }

@@ -292,7 +292,13 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
             Exchange { worker, local: &local, origin, listener, index, identity: &identity, reserved: &kept.reserved };
         let under_way = worker.counters().requests.raise();
         let before = down.written();
-        let run = contain(worker, pin!(exchange::run(&exchange, &mut down, &mut request, &mut response))).await;
+        let run = match &listener.capture {
+            None => contain(worker, pin!(exchange::run(&exchange, &mut down, &mut request, &mut response))).await,
+            Some(capture) => {
+                let tapped = exchange::run_tapped(&exchange, capture, &mut down, &mut request, &mut response);
+                contain(worker, Box::pin(tapped).as_mut()).await
+            }
+        };
         if run.is_err() {
             respond::own_up(worker, (&local, origin), &mut down, before).await;
         }

@@ -7,6 +7,7 @@ mod thread;
 pub(crate) use sockets::Binding;
 
 use crate::addon::Calls;
+use crate::capture::{self, CaptureQuery};
 use crate::forward;
 use crate::snapshot::Snapshot;
 use crate::stats;
@@ -131,6 +132,23 @@ impl Engine {
         let names = || snapshot.upstreams.iter().map(|settings| settings.plan.name.as_str());
         let settings = found.ok_or_else(|| running::unknown("upstream", upstream, names()))?;
         affinity::ask(settings, query).map(|answer| answer.to_string())
+    }
+
+    /// What the listener of this name has captured, or all of them; as a JSON document.
+    ///
+    /// # Errors
+    /// A listener that captures nothing.
+    pub fn captures(&self, listener: Option<&str>, query: CaptureQuery) -> Result<String, String> {
+        let snapshot = self.snapshot().ok_or("no plan is running")?;
+        let captures =
+            snapshot.listeners.iter().filter_map(|one| Some((one.plan.name.as_str(), one.capture.as_ref()?)));
+        let named = captures.clone().filter(|(name, _)| listener.is_none_or(|wanted| wanted == *name));
+        let rings: Vec<_> = named.map(|(_, capture)| &capture.ring).collect();
+        match (rings.is_empty(), listener) {
+            (true, Some(name)) => Err(running::unknown("listener that captures", name, captures.map(|(name, _)| name))),
+            (true, None) => Err("no listener captures anything".into()),
+            _ => Ok(capture::ask(rings.into_iter(), query)),
+        }
     }
 
     /// The calls of the add-on that was loaded under this id, if the running plan has it.

@@ -14,11 +14,13 @@ mod replay;
 mod route;
 mod stand_in;
 mod story;
+mod tap;
 mod whole;
 
 pub(crate) use course::Course;
 pub(crate) use mirror::CopyOutcome;
 pub(crate) use story::Story;
+pub(crate) use tap::run_tapped;
 
 use crate::codec::Downstream;
 use crate::connection::Origin;
@@ -74,6 +76,7 @@ pub(crate) async fn run(
         }
     }
     story.record(down, request);
+    down.ended(&story);
 }
 
 impl Story<'_> {

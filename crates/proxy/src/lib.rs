@@ -8,6 +8,7 @@ mod addon;
 mod admit;
 mod announced;
 mod buffers;
+mod capture;
 mod checked;
 mod clear;
 mod clock;
@@ -40,6 +41,7 @@ mod wire;
 mod worker;
 
 pub use addon::{Call, Calls};
+pub use capture::CaptureQuery;
 pub use checked::CheckedPlan;
 pub use engine::{Applied, Engine};
 pub use lists::read_list;

@@ -8,6 +8,7 @@ pub(crate) use registry::Registry;
 
 use crate::addon::{Addon, RouteAddons};
 use crate::admit::{Clients, Pace};
+use crate::capture::Capture;
 use crate::forward::{Forward, Resolvers};
 use crate::lists::Loaded;
 use crate::maintenance::Maintenance;
@@ -73,6 +74,8 @@ pub(crate) struct Listener {
     pub(crate) tls: Option<Arc<Tls>>,
     /// Where clients go by themselves, if it is a forward proxy.
     pub(crate) forward: Option<Arc<Forward>>,
+    /// What is kept of its exchanges; most listeners keep nothing.
+    pub(crate) capture: Option<Box<Capture>>,
     /// Where who comes without TLS is sent.
     pub(crate) to_https: Option<ToHttps>,
     /// What `tls` is to serve with once this snapshot runs, where it runs already.

@@ -324,7 +324,13 @@ async fn exchange(common: &Common, request: Request<RecvStream>, mut respond: Se
     let exchange = Exchange { worker, local, origin, listener, index, identity, reserved: &reserved };
     let _under_way = worker.counters().requests.raise();
     let before = down.written();
-    let run = contain(worker, pin!(exchange::run(&exchange, &mut down, &mut request, &mut response))).await;
+    let run = match &listener.capture {
+        None => contain(worker, pin!(exchange::run(&exchange, &mut down, &mut request, &mut response))).await,
+        Some(capture) => {
+            let tapped = exchange::run_tapped(&exchange, capture, &mut down, &mut request, &mut response);
+            contain(worker, Box::pin(tapped).as_mut()).await
+        }
+    };
     if run.is_err() {
         respond::own_up(worker, (local, origin), &mut down, before).await;
     }

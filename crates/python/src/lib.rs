@@ -106,6 +106,15 @@ impl Engine {
         })
     }
 
+    /// What listeners have captured.
+    #[pyo3(signature = (listener, query))]
+    fn captures(&self, py: Python<'_>, listener: Option<&str>, query: &str) -> PyResult<String> {
+        py.detach(|| {
+            let query = serde_json::from_str(query).map_err(|error| PyValueError::new_err(error.to_string()))?;
+            self.0.captures(listener, query).map_err(PyValueError::new_err)
+        })
+    }
+
     /// Open the access log's file anew.
     fn reopen_logs(&self, py: Python<'_>) {
         py.detach(|| self.0.reopen_logs());

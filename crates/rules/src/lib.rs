@@ -9,6 +9,7 @@ pub mod affinity;
 pub mod answer;
 pub mod auth;
 pub mod balance;
+pub mod capture;
 pub mod error;
 pub mod fault;
 pub mod filter;

@@ -109,6 +109,19 @@ def _of_process(controller: Controller, stats: Stats, version: str) -> Iterator[
     yield _single("events_dropped_total", "counter", "Events lost: nobody took them in time.", stats.events_dropped)
 
 
+def _of_captures(stats: Stats) -> Iterator[str]:
+    captures = [({"listener": row.name}, row.capture) for row in stats.listeners if row.capture]
+    held = [(labels, capture.bytes) for labels, capture in captures]
+    yield Family("capture_bytes", "gauge", "Memory that captured exchanges take.").text(held)
+    counts = [
+        ({**labels, "outcome": outcome}, getattr(capture, outcome))
+        for labels, capture in captures
+        for outcome in ("captured", "evicted", "dropped")
+    ]
+    meaning = "Exchanges captured, those that made room for newer ones, and those for which there was none."
+    yield Family("captures_total", "counter", meaning).text(counts)
+
+
 def _of_datagrams(rows: list[ListenerStats]) -> Iterator[str]:
     ways = [({"listener": row.name, "direction": "in"}, row.datagrams_in) for row in rows]
     ways += [({"listener": row.name, "direction": "out"}, row.datagrams_out) for row in rows]
@@ -140,6 +153,7 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     ways += [({"listener": row.name, "direction": "out"}, row.bytes_out) for row in layer4]
     meaning = "Bytes of sessions of layer 4, in (to endpoints) and out (to clients)."
     yield Family("session_bytes_total", "counter", meaning).text(ways)
+    yield from _of_captures(stats)
     yield from _of_datagrams([row for row in layer4 if row.protocol == "udp"])
     handshakes: list[Sample] = []
     for row in stats.listeners:

@@ -23,6 +23,7 @@ COMMANDS = {
     "endpoint": "penstock.cli.control",
     "maintenance": "penstock.cli.control",
     "affinity": "penstock.cli.control",
+    "capture": "penstock.cli.capture",
     "cert": "penstock.cli.cert",
     "trust": "penstock.cli.trust",
     "plan": "penstock.cli.check",

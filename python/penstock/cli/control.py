@@ -193,7 +193,7 @@ def status_lines(answer: dict[str, Any]) -> list[str]:
                 "open",
                 row["accepted"],
                 "accepted",
-                _sessions(row),
+                _sessions(row) or _capture(row["capture"]),
             )
             for row in answer["listeners"]
         ]
@@ -237,6 +237,13 @@ def _sessions(row: dict[str, Any]) -> str:
     if row["protocol"] == "udp":
         moved += f", {row['datagrams_in']} datagrams in, {row['datagrams_out']} out, {row['datagrams_dropped']} dropped"
     return f"{row['protocol']}, {moved} {ended}".rstrip()
+
+
+def _capture(row: dict[str, int] | None) -> str:
+    if row is None:
+        return ""
+    lost = f", {row['dropped']} dropped" if row["dropped"] else ""
+    return f"captures: {row['entries']} kept, {row['bytes']} of {row['memory']} bytes, {row['evicted']} evicted{lost}"
 
 
 def _statuses(row: dict[str, Any]) -> str:

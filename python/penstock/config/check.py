@@ -11,6 +11,7 @@ from datetime import date, time
 from typing import TYPE_CHECKING, TypeVar
 
 from penstock.config import check_balance, check_routes, texts
+from penstock.config.check_condition import check_condition
 from penstock.config.check_forward import check_forward
 from penstock.config.check_health import check_health
 from penstock.config.check_layer4 import check_layer4
@@ -113,6 +114,10 @@ class _Check:
         if listener.tls:
             check_listener_tls((*key, "tls"), listener.tls, self.fault)
         check_pages((*key, "error_pages"), listener.error_pages, self.fault)
+        if listener.capture is not None:
+            check_condition((*key, "capture", "match"), listener.capture.match, self.fault)
+            if listener.capture.bodies * 4 > listener.capture.memory:
+                self.fault((*key, "capture", "bodies"), "is more than a quarter of memory: two bodies would fill it")
         if listener.https_redirect is not None and listener.tls is not None and not listener.trusted_proxies:
             self.fault(
                 (*key, "https_redirect"), "TLS is spoken here, so nobody comes without; it belongs to a plain listener"

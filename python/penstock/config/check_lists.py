@@ -36,6 +36,9 @@ def check_lists(config: Config, memory: Memory, fault: Report) -> None:
     """Find every fault of the lists, and of the routes' expressions that look into them."""
     for name, model in config.lists.items():
         _list(("lists", name), name, model, fault)
+    for name, listener in config.listeners.items():
+        for use in uses(("match",), listener.capture.match if listener.capture else None):
+            fault(("listeners", name, "capture", "match"), wrong_use(use, config.lists))
     for index, route in enumerate(config.routes):
         for use in memory.once(route, _uses_of_route):
             fault(("routes", index, *use.key), wrong_use(use, config.lists))

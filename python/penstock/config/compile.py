@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from penstock.config.model import (
         Addon,
         Affinity,
+        Capture,
         Config,
         Endpoint,
         ErrorPage,
@@ -116,7 +117,17 @@ def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Pl
         "https_redirect": listener.https_redirect and dict(listener.https_redirect),
         "timeouts": timeouts,
         "limits": limits_of(listener, of_sessions=False),
+        "capture": listener.capture and _capture(listener.capture),
         "error_pages": _error_pages(listener.error_pages, folder),
+    }
+
+
+def _capture(capture: Capture) -> Plan:
+    return {
+        "match": _match(capture.match),
+        "bodies": capture.bodies,
+        "memory": capture.memory,
+        "secrets": capture.secrets,
     }
 
 

@@ -120,8 +120,21 @@ def _affinity(controller: Controller, _lifecycle: Lifecycle, request: Mapping[st
     return dataclasses.asdict(controller.affinity(str(request.get("upstream")), query))
 
 
+def _capture(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:
+    listener, asked = request.get("listener"), {name: request.get(name) for name in ("after", "id", "clear")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    wrong = [value for name, value in given.items() if type(value) is not (bool if name == "clear" else int)]
+    if len(given) != 1 or wrong or not isinstance(listener, str | None) or ("after" in given and listener is None):
+        raise ControlError("capture takes one of after (a number, with listener), id (a number) and clear (true)")
+    if any(isinstance(value, int) and value < 0 for value in given.values()):
+        raise ControlError("an id is not negative")
+    found = controller.captured(listener, "clear" if "clear" in given else given)
+    return {"entries": [{**row.entry, "_id": row.id} for row in found.entries], "more": found.more}
+
+
 COMMANDS: dict[str, Callable[[Controller, Lifecycle, Mapping[str, Any]], dict[str, Any]]] = {
     "affinity": _affinity,
+    "capture": _capture,
     "drain": _drain,
     "endpoint": _endpoint,
     "explain": _explain,

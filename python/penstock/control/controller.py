@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from penstock import engine as native
 from penstock.addons import Loader, Runners
 from penstock.config import Memory
+from penstock.control.captures import CaptureFiles
 from penstock.control.explain import with_matches
 from penstock.control.lists import ListFetcher
 from penstock.control.prepare import Prepared, build, try_out
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from penstock.config import Loaded
     from penstock.control.source import Source
-    from penstock.engine import AffinityTable, Applied, DataPlane, Explanation, Rules, Stats
+    from penstock.engine import AffinityTable, Applied, Captures, DataPlane, Explanation, Rules, Stats
 
 
 HISTORY = 32
@@ -98,6 +99,7 @@ class Controller:
         self._companions = list(companions)
         self.weights = WeightPolicies(engine)
         self.lists = ListFetcher(rules)
+        self._captures = CaptureFiles(engine)
         # One change at a time; reading the state never waits for it.
         self._changing = threading.Lock()
         # The swap alone: a process that is to end waits for no load, and what was loaded meanwhile is not put in.
@@ -163,6 +165,7 @@ class Controller:
             self.state = State.STOPPED
         self.weights.stop()
         self.lists.stop()
+        self._captures.stop()
         self._engine.stop()
         self._runners.close()
 
@@ -183,6 +186,10 @@ class Controller:
         if answer.cleared is not None:
             log.info("affinity cleared", extra={"upstream": upstream, "clients": answer.cleared})
         return answer
+
+    def captured(self, listener: str | None, query: Mapping[str, int] | str) -> Captures:
+        """What one listener, or all, have captured (`Engine.captures`)."""
+        return self._engine.captures(listener, query)
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""
@@ -277,6 +284,7 @@ class Controller:
         self._loader.keep(prepared.addons)
         steps: list[tuple[str, Callable[[], None]]] = [(change.name, change.commit) for change in changes]
         steps.append(("lists", lambda: self.lists.run(prepared.loaded)))
+        steps.append(("captures", lambda: self._captures.run(prepared.loaded)))
         steps.append(("weights", lambda: self.weights.run(prepared.policies, prepared.loaded)))
         # The data plane may make calls already: they wait for this.
         steps.append(("add-ons", lambda: self._runners.run(list(prepared.addons.values()))))

@@ -15,6 +15,7 @@ from penstock.engine.affinity import AffinityTable
 from penstock.engine.explanation import Explanation
 from penstock.engine.types import (
     Applied,
+    Captures,
     Checked,
     DataPlane,
     Doubt,
@@ -39,6 +40,7 @@ __all__ = [
     "PLAN",
     "AffinityTable",
     "Applied",
+    "Captures",
     "Checked",
     "CheckedPlan",
     "DataPlane",
@@ -184,6 +186,17 @@ class Engine:
         """
         try:
             return read(AffinityTable, self._engine.affinity(upstream, json.dumps(query)))
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+
+    def captures(self, listener: str | None, query: Mapping[str, int] | str) -> Captures:
+        """What one listener, or all, have captured: `{"after": 7}`, `{"id": 7}`; or have it forgotten: `"clear"`.
+
+        What is behind an id comes piece by piece, and is asked of one listener. Raises `EngineError` for a listener
+        that captures nothing.
+        """
+        try:
+            return read(Captures, self._engine.captures(listener, json.dumps(query)))
         except ValueError as error:
             raise EngineError(str(error)) from None
 

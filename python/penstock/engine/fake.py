@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.engine.affinity import AffinityTable
 from penstock.engine.explanation import Explanation
-from penstock.engine.types import Applied, Doubt, Event, ListStats, Stats, read
+from penstock.engine.types import Applied, Captures, Doubt, Event, ListStats, Stats, read
 from penstock.errors import ConfigError, EngineError, Fault
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class FakeEngine:
         self.stats_rows: dict[str, Any] = {}
         """Put in place of the keys of `stats`."""
         self.calls: list[str] = []
+        self.captured: dict[int, dict[str, Any]] = {}
+        """Entries of an HTTP archive, by id."""
         self.drains = True
         """What `drain` answers."""
         self.stopped = False
@@ -139,6 +141,13 @@ class FakeEngine:
     def maintain(self, route: str | None, on: bool) -> None:
         """Remember it."""
         self.calls.append(f"maintain {route} {on}")
+
+    def captures(self, listener: str | None, query: Mapping[str, int] | str) -> Captures:
+        """Give what a test has set."""
+        self.calls.append(f"captures {listener} {json.dumps(query)}")
+        after = query.get("after", 0) if isinstance(query, dict) else 0
+        rows = [{"id": number, "entry": entry} for number, entry in self.captured.items() if number > after]
+        return read(Captures, {"entries": rows, "more": False})
 
     def reopen_logs(self) -> None:
         """Remember it."""
@@ -214,7 +223,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "stuck": [],
         "draining": False,
         "listeners": [
-            {"name": name, "addresses": found, **listener, "certificates": [], "sessions": {}, "rules": {}}
+            {"name": name, "addresses": found, **listener, **_NOTHING}
             for name, found in addresses.items()
         ],
         "routes": [{"name": row["name"], **route} for row in [*plan["routes"], {"name": "_none"}]],

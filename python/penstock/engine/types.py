@@ -64,6 +64,41 @@ class CertificateStats:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureStats:
+    """What a listener captures."""
+
+    entries: int
+    """Exchanges that are kept."""
+    bytes: int
+    """Memory that they and those under way take, of `memory`."""
+    memory: int
+    captured: int
+    """Exchanges captured since the process started."""
+    evicted: int
+    """Those of them that made room for newer ones."""
+    dropped: int
+    """Exchanges for which there was no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureRow:
+    """A captured exchange."""
+
+    id: int
+    entry: dict[str, Any]
+    """As an HTTP archive (HAR 1.2) has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captures:
+    """Captured exchanges, oldest first."""
+
+    entries: tuple[CaptureRow, ...]
+    more: bool
+    """There are more behind the last."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerStats:
     """Counters of one listener since the process started."""
 
@@ -92,6 +127,8 @@ class ListenerStats:
     datagrams_dropped: int
     rules: dict[str, int]
     """With "forward": requests and tunnels that each rule took, by its name."""
+    capture: CaptureStats | None
+    """Nothing where nothing is captured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +419,9 @@ class DataPlane(Protocol):
 
     def affinity(self, upstream: str, query: Mapping[str, Any]) -> AffinityTable:
         """Ask about the affinity table of an upstream, or have it forget."""
+
+    def captures(self, listener: str | None, query: Mapping[str, int] | str) -> Captures:
+        """What one listener, or all, have captured."""
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -87,3 +89,13 @@ def test_a_list_that_fails_to_refresh_is_counted_wherever_it_failed(controller: 
     assert 'penstock_list_bytes{list="social"} 300' in text
     assert 'penstock_list_refreshed_timestamp_seconds{list="social"} 12.5' in text
     assert 'penstock_list_refresh_failures_total{list="social"} 5' in text
+
+
+def test_what_is_captured_is_counted_by_listener(controller: Controller, engine: FakeEngine) -> None:
+    controller.reload()
+    figures = {"entries": 2, "bytes": 900, "memory": 1000, "captured": 5, "evicted": 3, "dropped": 1}
+    listeners = json.loads(json.dumps([dataclasses.asdict(row) for row in engine.stats().listeners]))
+    engine.stats_rows["listeners"] = [{**row, "capture": figures} for row in listeners]
+    text = render(controller, "1.0")
+    assert 'penstock_capture_bytes{listener="web"} 900' in text
+    assert 'penstock_captures_total{listener="web",outcome="evicted"} 3' in text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import click
 from click.testing import CliRunner
 
 from penstock.cli import COMMANDS, main
+from penstock.cli.capture import curl
 from penstock.cli.control import status_lines
 from penstock.cli.explain import explanation_lines
 from penstock.cli.output import columns, shown
@@ -208,3 +210,28 @@ def test_a_control_socket_that_nobody_would_ask_is_wrong_use(config: Path) -> No
         assert refused.exit_code == 2
         assert "give --running, too" in refused.output
         assert CliRunner().invoke(main, words, env={"PENSTOCK_CONTROL": "c.sock"}).exit_code == 0
+
+
+def test_a_captured_request_becomes_a_command_of_curl() -> None:
+    entry = {
+        "request": {
+            "method": "POST",
+            "url": "http://h/a?b=it's",
+            "headers": [{"name": "Host", "value": "h"}, {"name": "X-A", "value": "a b"}],
+            "postData": {"mimeType": "text/plain", "text": "it's"},
+        }
+    }
+    assert shlex.split(curl(entry)) == [
+        "curl",
+        "-i",
+        "-X",
+        "POST",
+        "http://h/a?b=it's",
+        "-H",
+        "X-A: a b",
+        "--data-raw",
+        "it's",
+    ]
+    entry["request"]["postData"] = {"mimeType": "", "text": "/wA=", "encoding": "base64"}
+    assert curl(entry).startswith("echo /wA= | base64 -d | curl -i -X POST")
+    assert curl(entry).endswith("--data-binary @-")

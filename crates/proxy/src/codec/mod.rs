@@ -5,6 +5,7 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 
 use crate::clock::Alarm;
+use crate::exchange::Story;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Fields, HeadLimits, RequestHead, RequestLines, ResponseHead};
 use penstock_rules::pace::LeastRate;
@@ -96,6 +97,8 @@ pub(crate) trait Downstream: Tunnel {
     fn abort(&mut self);
     /// Ready only when the client is gone for good; a client that only stopped sending is still there.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// The exchange has ended and is recorded: for whoever only looks on.
+    fn ended(&mut self, _story: &Story<'_>) {}
 }
 
 /// The endpoint's side of an exchange.

@@ -94,6 +94,31 @@ impl<'a> Story<'a> {
     #[inline(always)]
     pub(super) fn admit(&mut self, down: &mut impl Downstream, request: &mut RequestHead) {
         let exchange = self.exchange;
+        self.meet(request);
+        if !self.trusted && request.may_identify() {
+            // A forward proxy decides for itself what of the client's own words goes on.
+            request.strip_identity(exchange.listener.forward.is_some());
+        }
+        request.strip_listed();
+        if self.trusted {
+            // Not by a field that was for one connection alone.
+            self.scheme = forwarded::scheme(exchange.origin.scheme(), &request.fields);
+        }
+        self.bytes_out = down.written();
+        self.choose_id(request);
+        if request.dropped > 0 {
+            exchange.worker.counters().dropped_fields.add(u64::from(request.dropped));
+        }
+        let limits = &exchange.listener.plan.limits;
+        // Whoever streams may have little to say for long.
+        let least = if grpc::is_call(request) { LeastRate::NONE } else { exchange.listener.least(limits.body_rate) };
+        down.accept_body(request, limits.body, least);
+    }
+
+    /// Who is the client, and what did it speak?
+    #[inline(always)]
+    pub(super) fn meet(&mut self, request: &RequestHead) {
+        let exchange = self.exchange;
         let peer = exchange.origin.peer.map(|peer| peer.ip());
         let trusted = match peer {
             Some(peer) => {
@@ -105,23 +130,9 @@ impl<'a> Story<'a> {
             Some(peer) if trusted => Some(forwarded::client(peer, &exchange.listener.trusted, &request.fields)),
             peer => peer,
         };
-        if !trusted && request.may_identify() {
-            // A forward proxy decides for itself what of the client's own words goes on.
-            request.strip_identity(exchange.listener.forward.is_some());
-        }
-        request.strip_listed();
         let own = exchange.origin.scheme();
         let scheme = if trusted { forwarded::scheme(own, &request.fields) } else { own };
         (self.trusted, self.scheme, self.client) = (trusted, scheme, client);
-        self.bytes_out = down.written();
-        self.choose_id(request);
-        if request.dropped > 0 {
-            exchange.worker.counters().dropped_fields.add(u64::from(request.dropped));
-        }
-        let limits = &exchange.listener.plan.limits;
-        // Whoever streams may have little to say for long.
-        let least = if grpc::is_call(request) { LeastRate::NONE } else { exchange.listener.least(limits.body_rate) };
-        down.accept_body(request, limits.body, least);
     }
 
     /// The story of something asked on the way, of which nothing is recorded.

@@ -5,7 +5,7 @@ mod format;
 mod session;
 mod writer;
 
-pub(crate) use format::{Record, Refusal};
+pub(crate) use format::{Record, Refusal, Stamp};
 pub(crate) use session::SessionRecord;
 
 use super::events::Events;

@@ -3,6 +3,7 @@
 use super::{Listener, Route, SharedListener, SharedRoute, SharedUpstream, Snapshot, UpstreamSettings, tables};
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::{Clients, Pace};
+use crate::capture::{Capture, Ring};
 use crate::forward::{Forward, Resolvers};
 use crate::lists::Loaded;
 use crate::maintenance::Maintenance;
@@ -55,6 +56,10 @@ pub(crate) struct Registry {
     pub(super) bonds: HashMap<String, Arc<affinity::Table>>,
     pub(super) routes: HashMap<String, Arc<SharedRoute>>,
     pub(super) lists: HashMap<String, Arc<Loaded>>,
+    /// By name of the listener.
+    pub(super) rings: HashMap<String, Arc<Ring>>,
+    /// Counts captured exchanges of all listeners.
+    pub(super) captured: Arc<AtomicU64>,
     /// By name of the route.
     pub(super) maintenance: HashMap<String, Arc<Maintenance>>,
     /// All routes were ordered into maintenance, so those that come are, too.
@@ -87,6 +92,8 @@ impl Registry {
             bonds: HashMap::new(),
             routes: HashMap::new(),
             lists: HashMap::new(),
+            rings: HashMap::new(),
+            captured: Arc::new(AtomicU64::new(1)),
             maintenance: HashMap::new(),
             all_shut: false,
             addons: HashMap::new(),
@@ -157,6 +164,7 @@ impl Registry {
         self.resolvers = Some((snapshot.plan.dns.clone(), Arc::clone(&snapshot.resolvers)))
             .filter(|(_, resolvers)| !resolvers.is_empty());
         self.keep_tls(snapshot);
+        self.keep_rings(snapshot);
         self.upstreams = snapshot
             .upstreams
             .iter()
@@ -190,6 +198,15 @@ impl Registry {
         self.lists = snapshot.lists.iter().map(|list| (list.shared.name().to_owned(), Arc::clone(list))).collect();
         self.addons = addons.clone().map(|addon| (addon.plan.name.clone(), Arc::clone(&addon.shared))).collect();
         self.lanes = addons.map(|addon| (addon.plan.id, Arc::clone(&addon.lane))).collect();
+    }
+
+    fn keep_rings(&mut self, snapshot: &Snapshot) {
+        let captures = snapshot.listeners.iter().filter_map(|one| Some((&one.plan.name, one.capture.as_ref()?)));
+        let rings = captures.map(|(name, capture)| {
+            capture.ring.configure(capture.plan.memory);
+            (name.clone(), Arc::clone(&capture.ring))
+        });
+        self.rings = rings.collect();
     }
 
     fn keep_bonds(&mut self, snapshot: &Snapshot) {
@@ -242,7 +259,24 @@ impl Registry {
         let senders = senders.transpose().map_err(|found| faults.extend(found)).ok().flatten();
         let (tls, renewed) = self.listener_tls(at, plan, faults);
         let forward = self.forward((at, plan), lists, faults);
-        Listener { trusted, senders, tls, renewed, forward, to_https, shared, limits, pages, plan: plan.clone() }
+        let path = format!("listeners[{at}].capture");
+        let known = self.rings.get(&plan.name);
+        let capture =
+            plan.capture.as_ref().map(|plan| Capture::build(plan, known, &self.captured, (path.as_str(), lists)));
+        let capture = capture.transpose().map_err(|found| faults.extend(found)).ok().flatten().map(Box::new);
+        Listener {
+            capture,
+            trusted,
+            senders,
+            tls,
+            renewed,
+            forward,
+            to_https,
+            shared,
+            limits,
+            pages,
+            plan: plan.clone(),
+        }
     }
 
     fn upstream(&self, at: usize, plan: &Upstream, roots: &SystemRoots, faults: &mut Vec<Fault>) -> UpstreamSettings {

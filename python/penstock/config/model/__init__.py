@@ -7,6 +7,7 @@ that editors show."""
 from penstock.config.model.addon import Addon
 from penstock.config.model.affinity import Affinity, Secret
 from penstock.config.model.balance import HashBalance
+from penstock.config.model.capture import Capture
 from penstock.config.model.config import AccessLog, Admin, Config, Dns, EngineSettings, Log, RouteTest
 from penstock.config.model.filter import (
     Compress,
@@ -48,6 +49,7 @@ __all__ = [
     "Affinity",
     "Backoff",
     "BodyTest",
+    "Capture",
     "Certificate",
     "ClientCertificates",
     "Compress",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
+from penstock.config.model.capture import Capture
 from penstock.config.model.forward import Origins, Rule, Told
 from penstock.config.model.page import ErrorPages
 from penstock.config.model.rate import Rate, rate_from_text
@@ -183,5 +184,7 @@ class Listener(Model):
     """How long the client is waited for."""
     limits: ListenerLimits = ListenerLimits()
     """How much one client may ask."""
+    capture: Capture | None = None
+    """Which exchanges are kept, in memory, to be looked at with `penstock capture`. Default: none."""
     error_pages: ErrorPages = Field(default_factory=dict)
     """Pages for failures, by status ("503") or class ("5xx"), where the route has none. Default: none."""

@@ -56,6 +56,12 @@ impl Stamp {
         now.subsec_millis()
     }
 
+    /// Now, as RFC 3339 writes it, with milliseconds.
+    pub(crate) fn rfc3339(&mut self) -> String {
+        let millis = self.set();
+        format!("{}.{millis:03}Z", self.iso)
+    }
+
     fn write(&mut self) {
         const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let (year, month, day) = date(self.second / 86_400);

@@ -23,7 +23,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         let text = format!(
             r#"{{"name":"{name}","bind":[":8080"],"protocol":"http","upstream":null,"http":null,"preread":false,"tls":null,"h2c":false,"trusted_proxies":[],"proxy_protocol":null,"https_redirect":null,
             "timeouts":{{"tls":1,"hello":5000,"head":1,"body":1,"write":1,"rate":1,"idle":1,"tunnel":1}},
-            "limits":{{"head":1,"fields":1,"uri":1,"body":null,"body_rate":0,"write_rate":0,"connections":null,"connections_per_client":null,"connection_rate":null,"connection_rate_per_client":null,"requests":null,"handshakes":2048,"streams":1}},"error_pages":[]}}"#
+            "limits":{{"head":1,"fields":1,"uri":1,"body":null,"body_rate":0,"write_rate":0,"connections":null,"connections_per_client":null,"connection_rate":null,"connection_rate_per_client":null,"requests":null,"handshakes":2048,"streams":1}},"capture":null,"error_pages":[]}}"#
         );
         serde_json::from_str(&text).unwrap()
     };
