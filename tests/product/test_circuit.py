@@ -175,7 +175,7 @@ def test_the_status_shows_limits() -> None:
     upstream = {"name": "app", "balance": "p2c", "all_down": False, "endpoints": [], "waiting": 0, "mirror": None}
     upstream["limits"] = {"requests": {"most": 3, "taken": 2, "refused": 7}}
     upstream["affinity"] = {"clients": 2, "size": 9, "ttl": 1800.0, "evicted": 1, "memory": 640}
-    rest: dict[str, Any] = dict.fromkeys(("listeners", "routes", "weights"), ())
+    rest: dict[str, Any] = dict.fromkeys(("listeners", "routes", "lists", "weights"), ())
     told = {"config": "x", "state": "serving", "plan_version": 1, "pid": 1, "uptime": 1.0, "workers": 1}
     lines = status_lines({**rest, **told, "last_refusal": None, "upstreams": [upstream]})
     assert any(line.split() == ["requests", "2", "of", "3", "7", "refused"] for line in lines)

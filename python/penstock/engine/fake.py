@@ -223,7 +223,15 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
         "stuck": [],
         "draining": False,
         "listeners": [
-            {"name": name, "addresses": found, **listener, **_NOTHING}
+            {
+                "name": name,
+                "addresses": found,
+                **listener,
+                "certificates": [],
+                "sessions": {},
+                "capture": None,
+                "rules": {},
+            }
             for name, found in addresses.items()
         ],
         "routes": [{"name": row["name"], **route} for row in [*plan["routes"], {"name": "_none"}]],

@@ -71,6 +71,7 @@ def test_spans_and_candidates_of_an_explanation() -> None:
             "maintenance": None,
             "passed_over": [{"index": 0, "name": "a", "why": "match", "at": [0, 4], "found": None}],
             "lists": [],
+            "rule": None,
             "filters": [{"name": "strip_prefix", "effect": "/api/x -> /x"}],
             "forward_auth": None,
             "addons": [],
