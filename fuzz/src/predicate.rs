@@ -111,7 +111,11 @@ fn check_test(test: &Test, plan: &Plan, body: &[u8]) {
             body: str::from_utf8(body).ok().map(str::to_owned),
             client: Some("192.0.2.1:40000".to_owned()),
         };
-        let now = Now { standing: |_: usize, _: usize, endpoint: &_| Standing::planned(endpoint, State::Up), shut: |_| false, moment: Moment::default() };
+        let now = Now {
+            standing: |_: usize, _: usize, endpoint: &_| Standing::planned(endpoint, State::Up),
+            shut: |_| false,
+            moment: Moment::default(),
+        };
         explain(plan, &table, &request, &now).expect("a request that is one");
     }
 }
