@@ -38,7 +38,8 @@ pub fn check(bytes: &[u8]) {
 /// Plain lines have a second reader here, which knows nothing of tables.
 fn check_domains(list: &Shared, text: &[u8]) {
     let plain = |line: &&str| {
-        let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_lowercase());
+        let label =
+            |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_lowercase());
         line.len() <= 253 && line.split('.').all(label)
     };
     let lines: HashSet<&str> =

@@ -134,7 +134,7 @@ fn plan(predicate: &Predicate) -> Plan {
 /// A predicate of at most this depth.
 fn predicate(from: &mut Unstructured<'_>, depth: u32) -> arbitrary::Result<Predicate> {
     let at = Span(u32::from(u8::arbitrary(from)?), u32::from(u8::arbitrary(from)?));
-    let kinds = if depth == 0 { 3..=13 } else { 0..=13u8 };
+    let kinds = if depth == 0 { 3..=14 } else { 0..=14u8 };
     Ok(match from.int_in_range(kinds)? {
         0 => Predicate::And(several(from, |from| predicate(from, depth - 1))?),
         1 => Predicate::Or(several(from, |from| predicate(from, depth - 1))?),
@@ -151,6 +151,7 @@ fn predicate(from: &mut Unstructured<'_>, depth: u32) -> arbitrary::Result<Predi
         7 => Predicate::Contains { value: operand(from)?, part: operand(from)?, at },
         8 => Predicate::Exists { field: field(from)?, at },
         12 => Predicate::JsonIs { pointer: pointer(from)?, value: Option::<bool>::arbitrary(from)?, at },
+        14 => Predicate::DestInList { list: list(from)?, at },
         13 => Predicate::InList { value: operand(from)?, list: list(from)?, at },
         9 => Predicate::StartsWith { value: operand(from)?, prefixes: several(from, text)?, at },
         10 => Predicate::EndsWith { value: operand(from)?, suffixes: several(from, text)?, at },

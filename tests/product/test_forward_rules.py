@@ -123,6 +123,43 @@ def test_a_rule_about_addresses_holds_for_the_one_that_is_connected_to(tmp_path:
     assert (last["rule"], last["cause"], last["reason"]) == ("inside", "rule_denied", "127.0.0.9")
 
 
+@pytest.mark.parametrize("match", ['dest.host in list("names")', 'dest.ip in list("inside")'])
+def test_rules_look_into_lists(tmp_path: Path, scripted: Origin, match: str) -> None:
+    (tmp_path / "names").write_text("127.0.0.1\nsocial.example\n")
+    (tmp_path / "inside").write_text("10.0.0.0/8\n127.0.0.0/8\n")
+    settings = ruled({"name": "listed", "match": match, "deny": 403})
+    settings["lists"] = {
+        "names": {"file": str(tmp_path / "names"), "kind": "regex"},
+        "inside": {"file": str(tmp_path / "inside"), "kind": "networks"},
+    }
+    with penstock.Proxy(settings) as proxy:
+        assert status(ask(proxy, f"GET http://{scripted.address}/")) == 403
+        found = proxy.explain("GET", "http://127.0.0.1/", listener="out")
+        assert [(hit.list, hit.line) for hit in found.lists] == [(match.split('"')[1], 1 if "names" in match else 2)]
+        # Another list of the same name is another list.
+        settings["lists"] |= {"names": {"file": str(tmp_path / "inside"), "kind": "regex"}}
+        settings["lists"] |= {"inside": {"file": str(tmp_path / "other"), "kind": "networks"}}
+        (tmp_path / "other").write_text("10.0.0.0/8\n")
+        proxy.apply(settings)
+        assert get(proxy, scripted, f"GET http://{scripted.address}/") == 200
+
+
+@pytest.mark.parametrize(
+    ("match", "told"),
+    [
+        ('dest.host in list("naems")', "did you mean"),
+        ('dest.ip in list("names")', "an address is looked for"),
+    ],
+)
+def test_a_list_that_is_not_there_or_of_another_kind_is_a_fault(tmp_path: Path, match: str, told: str) -> None:
+    (tmp_path / "names").write_text("social.example\n")
+    settings = ruled({"match": match, "deny": 403})
+    settings["lists"] = {"names": {"file": str(tmp_path / "names")}}
+    with pytest.raises(penstock.ConfigError, match=told) as refused, penstock.Proxy(settings):
+        pass
+    assert refused.value.faults[0].key == "listeners.out.rules[0].match"
+
+
 def test_rules_change_with_a_reload_and_counts_stay(scripted: Origin) -> None:
     with penstock.Proxy(ruled({"name": "one", "deny": 403})) as proxy:
         assert status(ask(proxy, f"GET http://{scripted.address}/")) == 403

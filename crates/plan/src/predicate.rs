@@ -45,6 +45,13 @@ pub enum Predicate {
         /// The test's place in the text.
         at: Span,
     },
+    /// `dest.ip in list("inside")`.
+    DestInList {
+        /// Name of the list.
+        list: String,
+        /// The test's place in the text.
+        at: Span,
+    },
     /// `value in list("social")`.
     InList {
         /// What is looked for: a text, or `client.ip` in a list of networks.

@@ -33,27 +33,36 @@ class Use(NamedTuple):
 
 
 def check_lists(config: Config, memory: Memory, fault: Report) -> None:
-    """Find every fault of the lists, and of the routes' expressions that look into them."""
+    """Find every fault of the lists, and of the expressions that look into them."""
     for name, model in config.lists.items():
         _list(("lists", name), name, model, fault)
     for name, listener in config.listeners.items():
         for use in uses(("match",), listener.capture.match if listener.capture else None):
             fault(("listeners", name, "capture", "match"), wrong_use(use, config.lists))
+        for place, rule in enumerate(listener.rules):
+            for use in uses(("match",), rule.match, errand=True):
+                fault(("listeners", name, "rules", place, "match"), wrong_use(use, config.lists))
     for index, route in enumerate(config.routes):
         for use in memory.once(route, _uses_of_route):
             fault(("routes", index, *use.key), wrong_use(use, config.lists))
 
 
-def uses(key: KeyPath, text: str | None) -> tuple[Use, ...]:
+def uses(key: KeyPath, text: str | None, *, errand: bool = False) -> tuple[Use, ...]:
     """Each look of the expression at this key into a list; none if it is no expression, which is told elsewhere."""
     if text is None or "list" not in text:
         return ()
     try:
-        predicate = compile_expression(text)
+        predicate = compile_expression(text, errand=errand)
     except ExpressionError:
         return ()
     return tuple(
-        Use(key, text, one["list"], one["value"] == "client_ip", (one["at"][0], one["at"][1]))
+        Use(
+            key,
+            text,
+            one["list"],
+            one.get("value", "dest_ip") in ("client_ip", "dest_ip"),
+            (one["at"][0], one["at"][1]),
+        )
         for one in _looks(predicate)
     )
 
@@ -87,7 +96,7 @@ def _looks(part: Any) -> Iterator[dict[str, Any]]:
             yield from _looks(below)
     elif isinstance(part, dict):
         for kind, below in part.items():
-            if kind == "in_list":
+            if kind in ("in_list", "dest_in_list"):
                 yield below
             elif kind in ("and", "or", "not"):
                 yield from _looks(below)

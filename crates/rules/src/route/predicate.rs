@@ -50,6 +50,7 @@ enum Leaf {
     DestInNetworks(Box<[Network]>),
     InList(Text, Arc<Shared>),
     ClientInList(Arc<Shared>),
+    DestInList(Arc<Shared>),
     Contains(Text, Part),
     Exists(Field),
     JsonExists(Pointer),
@@ -147,6 +148,9 @@ impl Node {
             Node::Leaf(Leaf::ClientInList(list), _) => {
                 hits.extend(view.client.and_then(|client| list.hit_address(client)));
             }
+            Node::Leaf(Leaf::DestInList(list), _) => {
+                hits.extend(view.errand.and_then(|errand| list.hit_address(errand.address?)));
+            }
             Node::Constant(_) | Node::Leaf(..) => {}
         }
     }
@@ -200,6 +204,7 @@ impl Leaf {
             }
             Leaf::InList(value, list) => value.read(view, |value| list.has_text(value)),
             Leaf::ClientInList(list) => Some(list.has_address(view.client?)),
+            Leaf::DestInList(list) => Some(list.has_address(view.errand?.address?)),
             Leaf::Contains(value, Part::Literal(part)) => value.read(view, |value| part.find(value).is_some()),
             Leaf::Contains(value, Part::Read(part)) => {
                 value.read(view, |value| part.read(view, |part| memchr::memmem::find(value, part).is_some()))?
@@ -234,7 +239,8 @@ impl Leaf {
             | Leaf::StartsWith(value, _)
             | Leaf::EndsWith(value, _)
             | Leaf::Matches(value, _) => value.asks_body(),
-            Leaf::InNetworks(_) | Leaf::DestInNetworks(_) | Leaf::ClientInList(_) | Leaf::Exists(_) => false,
+            Leaf::InNetworks(_) | Leaf::DestInNetworks(_) | Leaf::Exists(_) => false,
+            Leaf::ClientInList(_) | Leaf::DestInList(_) => false,
         }
     }
 
@@ -246,7 +252,7 @@ impl Leaf {
             Leaf::Number(value, _, other) if value.is_literal() => other.read(view).map(|number| number.to_string()),
             Leaf::Number(value, ..) | Leaf::OneOfNumbers(value, _) => value.read(view).map(|number| number.to_string()),
             Leaf::InNetworks(_) | Leaf::ClientInList(_) => view.client.map(|client| client.to_canonical().to_string()),
-            Leaf::DestInNetworks(_) => Some(view.errand?.address?.to_canonical().to_string()),
+            Leaf::DestInNetworks(_) | Leaf::DestInList(_) => Some(view.errand?.address?.to_canonical().to_string()),
             Leaf::Exists(_) | Leaf::JsonExists(_) | Leaf::JsonIs(..) => None,
             Leaf::Text(value, ..)
             | Leaf::OneOfTexts(value, _)
@@ -292,6 +298,7 @@ impl Compiler<'_> {
             Predicate::In { value, set, at } => (self.one_of(value, set)?, *at),
             Predicate::InNetworks { networks, at } => (Leaf::InNetworks(self.networks(networks)?), *at),
             Predicate::DestInNetworks { networks, at } => (Leaf::DestInNetworks(self.networks(networks)?), *at),
+            Predicate::DestInList { list, at } => (self.dest_in_list(list)?, *at),
             Predicate::InList { value, list, at } => (self.in_list(value, list)?, *at),
             Predicate::Contains { value, part, at } => (self.contains(value, part)?, *at),
             Predicate::Exists { field: Field::Json(pointer), at } => (Leaf::JsonExists(self.pointer(pointer)?), *at),
@@ -354,6 +361,14 @@ impl Compiler<'_> {
             .map(|text| text.parse().map_or_else(|error| self.fault(format!("{text:?} is {error}")), Some))
             .collect();
         networks.into_iter().collect()
+    }
+
+    fn dest_in_list(&mut self, name: &str) -> Option<Leaf> {
+        match self.lists.get(name).cloned() {
+            Some(list) if list.kind() == ListKind::Networks => Some(Leaf::DestInList(list)),
+            Some(_) => self.fault(format!("looks for an address in the list {name:?} of texts")),
+            None => self.fault(format!("looks into the list {name:?}, which is not there")),
+        }
     }
 
     fn in_list(&mut self, value: &Operand, name: &str) -> Option<Leaf> {

@@ -37,7 +37,7 @@ def asked(part: Any) -> Iterator[str]:
                 yield "json"
             elif name == "in_networks":
                 yield "client_ip"
-            elif name == "dest_in_networks":
+            elif name in ("dest_in_networks", "dest_in_list"):
                 yield "dest_ip"
             elif name == "set":
                 continue

@@ -198,6 +198,8 @@ class _Compiler:
         if value.type not in (Type.TEXT, Type.ADDRESS):
             raise self.source.error(left, f"{value.shown} is {value.type.value}", "a text such as host, or client.ip")
         test: Predicate = {"in_list": {"value": value.operand, "list": name, "at": at}}
+        if value.operand == "dest_ip":
+            test = {"dest_in_list": {"list": name, "at": at}}
         if value.type is Type.ADDRESS:
             return {"not": test} if negated else test
         return _absent(test, at, value) if negated else test
