@@ -90,6 +90,31 @@ def test_a_tunnel_passes_bytes_both_ways(proxy: penstock.Proxy, scripted: Origin
     wait_for(lambda: proxy.stats().listeners[0].connections == 0, "the tunnel has ended")
 
 
+def test_what_goes_out_is_captured(scripted: Origin) -> None:
+    settings = config(connect_ports=["1024-65535"], capture={"match": 'host == "127.0.0.1"', "memory": "1MB"})
+    with penstock.Proxy(settings) as proxy:
+        client = connect(proxy.address("out"))
+        client.send(f"CONNECT {scripted.address} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        client.read_until(lambda got: got.endswith(b"\r\n\r\n"))
+        behind = scripted.connection(1)
+        behind.send(b"not HTTP")
+        client.read_until(lambda got: got.endswith(b"not HTTP"))
+        client.close()
+        behind.close()
+        client = connect(proxy.address("out"))
+        client.send(f"GET http://{scripted.address}/x HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        answered(scripted, number=2)
+        client.read_until(whole)
+        wait_for(lambda: captured(proxy) == 2, "both are kept")
+
+
+def captured(proxy: penstock.Proxy) -> int:
+    """Exchanges that the listener keeps."""
+    found = proxy.stats().listeners[0].capture
+    assert found is not None
+    return found.entries
+
+
 def test_an_upgrade_passes(proxy: penstock.Proxy, scripted: Origin) -> None:
     client = connect(proxy.address("out"))
     client.send(

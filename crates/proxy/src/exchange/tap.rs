@@ -177,6 +177,16 @@ impl Downstream for Tap<'_> {
         self.client.respond_switched(head)
     }
 
+    fn respond_connected(&mut self) -> bool {
+        let connected = self.client.respond_connected();
+        if connected {
+            let mut head = Box::<ResponseHead>::default();
+            head.compose(200);
+            self.response = Some(head);
+        }
+        connected
+    }
+
     fn interim(&mut self, head: &ResponseHead) {
         self.client.interim(head);
     }
