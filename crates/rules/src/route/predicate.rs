@@ -298,7 +298,7 @@ impl Compiler<'_> {
             Predicate::In { value, set, at } => (self.one_of(value, set)?, *at),
             Predicate::InNetworks { networks, at } => (Leaf::InNetworks(self.networks(networks)?), *at),
             Predicate::DestInNetworks { networks, at } => (Leaf::DestInNetworks(self.networks(networks)?), *at),
-            Predicate::DestInList { list, at } => (self.dest_in_list(list)?, *at),
+            Predicate::DestInList { list, at } => (Leaf::DestInList(self.list_of_networks(list)?), *at),
             Predicate::InList { value, list, at } => (self.in_list(value, list)?, *at),
             Predicate::Contains { value, part, at } => (self.contains(value, part)?, *at),
             Predicate::Exists { field: Field::Json(pointer), at } => (Leaf::JsonExists(self.pointer(pointer)?), *at),
@@ -363,23 +363,29 @@ impl Compiler<'_> {
         networks.into_iter().collect()
     }
 
-    fn dest_in_list(&mut self, name: &str) -> Option<Leaf> {
-        match self.lists.get(name).cloned() {
-            Some(list) if list.kind() == ListKind::Networks => Some(Leaf::DestInList(list)),
-            Some(_) => self.fault(format!("looks for an address in the list {name:?} of texts")),
-            None => self.fault(format!("looks into the list {name:?}, which is not there")),
+    fn in_list(&mut self, value: &Operand, name: &str) -> Option<Leaf> {
+        if matches!(value, Operand::ClientIp) {
+            return Some(Leaf::ClientInList(self.list_of_networks(name)?));
         }
+        let list = self.list(name)?;
+        if list.kind() == ListKind::Networks {
+            return self.fault(format!("looks for a text in the list {name:?} of networks"));
+        }
+        Some(Leaf::InList(self.text(value)?, list))
     }
 
-    fn in_list(&mut self, value: &Operand, name: &str) -> Option<Leaf> {
-        let Some(list) = self.lists.get(name).cloned() else {
-            return self.fault(format!("looks into the list {name:?}, which is not there"));
-        };
-        match (value, list.kind()) {
-            (Operand::ClientIp, ListKind::Networks) => Some(Leaf::ClientInList(list)),
-            (Operand::ClientIp, _) => self.fault(format!("looks for an address in the list {name:?} of texts")),
-            (_, ListKind::Networks) => self.fault(format!("looks for a text in the list {name:?} of networks")),
-            _ => Some(Leaf::InList(self.text(value)?, list)),
+    fn list_of_networks(&mut self, name: &str) -> Option<Arc<Shared>> {
+        let list = self.list(name)?;
+        if list.kind() != ListKind::Networks {
+            return self.fault(format!("looks for an address in the list {name:?} of texts"));
+        }
+        Some(list)
+    }
+
+    fn list(&mut self, name: &str) -> Option<Arc<Shared>> {
+        match self.lists.get(name).cloned() {
+            Some(list) => Some(list),
+            None => self.fault(format!("looks into the list {name:?}, which is not there")),
         }
     }
 
