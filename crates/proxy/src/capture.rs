@@ -204,7 +204,8 @@ pub enum CaptureQuery {
 /// The answer, as a JSON text: `entries`, each with its `id`, and whether there are `more`.
 pub(crate) fn ask<'r>(rings: impl Iterator<Item = &'r Arc<Ring>>, query: CaptureQuery) -> String {
     let mut found: Vec<Entry> = Vec::new();
-    let mut more = false;
+    // Up to which id all rings were read; `None`: to their ends.
+    let mut upto: Option<u64> = None;
     for ring in rings {
         let mut kept = ring.lock();
         match query {
@@ -215,22 +216,25 @@ pub(crate) fn ask<'r>(rings: impl Iterator<Item = &'r Arc<Ring>>, query: Capture
             CaptureQuery::Id(id) => found.extend(kept.entries.iter().find(|entry| entry.id == id).cloned()),
             CaptureQuery::After(id) => {
                 let begin = kept.entries.partition_point(|entry| entry.id <= id);
-                let mut bytes = 0;
+                let (mut bytes, mut last) = (0, id);
                 for entry in kept.entries.range(begin..) {
                     bytes += entry.bytes();
                     if bytes > ANSWER && bytes > entry.bytes() {
-                        more = true;
+                        upto = Some(upto.map_or(last, |upto| upto.min(last)));
                         break;
                     }
+                    last = entry.id;
                     found.push(entry.clone());
                 }
             }
         }
     }
+    // Whoever asks on from the last that is told misses none of another ring.
+    found.retain(|entry| upto.is_none_or(|upto| entry.id <= upto));
     found.sort_unstable_by_key(|entry| entry.id);
     let written: Vec<String> =
         found.iter().map(|entry| format!(r#"{{"id":{},"entry":{}}}"#, entry.id, entry.text.get())).collect();
-    format!(r#"{{"entries":[{}],"more":{more}}}"#, written.join(","))
+    format!(r#"{{"entries":[{}],"more":{}}}"#, written.join(","), upto.is_some())
 }
 
 #[cfg(test)]
@@ -268,6 +272,29 @@ mod tests {
         assert_eq!(ring.lock().dropped, 1);
         drop(room);
         assert_eq!(bytes(&ring), 0);
+    }
+
+    #[test]
+    fn what_two_rings_hold_is_read_in_parts_without_a_gap() {
+        let ids = Arc::new(AtomicU64::new(1));
+        let rings = [Arc::new(Ring::new(8 << 20, Arc::clone(&ids))), Arc::new(Ring::new(8 << 20, ids))];
+        for id in 1..=20u64 {
+            // One of them has much more than fits into an answer, and the other the newest.
+            let (ring, length) = if id.is_multiple_of(5) { (&rings[1], 10) } else { (&rings[0], ANSWER / 3) };
+            let text = RawValue::from_string(format!("\"{}\"", "x".repeat(length))).unwrap();
+            ring.lock().entries.push_back(Entry { id, text });
+        }
+        let (mut after, mut seen) = (0, Vec::new());
+        loop {
+            let answer: Value = serde_json::from_str(&ask(rings.iter(), CaptureQuery::After(after))).unwrap();
+            seen.extend(answer["entries"].as_array().unwrap().iter().map(|entry| entry["id"].as_u64().unwrap()));
+            if !answer["more"].as_bool().unwrap() {
+                break;
+            }
+            assert!(seen.last().is_some_and(|last| *last > after));
+            after = *seen.last().unwrap();
+        }
+        assert_eq!(seen, (1..=20).collect::<Vec<_>>());
     }
 
     #[test]
