@@ -176,3 +176,32 @@ def test_rules_and_the_log_know_of_it(tmp_path: Path, scripted: Origin) -> None:
         200,
         f"localhost:{place(scripted)[1]}",
     )
+
+
+def test_who_comes_when_memory_is_short_is_told_so(scripted: Origin) -> None:
+    # Less than any process has: it is over from its first look on.
+    settings = config(connect_ports=["1024-65535"])
+    settings["engine"]["memory"] = "1MB"
+    with penstock.Proxy(settings) as proxy:
+        refused = lambda: ask_v5(proxy, scripted)[1]  # noqa: E731
+        wait_for(lambda: refused() == 1, "a general failure")
+        assert proxy.stats().rejected["overloaded"] > 0
+
+
+def test_tunnels_are_captured(scripted: Origin) -> None:
+    with penstock.Proxy(config(connect_ports=["1024-65535"], capture={})) as proxy:
+        assert ask_v5(proxy, scripted)[1] == 0
+        scripted.connection(1).close()
+        wait_for(lambda: (found := proxy.stats().listeners[0].capture) is not None and found.entries == 1, "it is kept")
+
+
+def ask_v5(proxy: penstock.Proxy, origin: Origin) -> bytes:
+    """The answer to a client of version 5 that goes away with it."""
+    client = connect(proxy.address("out"))
+    try:
+        client.send(GREETING)
+        assert said(client, 2) == b"\x05\x00"
+        client.send(named(b"127.0.0.1", place(origin)[1]))
+        return said(client, 10)
+    finally:
+        client.close()

@@ -29,9 +29,21 @@ pub(crate) async fn serve(exchange: &Exchange<'_>, down: &mut H1, version: Socks
         respond::refuse_connection(worker, (local, origin), kind);
         return;
     }
+    if worker.is_overloaded() {
+        down.wire.out.extend_from_slice(version.refused(Kind::Overloaded.status()));
+        let _ = poll_fn(|cx| down.poll_flush(cx)).await;
+        respond::refuse_connection(worker, (local, origin), Kind::Overloaded);
+        return;
+    }
     down.speak_socks(version);
     let under_way = worker.counters().requests.raise();
-    if contain(worker, pin!(exchange::run(exchange, down, &mut request, &mut response))).await.is_err() {
+    let run = async {
+        match &exchange.listener.capture {
+            None => exchange::run(exchange, down, &mut request, &mut response).await,
+            Some(capture) => exchange::run_tapped(exchange, capture, down, &mut request, &mut response).await,
+        }
+    };
+    if contain(worker, pin!(run)).await.is_err() {
         down.aborted = true;
         respond::refuse_connection(worker, (local, origin), Kind::Internal);
     }
