@@ -224,6 +224,27 @@ def test_the_ring_never_exceeds_its_memory(tmp_path: Path, origin: str) -> None:
         assert last.evicted > 0
 
 
+def test_what_a_forward_proxy_captured_is_sent_again_by_its_url(tmp_path: Path, origin: str) -> None:
+    path = tmp_path / "penstock.toml"
+    path.write_text(
+        '[listeners.web]\nbind = "127.0.0.1:0"\nprotocol = "forward"\nallow_private = true\n'
+        'connect_ports = ["1024-65535"]\ncapture = {}\n[engine]\nworkers = 1\n'
+    )
+    with serving(path) as running:
+        assert send(running.address(), "GET", f"http://{origin}/a?b[0]=c")[0] == 200
+        again = running.command("capture", "replay", "1")
+        assert "200 OK, 5 bytes in" in again.stdout, again.stderr
+        assert [entry["request"]["url"] for entry in archived(running)] == [f"http://{origin}/a?b[0]=c"] * 2
+        host, _, port = running.address().rpartition(":")
+        tunnel = http.client.HTTPConnection(host, int(port), timeout=10)
+        tunnel.set_tunnel(*origin.split(":"))
+        tunnel.request("GET", "/", headers={"Connection": "close"})
+        assert tunnel.getresponse().read() == b"hello"
+        tunnel.close()
+        wait_for(lambda: len(archived(running)) == 3, "the tunnel is kept")
+        assert "it opened a tunnel" in running.command("capture", "replay", "3").stderr
+
+
 def test_a_captured_request_can_be_sent_again(tmp_path: Path, origin: str) -> None:
     with serving(written(tmp_path, origin)) as running:
         send(running.address(), "GET", "/a?b=c", X_A="it's")

@@ -138,7 +138,8 @@ def _body(content: dict[str, Any] | None) -> Iterator[str]:
 def curl(entry: dict[str, Any]) -> str:
     """The command that sends the same request."""
     request = entry["request"]
-    words = ["curl", "-i", "-X", request["method"], request["url"]]
+    # Brackets and braces of a URL are meant as they are.
+    words = ["curl", "-i", "--globoff", "-X", request["method"], request["url"]]
     for name, value in _fields(entry):
         words += ["-H", f"{name}: {value}"]
     content = request.get("postData")
@@ -156,6 +157,8 @@ def _fields(entry: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _replay(path: Path, entry: dict[str, Any], upstream: str | None) -> None:
     """Send it again and say what comes of it."""
+    if entry["request"]["method"] == "CONNECT":
+        raise ControlError("it opened a tunnel, and what went through that was not kept: nothing can be sent again")
     content = entry["request"].get("postData") or {}
     if content.get("_truncated"):
         raise ControlError(f"its body was not kept whole ({content['comment']}): make capture.bodies larger")
@@ -163,13 +166,13 @@ def _replay(path: Path, entry: dict[str, Any], upstream: str | None) -> None:
     if content.get("encoding") == "base64":
         body = base64.b64decode(body)
     url = urlsplit(entry["request"]["url"])
-    address, secure = _target(path, entry, upstream)
+    address, secure, whole = _target(path, entry, upstream)
     if HIDDEN in str(entry["request"]):
         click.echo(f'note: secrets were taken out of it: what is sent has "{HIDDEN}" in their place', err=True)
     fields = [("Host", url.netloc), *_fields(entry)]
     if body:
         fields.append(("Content-Length", str(len(body))))
-    target = url.path + (f"?{url.query}" if url.query else "")
+    target = entry["request"]["url"] if whole else url.path + (f"?{url.query}" if url.query else "")
     began = time.monotonic()
     connection = _Connection(address, url.hostname or "", secure=secure)
     try:
@@ -188,19 +191,19 @@ def _replay(path: Path, entry: dict[str, Any], upstream: str | None) -> None:
     click.echo(f"{answer.status} {answer.reason}, {size} bytes in {took:.1f} ms from {address} (before: {before})")
 
 
-def _target(path: Path, entry: dict[str, Any], upstream: str | None) -> tuple[str, bool]:
-    """Where it is sent, and whether over TLS."""
+def _target(path: Path, entry: dict[str, Any], upstream: str | None) -> tuple[str, bool, bool]:
+    """Where it is sent, whether over TLS, and whether it names the whole URL, as a forward proxy wants it."""
     status = command(path, {"command": "status"})
     if upstream is None:
         row = next((row for row in status["listeners"] if row["name"] == entry["_listener"]), None)
         if row is None or not row["addresses"]:
             raise ControlError(f"listener {entry['_listener']} is not there any more")
-        return row["addresses"][0], bool(row["certificates"])
+        return row["addresses"][0], bool(row["certificates"]), row["protocol"] == "forward"
     rows = {row["name"]: row["endpoints"] for row in status["upstreams"]}
     if upstream not in rows:
         raise ControlError(f"no upstream {upstream!r}: there are {', '.join(rows)}")
     ready = [row for row in rows[upstream] if row["state"] == "up" and row["admin"] == "ready"] or rows[upstream]
-    return ready[0]["address"], False
+    return ready[0]["address"], False, False
 
 
 class _Connection(http.client.HTTPConnection):

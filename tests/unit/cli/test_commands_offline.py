@@ -224,6 +224,7 @@ def test_a_captured_request_becomes_a_command_of_curl() -> None:
     assert shlex.split(curl(entry)) == [
         "curl",
         "-i",
+        "--globoff",
         "-X",
         "POST",
         "http://h/a?b=it's",
@@ -233,5 +234,5 @@ def test_a_captured_request_becomes_a_command_of_curl() -> None:
         "it's",
     ]
     entry["request"]["postData"] = {"mimeType": "", "text": "/wA=", "encoding": "base64"}
-    assert curl(entry).startswith("echo /wA= | base64 -d | curl -i -X POST")
+    assert curl(entry).startswith("echo /wA= | base64 -d | curl -i --globoff -X POST")
     assert curl(entry).endswith("--data-binary @-")
