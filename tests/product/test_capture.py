@@ -237,7 +237,7 @@ def test_what_a_forward_proxy_captured_is_sent_again_by_its_url(tmp_path: Path, 
         assert [entry["request"]["url"] for entry in archived(running)] == [f"http://{origin}/a?b[0]=c"] * 2
         host, _, port = running.address().rpartition(":")
         tunnel = http.client.HTTPConnection(host, int(port), timeout=10)
-        tunnel.set_tunnel(*origin.split(":"))
+        tunnel.set_tunnel("127.0.0.1", int(origin.split(":")[1]))
         tunnel.request("GET", "/", headers={"Connection": "close"})
         assert tunnel.getresponse().read() == b"hello"
         tunnel.close()

@@ -8,7 +8,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.product.forwarding import config
+from tests.product.forwarding import ask, config, status
 from tests.product.waiting import wait_for
 from tests.wire.peers import Connection, Origin, connect
 
@@ -178,14 +178,19 @@ def test_rules_and_the_log_know_of_it(tmp_path: Path, scripted: Origin) -> None:
     )
 
 
-def test_who_comes_when_memory_is_short_is_told_so(scripted: Origin) -> None:
-    # Less than any process has: it is over from its first look on.
+def test_who_asks_when_memory_is_short_is_told_so(scripted: Origin) -> None:
     settings = config(connect_ports=["1024-65535"])
-    settings["engine"]["memory"] = "1MB"
     with penstock.Proxy(settings) as proxy:
-        refused = lambda: ask_v5(proxy, scripted)[1]  # noqa: E731
-        wait_for(lambda: refused() == 1, "a general failure")
-        assert proxy.stats().rejected["overloaded"] > 0
+        client = connect(proxy.address("out"))
+        client.send(GREETING)
+        assert said(client, 2) == b"\x05\x00"
+        # Less than any process has.
+        settings["engine"]["memory"] = "1MB"
+        proxy.apply(settings)
+        wait_for(lambda: status(ask(proxy, "GET http://a.example/")) == 503, "it is noticed")
+        client.send(named(b"127.0.0.1", place(scripted)[1]))
+        assert said(client, 10)[1] == 1, "a general failure"
+    assert scripted.accept_all() == []
 
 
 def test_tunnels_are_captured(scripted: Origin) -> None:
