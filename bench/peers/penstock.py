@@ -57,7 +57,9 @@ class Penstock(Peer):
         target = folder / "penstock.toml"
         target.write_text(self.configuration(folder, port, origin, scenario))
         path = [f"PYTHONPATH={self._build.path}"] if self._build else []
-        return ["env", *path, *self._under, sys.executable, "-m", "penstock", "run", "-c", str(target)]
+        # Whoever installs a package has its bytecode, and an environment that writes none would not.
+        clean = ["--unset=PYTHONDONTWRITEBYTECODE"]
+        return ["env", *clean, *path, *self._under, sys.executable, "-m", "penstock", "run", "-c", str(target)]
 
     def configuration(self, folder: Path, port: int, origin: int, scenario: Scenario) -> str:
         """The file for a scenario, also for a later reload."""

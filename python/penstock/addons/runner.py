@@ -8,9 +8,9 @@ thread, and no request waits for it longer than its time.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.addons.message import read_call, write_verdict
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.addons.load import Hook, Loading
+    from penstock.addons.loop import Loop
     from penstock.addons.message import Request, Response
 
 MOST = 64
@@ -92,20 +93,19 @@ class _Runner:
         self._loading = loading
         self._calls = calls
         self._trouble = Trouble(loading)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop() if loading.tasks else None
         only_tasks = len(loading.tasks) == len(loading.hooks)
         serving = 1 if only_tasks else loading.concurrency
         self._left = serving
         self._guard = threading.Lock()
         name = f"penstock-addon-{loading.name}"
+        self._loop = _loop(f"{name}-loop") if loading.tasks else None
         most = MOST if only_tasks else 1
         self._threads = [
             threading.Thread(target=self._serve, args=(most,), name=f"{name}-{number}", daemon=True)
             for number in range(serving)
         ]
         if self._loop:
-            self._threads.append(threading.Thread(target=self._run_loop, name=f"{name}-loop", daemon=True))
+            self._threads.append(self._loop.thread)
         for thread in self._threads:
             thread.start()
 
@@ -123,14 +123,14 @@ class _Runner:
             self._left -= 1
             last = self._left == 0
         if last and self._loop:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.stop()
 
     def _take(self, most: int) -> bool:
         """Wait for calls and begin them; false: there will be no more."""
         taken = self._calls.take(most)
         for call in taken or ():
             if call.hook in self._loading.tasks and self._loop:
-                self._loop.call_soon_threadsafe(self._begin, call)
+                self._loop.begin(partial(self._await, call, self._loading.hooks[call.hook]))
             else:
                 self._run(call)
         return taken is not None
@@ -150,29 +150,11 @@ class _Runner:
         verdict, body = write_verdict(request, response, returned)
         call.answer(verdict, body)
 
-    def _run_loop(self) -> None:
-        loop = self._loop
-        if loop is None:
-            return
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                loop.run_until_complete(asyncio.wait(self._tasks, timeout=PATIENCE))
-        finally:
-            loop.close()
-
-    def _begin(self, call: Call) -> None:
-        task = asyncio.ensure_future(self._await(call, self._loading.hooks[call.hook]))
-        # A loop keeps no task alive by itself.
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _await(self, call: Call, hook: Hook) -> None:
         request: Request | None = None
         response: Response | None = None
+        import asyncio  # noqa: PLC0415 - loaded already: only its loop runs this
+
         limit = asyncio.timeout(call.left())
         try:
             request, response = read_call(call.document)
@@ -188,6 +170,12 @@ class _Runner:
             else:
                 call.fail()
                 self._trouble.tell(call, error, request, response)
+
+
+def _loop(name: str) -> Loop:
+    from penstock.addons.loop import Loop  # noqa: PLC0415 - asyncio is slow to import, and few add-ons have coroutines
+
+    return Loop(name)
 
 
 def _arguments(request: Request, response: Response | None) -> tuple[object, ...]:

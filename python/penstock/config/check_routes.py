@@ -78,7 +78,7 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
     _action(route, fault)
     if route.listeners is not None and not route.listeners:
         fault(("listeners",), "names no listener; leave the key out to serve all")
-    if (twice := _twice(list(route.addons))) is not None:
+    if route.addons and (twice := _twice(list(route.addons))) is not None:
         fault(("addons",), f'"{twice}" is named twice')
     if route.forward_auth is not None:
         check_forward_auth(("forward_auth",), route.forward_auth, fault)
@@ -91,7 +91,7 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
 
 
 def _action(route: Route, fault: Report) -> None:
-    given = [name for name in _ACTIONS if getattr(route, name) is not None]
+    given = [name for name in _ACTIONS if name in route.model_fields_set and getattr(route, name) is not None]
     if len(given) != 1:
         which = f"has {' and '.join(given)}" if given else "has no action"
         fault((), f"{which}; a route has exactly one of {', '.join(_ACTIONS)}")

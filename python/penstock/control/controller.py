@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from penstock import engine as native
 from penstock.addons import Loader, Runners
 from penstock.config import Memory
+from penstock.config.collector import uncollected
 from penstock.control.captures import CaptureFiles
 from penstock.control.explain import with_matches
 from penstock.control.lists import ListFetcher
@@ -253,6 +254,8 @@ class Controller:
         last = self._history[-1] if self._history else None
         return last if last and last.version is None else None
 
+    # The collector would come just between the build and the swap, for what the build made: it comes behind both.
+    @uncollected()
     def _apply(self, source: Source) -> Applied:
         # The digest first: a change between the two is then seen by the watch as one more, never missed.
         self.tried = source.digest()

@@ -7,27 +7,18 @@ new (ETag, Last-Modified). Nothing here is on the path of a request.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
-import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import fetched_file
-from penstock.errors import EngineError, message_of
-from penstock.version import __version__
+from penstock.errors import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from http.client import HTTPResponse
+    from pathlib import Path
 
     from penstock.config import Loaded
     from penstock.config.model import List
@@ -35,19 +26,12 @@ if TYPE_CHECKING:
 
 FIRST = 20.0
 """Seconds that a change waits for lists which were never fetched; what is not there by then comes later."""
-SILENCE = 15.0
-"""Seconds that a server may say nothing."""
 WHOLE = 600.0
 """Seconds that one fetch may take."""
 AGAIN = 30.0
 """Seconds until a failed fetch is tried again; twice as long each time, up to the list's `refresh`."""
-_PIECE = 1 << 16
 
 log = logging.getLogger("penstock")
-
-
-class _NotFetchedError(Exception):
-    """Why not, as a sentence."""
 
 
 @dataclass(slots=True)
@@ -78,7 +62,6 @@ class ListFetcher:
     def __init__(self, rules: Rules) -> None:
         """Fetch nothing yet; `rules` says whether what was fetched is a list."""
         self._rules = rules
-        self._opener = urllib.request.build_opener(_OnlyHttp())
         self._fetches: dict[tuple[str, str], _Fetch] = {}
         self._changed = threading.Condition()
         self._stopped = False
@@ -163,85 +146,23 @@ class ListFetcher:
         one.in_a_row, one.trouble, one.told = 0, None, None
 
     def _fetch(self, one: _Fetch, until: float) -> None:
-        file = fetched_file(one.url)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        request = urllib.request.Request(one.url, headers=_conditions(file))  # noqa: S310 - http or https, as was checked
-        timeout = max(0.1, min(SILENCE, until - time.monotonic()))
-        try:
-            with self._opener.open(request, timeout=timeout) as answer:
-                self._keep(one, file, answer, until)
-        except urllib.error.HTTPError as error:
-            if error.code != HTTPStatus.NOT_MODIFIED:
-                raise _NotFetchedError(f"the server answered {error.code}") from None
-            os.utime(file)
-        except urllib.error.URLError as error:
-            raise _NotFetchedError(str(error.reason)) from None
+        from penstock.control.fetch import fetch  # noqa: PLC0415 - HTTP and TLS are slow to import, and few lists have addresses
 
-    def _keep(self, one: _Fetch, file: Path, answer: HTTPResponse, until: float) -> None:
-        """Put a body in the place of the one before, if it is a list."""
-        descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with open(descriptor, "wb") as to:
-                self._copy(one, answer, to, until)
-            source = {"path": name, "url": None}
-            kind, most = one.model.kind, one.model.max_size
-            found = self._rules.read_list(
-                {"name": one.list, "kind": kind, "sources": [source], "refresh": 1000, "max_size": most}
-            )
-            if not found.entries:
-                raise _NotFetchedError("there are no entries in it")
-            Path(name).replace(file)
-        except EngineError as error:
-            raise _NotFetchedError(str(error).replace(name, one.url)) from None
-        finally:
-            Path(name).unlink(missing_ok=True)
-        marks = {header: answer.headers[header] for header in ("ETag", "Last-Modified") if answer.headers[header]}
-        _marks(file).write_text(json.dumps(marks), "utf-8")
+        fetch(one.url, until, one.model, lambda path: self._entries(one, path))
 
-    @staticmethod
-    def _copy(one: _Fetch, answer: HTTPResponse, to: Any, until: float) -> None:
-        left = one.model.max_size
-        while piece := answer.read1(_PIECE):
-            left -= len(piece)
-            if left < 0:
-                raise _NotFetchedError(f"it is more than max_size, {one.model.max_size} bytes")
-            if time.monotonic() > until:
-                raise _NotFetchedError("it does not come to its end")
-            to.write(piece)
-        if answer.length:
-            raise _NotFetchedError("it was cut short")
-
-
-class _OnlyHttp(urllib.request.HTTPRedirectHandler):
-    """A redirect leads to no other kind of place, and not from https to http."""
-
-    def redirect_request(  # noqa: PLR0913, PLR0917 - the signature of the base
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> Any:
-        if not newurl.startswith(("https://", "http://") if req.type == "http" else "https://"):
-            raise _NotFetchedError(f"the server sends to another kind of place: {newurl}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def _entries(self, one: _Fetch, path: str) -> int:
+        """How many entries a file has that would be this list's. Raises `EngineError` for what is no list."""
+        source = {"path": path, "url": None}
+        kind, most = one.model.kind, one.model.max_size
+        found = self._rules.read_list(
+            {"name": one.list, "kind": kind, "sources": [source], "refresh": 1000, "max_size": most}
+        )
+        return found.entries
 
 
 def overlaid(rows: Iterable[Mapping[str, Any]], fetches: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """What the data plane says of lists, with what is known of fetching them."""
     return [{**row, "fetches": fetches.get(row["name"], [])} for row in rows]
-
-
-def _conditions(file: Path) -> dict[str, str]:
-    """The fields of a request for a file that is there already, if it is."""
-    fields = {"User-Agent": f"penstock/{__version__}"}
-    if file.exists():
-        with contextlib.suppress(OSError, ValueError):
-            marks = json.loads(_marks(file).read_text("utf-8"))
-            names = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
-            fields |= {names[name]: str(value) for name, value in marks.items() if name in names}
-    return fields
-
-
-def _marks(file: Path) -> Path:
-    """Beside the file: what its server said of it."""
-    return file.with_suffix(".json")
 
 
 def _modified(file: Path) -> float | None:

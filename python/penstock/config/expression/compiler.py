@@ -8,9 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 from penstock.config import texts
+from penstock.config.expression.plain import PlainTest, plain_tests
 from penstock.config.expression.source import Source
 from penstock.config.expression.values import (
     METHODS,
+    PLAIN,
     TABLES,
     Predicate,
     Type,
@@ -33,6 +35,8 @@ _OPERATORS: dict[type[ast.cmpop], str] = {
     ast.Gt: ">",
     ast.GtE: ">=",
 }
+Wrong = tuple[str, str] | None
+"""A mistake, as what it is and what was expected."""
 _SCHEMES = ("http", "https")
 _HOST_WITH_PORT = re.compile(r"[^\[\]:]+:[0-9]+|\[.*\]:[0-9]+")
 
@@ -48,6 +52,35 @@ _NO_TESTS: tuple[tuple[Any, str, str], ...] = (
 def compile_expression(text: str, *, errand: bool = False) -> Predicate:
     """Compile one expression, of a rule of a forward proxy if it is for an `errand`. Raises `ExpressionError`. The
     result is shared between callers and must not be changed."""
+    return _plainly(text) or _parsed(text, errand=errand)
+
+
+def _plainly(text: str) -> Predicate | None:
+    """The predicate of a plain expression without a mistake."""
+    found = plain_tests(text)
+    if found is None:
+        return None
+    tests = [_plain(test) for test in found]
+    if None in tests:
+        return None
+    return tests[0] if len(tests) == 1 else {"and": tests}
+
+
+def _plain(test: PlainTest) -> Predicate | None:
+    value = PLAIN.get(test.name)
+    if value is None or value.type is not Type.TEXT:
+        return None
+    if test.method is None:
+        text, wrong = _fitted(test.text, value, exact=True)
+        right = {"text": text}
+        predicate = {"compare": {"left": value.operand, "operator": "==", "right": right, "at": test.at}}
+    else:
+        text, wrong = _affix(test.text, value, test.method)
+        predicate = _of_method(test.method, value, [text], test.at)
+    return None if wrong else predicate
+
+
+def _parsed(text: str, *, errand: bool) -> Predicate:
     source = Source(text, errand=errand)
     return source.walk(lambda tree: _Compiler(source).test(tree, 1))
 
@@ -246,20 +279,14 @@ class _Compiler:
         texts = list(argument.elts) if isinstance(argument, ast.Tuple | ast.List) else [argument]
         if not texts:
             raise self.source.error(argument, "the list is empty", "at least one text")
-        affixes = [self.affix(value, text, name) for text in texts]
-        if name == "startswith":
-            return {"starts_with": {"value": value.operand, "prefixes": affixes, "at": at}}
-        return {"ends_with": {"value": value.operand, "suffixes": affixes, "at": at}}
+        return _of_method(name, value, [self.affix(value, text, name) for text in texts], at)
 
     def affix(self, value: Value, node: ast.expr, name: str) -> str:
         """The text that a method looks for, in the form that the value has."""
         text = read_text(self.source, node, "a text, or several in parentheses" if name != "glob" else "a pattern")
-        if value.base == "host":
-            text = text.lower()
-            return text if name == "startswith" else text.removesuffix(".")
-        self.refuse_capitals(node, text, value)
-        if value.base == "path" and name != "endswith" and text[:1] not in ("", "/", "*", "?"):
-            raise self.source.error(node, "a path begins with /", f'"/{text}"')
+        text, wrong = _affix(text, value, name)
+        if wrong:
+            raise self.source.error(node, *wrong)
         return text
 
     def fit(self, node: ast.expr, value: Value, other: Value, *, exact: bool) -> Value:
@@ -271,23 +298,10 @@ class _Compiler:
             if other.base != "json" and not 0 <= literal <= 65535:
                 raise self.source.error(node, f"{other.shown} is never {literal}", "a port, 0 to 65535")
             return value
-        if other.base == "host":
-            if exact and _HOST_WITH_PORT.fullmatch(literal):
-                raise self.source.error(node, "host has no port", "the host alone, and a test of port beside it")
-            literal = literal.lower()
-            literal = literal.removesuffix(".") if exact else literal
-        elif exact and other.base == "scheme" and literal not in _SCHEMES:
-            raise self.source.error(node, f'scheme is never "{literal}"', '"http" or "https"')
-        elif exact and other.base == "path" and literal != "*" and not literal.startswith("/"):
-            raise self.source.error(node, f'path is never "{literal}"', f'"/{literal}"')
-        else:
-            self.refuse_capitals(node, literal, other)
+        literal, wrong = _fitted(literal, other, exact=exact)
+        if wrong:
+            raise self.source.error(node, *wrong)
         return Value(value.type, {"text": literal}, value.shown, literal=literal)
-
-    def refuse_capitals(self, node: ast.expr, literal: str, value: Value) -> None:
-        """A lowered value has no capitals, so a literal with some is never found in it."""
-        if isinstance(value.operand, dict) and "lower" in value.operand and literal != _lowered(literal):
-            raise self.source.error(node, f"{value.shown} has no capital letters", f'"{_lowered(literal)}"')
 
     def mismatch(self, node: ast.expr, value: Value, other: Value) -> ExpressionError:
         """The error for a value whose type is not that of the other side."""
@@ -315,6 +329,45 @@ class _Compiler:
             ((table, name),) = value.operand["field"].items()
             expected = f'"{name}" in {table}, or a comparison'
         return self.source.error(node, f"{value.shown} alone is not a test", expected)
+
+
+def _affix(text: str, value: Value, name: str) -> tuple[str, Wrong]:
+    """The text that a method looks for, in the form that the value has, and what is wrong with it."""
+    if value.base == "host":
+        text = text.lower()
+        return (text if name == "startswith" else text.removesuffix(".")), None
+    if wrong := _capitals(text, value):
+        return text, wrong
+    if value.base == "path" and name != "endswith" and text[:1] not in ("", "/", "*", "?"):
+        return text, ("a path begins with /", f'"/{text}"')
+    return text, None
+
+
+def _fitted(literal: str, other: Value, *, exact: bool) -> tuple[str, Wrong]:
+    """A literal in the form that the value beside it has, and why the test could never be true."""
+    if other.base == "host":
+        if exact and _HOST_WITH_PORT.fullmatch(literal):
+            return literal, ("host has no port", "the host alone, and a test of port beside it")
+        literal = literal.lower()
+        return (literal.removesuffix(".") if exact else literal), None
+    if exact and other.base == "scheme" and literal not in _SCHEMES:
+        return literal, (f'scheme is never "{literal}"', '"http" or "https"')
+    if exact and other.base == "path" and literal != "*" and not literal.startswith("/"):
+        return literal, (f'path is never "{literal}"', f'"/{literal}"')
+    return literal, _capitals(literal, other)
+
+
+def _capitals(literal: str, value: Value) -> Wrong:
+    """A lowered value has no capitals, so a literal with some is never found in it."""
+    if isinstance(value.operand, dict) and "lower" in value.operand and literal != _lowered(literal):
+        return f"{value.shown} has no capital letters", f'"{_lowered(literal)}"'
+    return None
+
+
+def _of_method(name: str, value: Value, affixes: list[str], at: list[int]) -> Predicate:
+    if name == "startswith":
+        return {"starts_with": {"value": value.operand, "prefixes": affixes, "at": at}}
+    return {"ends_with": {"value": value.operand, "suffixes": affixes, "at": at}}
 
 
 def _in_networks(address: Value, networks: list[str], at: list[int]) -> Predicate:

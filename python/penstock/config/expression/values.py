@@ -48,7 +48,7 @@ class Value:
 
 # Values that every request has, or whose absence reads as empty, need no test of presence. A number is missing on a
 # unix socket and the host in HTTP/1.0; "at least the smallest" is true exactly if they are there.
-_PLAIN = {
+PLAIN = {
     "host": Value(
         Type.TEXT, "host", "host", {"compare": {"left": "host", "operator": ">=", "right": {"text": ""}}}, base="host"
     ),
@@ -114,7 +114,7 @@ _ERRAND = {
     },
     # What a request of a forward proxy names is its host.
     "dest": {
-        "host": replace(_PLAIN["host"], shown="dest.host"),
+        "host": replace(PLAIN["host"], shown="dest.host"),
         "ip": Value(Type.ADDRESS, "dest_ip", "dest.ip", base="dest.ip"),
         "port": _number("dest_port", "dest.port"),
     },
@@ -126,7 +126,7 @@ _ERRAND = {
 """Values that only a request of a forward proxy has, by their two names."""
 TABLES = ("header", "query", "cookie", "json")
 METHODS = ("startswith", "endswith", "lower", "matches", "glob")
-NAMES = (*_PLAIN, *TABLES, "client.ip", "client.port", *(f"tls.client.{name}" for name in _CERTIFICATE))
+NAMES = (*PLAIN, *TABLES, "client.ip", "client.port", *(f"tls.client.{name}" for name in _CERTIFICATE))
 ERRAND_NAMES = tuple(value.shown for values in _ERRAND.values() for value in values.values())
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _LONGEST_POINTER = 32
@@ -203,7 +203,7 @@ def _of_errand(source: Source, node: ast.expr, name: str, below: str) -> Value:
 
 
 def _name(source: Source, node: ast.Name) -> Value:
-    if value := _PLAIN.get(node.id):
+    if value := PLAIN.get(node.id):
         return value
     if node.id in _ERRAND:
         return _of_errand(source, node, node.id, "")
@@ -256,7 +256,7 @@ def _subscript(source: Source, node: ast.Subscript) -> Value:
         raise source.error(node, "only header, query, cookie and json are read with [ ]", 'header["Name"]')
     table = node.value.id
     if table not in TABLES:
-        if table in _PLAIN or table == "client":
+        if table in PLAIN or table == "client":
             raise source.error(node, f"{table} is not a table", 'header["Name"], query["name"] or cookie["name"]')
         raise unknown_name(source, node.value, table)
     field = read_field(source, table, node.slice)

@@ -104,13 +104,13 @@ class Config(Model):
     any. Default: none."""
     addons: dict[str, Addon] = Field(default_factory=dict)
     """Python code that routes may name, by name."""
-    engine: EngineSettings = EngineSettings()
+    engine: EngineSettings = EngineSettings.defaults()
     """Threads that serve, and how long a stopping process waits."""
-    dns: Dns = Dns()
+    dns: Dns = Dns.defaults()
     """Name servers."""
     admin: Admin | None = None
     """The admin listener. Default: none."""
-    log: Log = Log()
+    log: Log = Log.defaults()
     """Logs and where they go."""
     tests: tuple[RouteTest, ...] = ()
     """Requests and what must become of them."""

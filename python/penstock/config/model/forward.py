@@ -14,9 +14,9 @@ Told = Literal["on", "off", "transparent", "truncate", "delete"]
 class Origins(Model):
     """How the servers that clients name are treated, as endpoints of an upstream are."""
 
-    timeouts: UpstreamTimeouts = UpstreamTimeouts()
+    timeouts: UpstreamTimeouts = UpstreamTimeouts.defaults()
     """How long one is waited for; `connect` counts from when its name is asked for."""
-    limits: UpstreamLimits = UpstreamLimits()
+    limits: UpstreamLimits = UpstreamLimits.defaults()
     """How much one may answer; `connections`, `pending` and `requests` count over all of them together."""
 
 

@@ -161,7 +161,7 @@ class Listener(Model):
     rules: tuple[Rule, ...] = ()
     """With "forward": what becomes of requests, tried in the order written; the first that matches decides, and after
     the last they go out. Default: none."""
-    origins: Origins = Origins()
+    origins: Origins = Origins.defaults()
     """With "forward": how the servers that clients name are treated."""
     tls: ListenerTls | None = None
     """Certificates, where TLS is spoken, or "internal": one for development, by an authority on this machine. Default:
@@ -180,9 +180,9 @@ class Listener(Model):
     ] = None
     """Whether who comes over plain HTTP is sent to the same place over TLS: true, or a table with `status` and `port`.
     Default: nobody is."""
-    timeouts: ListenerTimeouts = ListenerTimeouts()
+    timeouts: ListenerTimeouts = ListenerTimeouts.defaults()
     """How long the client is waited for."""
-    limits: ListenerLimits = ListenerLimits()
+    limits: ListenerLimits = ListenerLimits.defaults()
     """How much one client may ask."""
     capture: Capture | None = None
     """Which exchanges are kept, in memory, to be looked at with `penstock capture`. Default: none."""

@@ -27,7 +27,7 @@ class Retry(Model):
     Default: as the timeouts of the upstream and the route say, and then no other is made."""
     on: tuple[Annotated[Whole, Field(ge=400, le=599)], ...] = ()
     """Statuses for which another endpoint is asked, if the method may be repeated. Default: none."""
-    backoff: Backoff = Backoff()
+    backoff: Backoff = Backoff.defaults()
     """How long to wait before a request is sent again."""
     buffer: Annotated[int, Field(ge=0, le=1 << 20), BeforeValidator(parse_size), WithJsonSchema(SIZE_SCHEMA)] = 64 << 10
     """Bytes of a request's body that are kept to be sent again; one that is longer is not repeated, at most 1 MB.

@@ -185,14 +185,14 @@ class Route(Model):
     """A service that is asked whether a request may go on. Default: none."""
     addons: tuple[str, ...] = ()
     """Names of the add-ons that are asked, in order. Default: none, and Python takes no part."""
-    timeouts: RouteTimeouts = RouteTimeouts()
+    timeouts: RouteTimeouts = RouteTimeouts.defaults()
     """Waits that go before the upstream's."""
-    limits: RouteLimits = RouteLimits()
+    limits: RouteLimits = RouteLimits.defaults()
     """Limits that go before the listener's."""
     error_pages: ErrorPages = Field(default_factory=dict)
     """Pages for failures, by status ("503") or class ("5xx"); they go before the listener's. Default: none."""
 
-    maintenance: Maintenance = Maintenance()
+    maintenance: Maintenance = Maintenance.defaults()
     """What becomes of requests while the route is in maintenance, which `penstock maintenance` switches. Default: 503
     for all of them."""
 

@@ -124,9 +124,9 @@ class Upstream(Model):
     proxy_protocol: Literal["v1", "v2"] | None = None
     """The header of the PROXY protocol by which endpoints are told who the client is, on each connection: "v1" or "v2".
     Such a connection is used for one client alone. Default: none."""
-    timeouts: UpstreamTimeouts = UpstreamTimeouts()
+    timeouts: UpstreamTimeouts = UpstreamTimeouts.defaults()
     """How long an endpoint is waited for."""
-    limits: UpstreamLimits = UpstreamLimits()
+    limits: UpstreamLimits = UpstreamLimits.defaults()
     """How much an endpoint may answer."""
     queue: Queue | None = None
     """Where requests wait while every endpoint has as many as its max_connections. Default: they do not wait and are
@@ -135,7 +135,9 @@ class Upstream(Model):
     """Probes of every endpoint. Default: none, every endpoint counts as up."""
     outlier: Annotated[
         Outlier | None, BeforeValidator(_off_or_table, json_schema_input_type=Literal[False] | Outlier)
-    ] = Outlier()
+    ] = Outlier.defaults()
     """Ejection of endpoints that fail the requests they get; false switches it off. Default: as below."""
-    retry: Annotated[Retry, BeforeValidator(_retry_or_none, json_schema_input_type=Literal[False] | Retry)] = Retry()
+    retry: Annotated[Retry, BeforeValidator(_retry_or_none, json_schema_input_type=Literal[False] | Retry)] = (
+        Retry.defaults()
+    )
     """When a request is sent once more; false: never. Default: as below."""
