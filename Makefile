@@ -64,7 +64,7 @@ fmt: $(VENV)/.installed ## Format both languages
 	$(BIN)/ruff format .
 
 fuzz: build ## Fuzz each target for SECONDS (6 unless given), JOBS at once
-	$(BIN)/python -m fuzz --seconds $(SECONDS) --jobs $(JOBS)
+	nice -n 19 $(BIN)/python -m fuzz --seconds $(SECONDS) --jobs $(JOBS)
 
 bench: build ## Measure side by side with the peers that are installed (make debian)
 	$(CARGO) build --quiet --release --locked -p penstock-bench

@@ -15,6 +15,7 @@ from bench.rows import (
     lists,
     relay,
     requests,
+    sessions,
     start,
     tls,
 )
@@ -39,4 +40,5 @@ ROWS: dict[str, Row] = {
     "P14": requests.churn,
     "JSON": json_route.json_route,
     "LISTS": lists.lists,
+    "SESSIONS": sessions.sessions,
 }

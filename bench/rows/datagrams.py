@@ -86,23 +86,25 @@ def datagrams(stand: Stand) -> Result:
     """P8: a steady exchange of small datagrams, and clients that ask once."""
     result = Result("P8", "UDP relay: datagrams that came back, each carried both ways")
     with ExitStack() as stack:
-        echo = free_port()
-        stack.callback(_echo(stand, echo).stop)
+        port, program = echo(stand)
+        stack.callback(program.stop)
         for load in (STEADY, CHURN):
-            _contest(stand, result, load, echo)
+            _contest(stand, result, load, port)
     for load in (STEADY, CHURN):
         ours, theirs = result.find("penstock", load.variant), result.find("nginx", load.variant)
         result.compare(ours, theirs, f"nginx stream, {load.variant}", 0.67 if load is STEADY else None)
     return result
 
 
-def _echo(stand: Stand, port: int) -> Program:
+def echo(stand: Stand) -> tuple[int, Program]:
+    """Starts what sends datagrams back, and gives its port; the caller stops it."""
+    port = free_port()
     started = Program([str(built("datagrams")), "echo", f"127.0.0.1:{port}"], stand.client_core, stand.folder, "echo")
-    wait_until(partial(_answers, port), PATIENCE, "the echo answers")
-    return started
+    wait_until(partial(answers_datagrams, port), PATIENCE, "the echo answers")
+    return port, started
 
 
-def _contest(stand: Stand, result: Result, load: Load, echo: int) -> None:
+def _contest(stand: Stand, result: Result, load: Load, echo_port: int) -> None:
     with ExitStack() as stack:
         line: list[tuple[Figure, Running]] = []
         for peer in (PenstockDatagrams(), NginxDatagrams()):
@@ -111,7 +113,7 @@ def _contest(stand: Stand, result: Result, load: Load, echo: int) -> None:
                 continue
             figure = Figure(peer.name, UNIT, load.variant)
             try:
-                line.append((figure, _start(stand, peer, echo, load, stack)))
+                line.append((figure, _start(stand, peer, echo_port, load, stack)))
                 result.figures.append(figure)
             except TROUBLE as error:
                 result.failures[figure.label] = str(error)
@@ -124,14 +126,14 @@ def _contest(stand: Stand, result: Result, load: Load, echo: int) -> None:
                     result.failures[figure.label] = str(error)
 
 
-def _start(stand: Stand, peer: Peer, echo: int, load: Load, stack: ExitStack) -> Running:
-    stand.origin, before = echo, stand.origin
+def _start(stand: Stand, peer: Peer, echo_port: int, load: Load, stack: ExitStack) -> Running:
+    stand.origin, before = echo_port, stand.origin
     try:
         running = stand.spawn(peer, Scenario(streaming=load is CHURN))
     finally:
         stand.origin = before
     stack.callback(running.program.stop)
-    wait_until(partial(_answers, running.port), PATIENCE, f"{peer.name} answers")
+    wait_until(partial(answers_datagrams, running.port), PATIENCE, f"{peer.name} answers")
     _drive(stand, load, running.port, 1)
     return running
 
@@ -154,7 +156,7 @@ def _drive(stand: Stand, load: Load, port: int, seconds: int) -> int:
     return int(words[1])
 
 
-def _answers(port: int) -> bool:
+def answers_datagrams(port: int) -> bool:
     """Whether a datagram comes back."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(0.2)

@@ -100,6 +100,16 @@ def test_our_own_listeners_are_not_reached_whatever_is_allowed(line: str, bind: 
         assert proxy.stats().listeners[1].accepted == 0
 
 
+@pytest.mark.safety(148, 154)
+@pytest.mark.parametrize("line", ["GET http://{}/status", "CONNECT {}"])
+def test_the_admin_listener_is_not_reached_whatever_is_allowed(line: str) -> None:
+    settings = config(connect_ports=["1-65535"]) | {"admin": {"bind": "127.0.0.1:0"}}
+    with penstock.Proxy(settings) as proxy:
+        assert proxy.admin
+        assert status(ask(proxy, line.format(proxy.admin))) == 403
+        assert proxy.stats().rejected["address_forbidden"] == 1
+
+
 @pytest.mark.safety(149)
 @pytest.mark.parametrize(
     "host",

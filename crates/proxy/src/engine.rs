@@ -13,12 +13,13 @@ use crate::snapshot::Snapshot;
 use crate::stats;
 use crate::upstream::affinity;
 use crate::worker::{Command, Shared};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_plan::{AffinityQuery, Order, Plan};
 use penstock_rules::fault::Fault;
 use penstock_rules::route::explain::{self, Explanation, Now, Request, Standing, State};
 use running::Running;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ pub struct Engine {
     ended: AtomicBool,
     /// Outside `running`, which is locked while a change is made: what is only looked at neither waits for it nor holds it up.
     shared: ArcSwapOption<Shared>,
+    guarded: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
 /// What came of a plan.
@@ -55,7 +57,18 @@ impl Engine {
     /// An engine without threads; they start with the first plan. `release` gives memory that the calling thread freed back to the
     /// system: which allocator that is, the program decides.
     pub fn new(release: fn()) -> Engine {
-        Engine { release, running: Mutex::default(), ended: AtomicBool::default(), shared: ArcSwapOption::default() }
+        Engine {
+            release,
+            running: Mutex::default(),
+            ended: AtomicBool::default(),
+            shared: ArcSwapOption::default(),
+            guarded: Arc::default(),
+        }
+    }
+
+    /// Take no client of a forward proxy to these addresses, whatever it allows: what else of this process listens there.
+    pub fn guard(&self, addresses: Vec<SocketAddr>) {
+        self.guarded.store(Arc::new(addresses));
     }
 
     /// Run `plan` from now on. On failure what ran before is untouched.
@@ -70,7 +83,7 @@ impl Engine {
         match running.as_mut() {
             Some(running) => running.apply(plan),
             None => {
-                let mut first = Running::start(usize::from(plan.engine.workers.max(1)), self.release)
+                let mut first = Running::start(usize::from(plan.engine.workers.max(1)), self.release, Arc::clone(&self.guarded))
                     .map_err(|error| vec![Fault::new("engine.workers", format!("cannot start {error}"))])?;
                 match first.apply(plan) {
                     Ok(applied) => {

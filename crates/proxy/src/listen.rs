@@ -3,10 +3,10 @@
 use crate::admit::{self, Place};
 use crate::clear::ClearStream;
 use crate::connection;
-use crate::engine::Binding;
 use crate::respond;
 use crate::session::{self, Relay};
 use crate::snapshot::SharedListener;
+use crate::worker::Shared;
 use crate::worker::Worker;
 use arc_swap::ArcSwap;
 use penstock_plan::Protocol as Spoken;
@@ -99,11 +99,12 @@ pub(crate) fn overlap(one: &str, other: &str) -> bool {
     one.port() == other.port() && (one.ip() == other.ip() || takes(&one, &other) || takes(&other, &one))
 }
 
-/// Whether a connection to `address` would come to one of these sockets of ours.
-pub(crate) fn is_own<'b>(binds: impl IntoIterator<Item = &'b Binding>, address: SocketAddr) -> bool {
+/// Whether a connection to `address` would come to a socket of ours.
+pub(crate) fn is_own(shared: &Shared, address: SocketAddr) -> bool {
     let (ip, port) = (address.ip().to_canonical(), address.port());
-    let own = binds.into_iter().filter_map(|bind| bind.address.parse::<SocketAddr>().ok());
-    own.filter(|own| own.port() == port).any(|own| match own.ip().to_canonical() {
+    let (binds, guarded) = (shared.binds.load(), shared.guarded.load());
+    let bound = binds.values().filter_map(|bind| bind.address.parse::<SocketAddr>().ok());
+    bound.chain(guarded.iter().copied()).filter(|own| own.port() == port).any(|own| match own.ip().to_canonical() {
         // Nobody but the system knows all of this machine's addresses: it lets a socket have them, and no other.
         every if every.is_unspecified() => ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok(),
         one => one == ip,

@@ -21,6 +21,7 @@ use penstock_rules::limit;
 use penstock_rules::pressure::Pressure;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) ahead_of_utc: AtomicI64,
     /// Sockets that are open, by what they were bound for. Here, so that whoever looks does not wait for a change.
     pub(crate) binds: ArcSwap<BTreeMap<String, Binding>>,
+    /// Sockets of this process that are not the engine's, and that no client is taken to.
+    pub(crate) guarded: Arc<ArcSwap<Vec<SocketAddr>>>,
     pub(crate) counters: Sharded<WorkerCounters>,
     pub(crate) events: Arc<Events>,
     pub(crate) log: LogSink,

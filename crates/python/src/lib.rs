@@ -115,6 +115,13 @@ impl Engine {
         })
     }
 
+    /// Take no client of a forward proxy to these addresses.
+    fn guard(&self, addresses: Vec<String>) -> PyResult<()> {
+        let read = |text: &String| text.parse().map_err(|_| PyValueError::new_err(format!("{text} is no address")));
+        self.0.guard(addresses.iter().map(read).collect::<PyResult<_>>()?);
+        Ok(())
+    }
+
     /// Open the access log's file anew.
     fn reopen_logs(&self, py: Python<'_>) {
         py.detach(|| self.0.reopen_logs());

@@ -53,12 +53,15 @@ class AdminListener:
             place = _place(bind, loaded.folder)
             if place == self._place:
                 return AdminChange(self, place, None)
-            return AdminChange(self, place, _Serving(self._controller, self._version, _open(place)))
+            opened = _Serving(self._controller, self._version, _open(place))
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise ConfigError([loaded.fault("admin.bind", f"cannot listen on {bind}: {reason}")]) from None
         except ValueError as error:
             raise ConfigError([loaded.fault("admin.bind", str(error))]) from None
+        # Before the data plane may serve clients that would go there.
+        self.guard(opened)
+        return AdminChange(self, place, opened)
 
     def take(self, place: str | None, opened: _Serving | None) -> None:
         """Serve what was opened at `place`, and no longer at another."""
@@ -69,6 +72,12 @@ class AdminListener:
         old, self._serving, self._place = self._serving, opened, place
         if old:
             old.close()
+        self.guard()
+
+    def guard(self, opened: _Serving | None = None) -> None:
+        """Have no client of a forward proxy taken to where it listens, nor to what is opened for the next change."""
+        addresses = [serving.address for serving in (self._serving, opened) if serving]
+        self._controller.guard([address for address in addresses if not address.startswith("unix:")])
 
     def close(self) -> None:
         """Listen no more."""
@@ -94,6 +103,7 @@ class AdminChange:
         """Close it again."""
         if self._opened:
             self._opened.close()
+            self._listener.guard()
 
 
 class _Serving:

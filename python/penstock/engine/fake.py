@@ -78,6 +78,7 @@ class FakeEngine:
         self.drains = True
         """What `drain` answers."""
         self.stopped = False
+        self.guarded: list[str] = []
         self._events: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
 
     def apply(self, plan: str) -> Applied:
@@ -148,6 +149,10 @@ class FakeEngine:
         after = query.get("after", 0) if isinstance(query, dict) else 0
         rows = [{"id": number, "entry": entry} for number, entry in self.captured.items() if number > after]
         return read(Captures, {"entries": rows, "more": False})
+
+    def guard(self, addresses: list[str]) -> None:
+        """Keep them."""
+        self.guarded = addresses
 
     def reopen_logs(self) -> None:
         """Remember it."""

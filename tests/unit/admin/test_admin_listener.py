@@ -65,6 +65,25 @@ def test_not_ready_while_draining(admin: AdminListener, controller: Controller, 
     assert get(admin.address, "/healthz")[0] == 200
 
 
+def test_no_client_of_a_forward_proxy_is_taken_there(
+    admin: AdminListener, controller: Controller, engine: FakeEngine, config: Path, tmp_path: Path
+) -> None:
+    bind(config, "127.0.0.1:0")
+    controller.reload()
+    assert engine.guarded == [admin.address]
+    first = admin.address
+    engine.faults = {"upstreams[0]": "no"}
+    bind(config, "127.0.0.2:0")
+    with pytest.raises(ConfigError):
+        controller.reload()
+    assert engine.guarded == [first], "what was opened for a change that was refused is closed again"
+    controller.reload()
+    assert engine.guarded == [admin.address] != [first]
+    bind(config, f"unix:{tmp_path}/admin.sock")
+    controller.reload()
+    assert engine.guarded == []
+
+
 def test_an_address_in_use_refuses_the_configuration(
     admin: AdminListener, controller: Controller, config: Path
 ) -> None:

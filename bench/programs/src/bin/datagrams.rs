@@ -1,12 +1,13 @@
 //! Datagrams for a relay to carry: `datagrams echo LISTEN` sends each back, `datagrams load ADDRESS CLIENTS DEPTH SIZE SECONDS` has so
 //! many clients, each with `DEPTH` datagrams on their way, and prints `carried N`: those that came back in that time.
-//! `datagrams churn ADDRESS SECONDS` asks from a new client each time, as resolvers do.
+//! `datagrams churn ADDRESS SECONDS` asks from a new client each time, as resolvers do. `datagrams hold ADDRESS CLIENTS` asks once from
+//! each of so many, prints `open N`, and for each line on standard input asks once more of all: `served N`.
 //!
 //! What is lost is sent again after a while, so that a relay that drops does not stop the load.
 
 use penstock_bench::argument;
 use penstock_system::datagrams::{BATCH, Batch, Outgoing, send};
-use std::io::{Error, ErrorKind, Result, Write};
+use std::io::{BufRead, Error, ErrorKind, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ const LOST: Duration = Duration::from_millis(200);
 const PLACE: &str = "an address";
 
 fn main() -> Result<()> {
-    let what: String = argument(1, "echo, load or churn")?;
+    let what: String = argument(1, "echo, load, churn or hold")?;
     let address: SocketAddr = argument(2, PLACE)?;
     match what.as_str() {
         "echo" => echo(address),
@@ -25,7 +26,8 @@ fn main() -> Result<()> {
             load(address, clients, depth, argument(5, "bytes")?, Duration::from_secs(argument(6, "seconds")?))
         }
         "churn" => churn(address, Duration::from_secs(argument(3, "seconds")?)),
-        other => Err(Error::new(ErrorKind::InvalidInput, format!("{other} is not echo, load or churn"))),
+        "hold" => hold(address, argument(3, "the number of clients")?),
+        other => Err(Error::new(ErrorKind::InvalidInput, format!("{other} is not echo, load, churn or hold"))),
     }
 }
 
@@ -102,7 +104,7 @@ fn load(to: SocketAddr, clients: usize, depth: usize, size: usize, lasts: Durati
             std::thread::yield_now();
         }
     }
-    say(carried)
+    say(&format!("carried {carried}"))
 }
 
 fn churn(to: SocketAddr, lasts: Duration) -> Result<()> {
@@ -120,11 +122,33 @@ fn churn(to: SocketAddr, lasts: Duration) -> Result<()> {
             carried += u64::from(socket.recv(&mut [0; 64]).is_ok());
         }
     }
-    say(carried)
+    say(&format!("carried {carried}"))
 }
 
-fn say(carried: u64) -> Result<()> {
+fn hold(to: SocketAddr, clients: usize) -> Result<()> {
+    let client = |_| {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.set_read_timeout(Some(LOST))?;
+        socket.connect(to)?;
+        Ok(socket)
+    };
+    let all = (0..clients).map(client).collect::<Result<Vec<UdpSocket>>>()?;
+    let asked = || all.iter().filter(|socket| answers(socket)).count();
+    say(&format!("open {}", asked()))?;
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        say(&format!("served {}", asked()))?;
+    }
+    Ok(())
+}
+
+/// Whether something comes back: one that is lost is sent again.
+fn answers(socket: &UdpSocket) -> bool {
+    (0..5).any(|_| socket.send(b"question").is_ok() && socket.recv(&mut [0; 64]).is_ok())
+}
+
+fn say(line: &str) -> Result<()> {
     let mut to = std::io::stdout().lock();
-    writeln!(to, "carried {carried}")?;
+    writeln!(to, "{line}")?;
     to.flush()
 }

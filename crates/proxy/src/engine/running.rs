@@ -14,6 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use penstock_plan::{Order, Plan};
 use penstock_rules::fault::Fault;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -37,7 +38,11 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(workers: usize, release: fn()) -> io::Result<Running> {
+    pub(super) fn start(
+        workers: usize,
+        release: fn(),
+        guarded: Arc<ArcSwap<Vec<SocketAddr>>>,
+    ) -> io::Result<Running> {
         let events = Arc::new(Events::default());
         let shared = Arc::new(Shared {
             snapshot: ArcSwapOption::empty(),
@@ -51,6 +56,7 @@ impl Running {
             // The control thread looks at once.
             ahead_of_utc: AtomicI64::default(),
             binds: ArcSwap::default(),
+            guarded,
             counters: Sharded::new(workers),
             log: LogSink::start(Arc::clone(&events))?,
             events,

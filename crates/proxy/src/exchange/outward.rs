@@ -229,8 +229,7 @@ impl<'a> Story<'a> {
             }
         };
         let first = found.first().copied();
-        let binds = worker.shared.binds.load();
-        found.retain(|one| forward.leave.address(one.ip()) && !is_own(binds.values(), *one));
+        found.retain(|one| forward.leave.address(one.ip()) && !is_own(&worker.shared, *one));
         let mut refused = Kind::AddressForbidden;
         if forward.plan.resolves {
             found.retain(|one| {
