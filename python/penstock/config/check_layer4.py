@@ -61,7 +61,7 @@ def check_layer4(config: Config, fault: Report, warn: Report) -> None:
         key = ("routes", index)
         if route.listeners is None and config.listeners and not of_http:
             warn(key, 'serves no listener: it names none, and there is none of "http"')
-        elif layer4.keys() & set(route.listeners or ()):
+        elif route.listeners and not layer4.keys().isdisjoint(route.listeners):
             _route(key, route, layer4, set(config.listeners) - layer4.keys(), fault)
     # What an upstream of both may not have is told once, of datagrams, which may have less.
     of_udp = _behind(config, {name for name, kind in layer4.items() if kind == "udp"}) & set(config.upstreams)
@@ -151,7 +151,7 @@ def _route(key: KeyPath, route: Route, layer4: Mapping[str, str], others: set[st
 
 def _behind(config: Config, listeners: set[str]) -> set[str]:
     """Upstreams that get the sessions of these listeners."""
-    routes = [route for route in config.routes if listeners & set(route.listeners or ())]
+    routes = [route for route in config.routes if route.listeners and not listeners.isdisjoint(route.listeners)]
     named = {config.listeners[name].upstream for name in listeners} | {route.upstream for route in routes}
     return {name for name in named if name} | {share.upstream for route in routes for share in route.shares}
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from penstock.config.memory import Memory
     from penstock.config.model import Compress, Config, Cors, Filter, Route
 
+_REFERRING = ("forward_auth", "split", "mirror", "addons", "listeners")
+"""Keys beside `upstream` that name something else of the configuration: most of many routes have none."""
 _ACTIONS = ("upstream", "split", "respond", "redirect")
 
 
@@ -48,6 +50,8 @@ def _references(key: KeyPath, route: Route, config: Config, fault: Report, warn:
     """The names that a route uses exist."""
     if route.upstream is not None and route.upstream not in config.upstreams:
         fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
+    if route.model_fields_set.isdisjoint(_REFERRING):
+        return
     if route.forward_auth is not None and route.forward_auth.upstream not in config.upstreams:
         fault((*key, "forward_auth", "upstream"), unknown("upstream", route.forward_auth.upstream, config.upstreams))
     check_split(key, route, config, fault, warn)
