@@ -120,6 +120,9 @@ def test_the_command_shows_until_when(tmp_path: Path, start: Callable[..., Runni
     assert "OCSP until " in running.command("cert").stdout
     staple(tmp_path / "shop.ocsp", shop["cert"], until=-DAY)
     wait_for(lambda: "OCSP ran out " in running.command("cert").stdout, "the one that ran out is read")
+    # Before the next is read, what there is has been looked at once more.
+    staple(tmp_path / "shop.ocsp", shop["cert"])
+    wait_for(lambda: "OCSP until " in running.command("cert").stdout, "a good one is read")
     warned = [line["message"] for line in running.lines if "has run out" in line["message"]]
     assert len(warned) == 1
     assert shop["ocsp"] in warned[0]

@@ -66,7 +66,7 @@ impl Failing {
 struct Watched {
     owner: Owner,
     failing: Option<Failing>,
-    /// Statements of revocation that run out are told of once; `None`: those of the start were told when they were read.
+    /// Statements of revocation that run out are told of once; `None`: those that are there were told of when they were read.
     stale: Option<usize>,
 }
 
@@ -175,6 +175,7 @@ impl Watched {
                 for (_, doubt) in doubts {
                     events.add(Level::Warning, "certificates", doubt, &[]);
                 }
+                self.stale = None;
             }
             Err(wrong) => {
                 if failing.failed() {
