@@ -85,7 +85,8 @@ class Site(BaseHTTPRequestHandler):
         """The test's own output is enough."""
 
 
-def _echo(connection: ServerConnection) -> None:
+def echo(connection: ServerConnection) -> None:
+    """Say what is said."""
     with suppress(ConnectionClosed):  # a browser that is ended says no farewell
         for message in connection:
             connection.send(message)
@@ -105,11 +106,16 @@ def running(*servers: Any) -> Iterator[list[str]]:
             thread.join(5)
 
 
-@contextmanager
-def browsing(url: str, certificate: Path, profile: Path) -> Iterator[None]:
-    """A browser that trusts this key, on this page."""
+def trust(certificate: Path) -> str:
+    """The option by which a browser trusts whoever has this key, or was signed by it."""
     key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
     pin = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    return f"--ignore-certificate-errors-spki-list={base64.b64encode(pin).decode()}"
+
+
+@contextmanager
+def browsing(url: str, profile: Path, *options: str) -> Iterator[None]:
+    """A browser with these options, on this page."""
     command = [
         BROWSER or "",
         "--headless",
@@ -120,8 +126,7 @@ def browsing(url: str, certificate: Path, profile: Path) -> Iterator[None]:
         "--disable-background-networking",
         "--disable-component-update",
         f"--user-data-dir={profile}",
-        f"--ignore-certificate-errors-spki-list={base64.b64encode(pin).decode()}",
-        f"--host-resolver-rules=MAP {NAME} 127.0.0.1",
+        *options,
         url,
     ]
     with subprocess.Popen(
@@ -140,8 +145,8 @@ def test_a_page_of_a_hundred_objects_and_a_websocket(tmp_path: Path) -> None:
     record = tmp_path / "access.log"
     with (
         Many(("127.0.0.1", 0), Site) as site,
-        serve(_echo, "127.0.0.1", 0) as echo,
-        running(site, echo) as (pages, sockets),
+        serve(echo, "127.0.0.1", 0) as server,
+        running(site, server) as (pages, sockets),
         penstock.Proxy(
             {
                 "listeners": {"web": {"bind": "127.0.0.1:0", "tls": {"certificates": [certificate]}}},
@@ -151,8 +156,8 @@ def test_a_page_of_a_hundred_objects_and_a_websocket(tmp_path: Path) -> None:
             }
         ) as proxy,
     ):
-        port = proxy.address("web")[1]
-        with browsing(f"https://{NAME}:{port}/", Path(certificate["cert"]), tmp_path / "profile"):
+        options = [trust(Path(certificate["cert"])), f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
+        with browsing(f"https://{NAME}:{proxy.address('web')[1]}/", tmp_path / "profile", *options):
             report = Site.reports.get(timeout=60)
         # The browser is gone, and with it its WebSocket, which is told of when it has ended.
         wait_for(lambda: '"/ws"' in record.read_text(encoding="utf-8"), "the WebSocket is told of")

@@ -194,7 +194,8 @@ config = {
         "web": {"bind": "127.0.0.1:0", "capture": {}},
         "db": {"bind": "127.0.0.1:0", "protocol": "tcp", "upstream": "app"},
         "dns": {"bind": "127.0.0.1:0", "protocol": "udp", "upstream": "app"},
-        "out": {"bind": "127.0.0.1:0", "protocol": "forward", "rules": [{"allow": True}]},
+        "out": {"bind": "127.0.0.1:0", "protocol": "forward", "rules": [{"intercept": True}],
+                "interception": {"authority": "ca"}},
         "secure": {"bind": "127.0.0.1:0", "tls": {"certificates": [{"cert": "shop.pem", "key": "shop.key"}]}},
     },
     "upstreams": {

@@ -1,8 +1,9 @@
 //! What a listener of `forward` has beside what all have: for whom it goes where.
 
-use crate::{Match, UpstreamLimits, UpstreamTimeouts};
+use crate::{Match, UpstreamLimits, UpstreamTimeouts, UpstreamTls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// For whom requests go out, where to, and how origins are treated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +31,22 @@ pub struct Forward {
     pub timeouts: UpstreamTimeouts,
     /// How much an origin may ask of us; those that count, count over all origins together.
     pub limits: UpstreamLimits,
+    /// How tunnels are opened. `null`: no rule says that any is.
+    pub interception: Option<Interception>,
+}
+
+/// How tunnels are opened: we stand for their origins, by certificates of our own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interception {
+    /// Folder of the authority whose certificates clients are shown, an absolute path. What is missing of it is made.
+    pub authority: String,
+    /// How an origin proves who it is.
+    pub tls: UpstreamTls,
+    /// How long the tunnels of a client that does not take our certificate for a host stay closed to that host. 0: they never do.
+    #[serde(with = "millis")]
+    #[schemars(with = "u64")]
+    pub pinned: Duration,
 }
 
 /// One rule of a forward proxy.
@@ -54,6 +71,10 @@ pub enum Verdict {
     Deny(u16),
     /// Its connection is closed without a word.
     Close,
+    /// It goes out; a tunnel is opened.
+    Intercept,
+    /// It goes out; a tunnel is not opened.
+    Tunnel,
 }
 
 /// What an origin hears of the client in a field, by the words that Squid has for it.

@@ -10,13 +10,14 @@ use crate::codec::{Downstream, Outgoing};
 use crate::contain::{Panicked, contain};
 use crate::exchange::{self, Exchange};
 use crate::faults;
+use crate::forward::inside::{self, Heard};
 use crate::forward::socks;
 use crate::listen::{Accepted, Handed};
 use crate::respond;
 use crate::snapshot::SharedListener;
 use crate::stream::Stream;
 use crate::streams;
-use crate::tls::{self, Secured};
+use crate::tls::{self, Secured, Shown};
 use crate::upstream::reserved::Reserved;
 use crate::wire::{Ahead, Wire};
 use crate::worker::Worker;
@@ -76,6 +77,8 @@ enum Rest {
     Quiet(Stream),
     /// The client began HTTP/2 with these bytes.
     Http2(Stream, Vec<u8>),
+    /// The client began TLS in its tunnel with these bytes, and that is opened.
+    Tunnel(Box<Heard>),
     Closed,
 }
 
@@ -135,6 +138,10 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                 Ok(Rest::Http2(stream, ahead)) => {
                     return Box::pin(streams::serve(&worker, origin, stream, ahead, &alarm)).await;
                 }
+                Ok(Rest::Tunnel(tunnel)) => match Box::pin(inside::open(&worker, &mut origin, *tunnel, &alarm)).await {
+                    Some(opened) => stream = opened,
+                    None => return,
+                },
                 Ok(Rest::Closed) => return,
                 Err(Panicked) => {
                     worker.counters().fail(Kind::Internal);
@@ -165,8 +172,13 @@ async fn secure(
     let until = worker.clock.after(listener.plan.timeouts.tls);
     let shaken = {
         let closing = || is_closing(worker, &origin.listener);
-        let shaking =
-            pin!(tls::accept(worker, (listener.tls.as_ref()?, listener), (stream, &said), (alarm, until), closing));
+        let shaking = pin!(tls::accept(
+            worker,
+            (Shown::Own(listener.tls.as_ref()?), listener),
+            (stream, &said),
+            (alarm, until),
+            closing
+        ));
         contain(worker, shaking).await.ok()?
     };
     match shaken {
@@ -272,9 +284,10 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
                     }
                     None => respond::refuse(worker, (&local, origin), &mut down, &request, kind).await,
                 }
-                if !down.aborted {
-                    hang_up(down).await;
+                if down.aborted {
+                    return goes_on_as(down, kept);
                 }
+                hang_up(down).await;
                 return Rest::Closed;
             }
         }
@@ -306,7 +319,7 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
         let version = local.version;
         drop(local);
         if down.aborted {
-            return Rest::Closed;
+            return goes_on_as(down, kept);
         }
         // Closing on bytes that nobody read resets the connection, and that can take the answer with it.
         let unread = || !down.wire.input().is_empty() || down.wire.stream().is_disturbed();
@@ -327,6 +340,13 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
         request.clear();
         request.fields.shrink(crate::buffers::SMALL);
     }
+}
+
+/// What becomes of a connection that is none of ours any more.
+fn goes_on_as(down: H1, kept: &Kept) -> Rest {
+    let Some(opening) = kept.reserved.take_tunnel() else { return Rest::Closed };
+    let said = down.wire.input().to_vec();
+    Rest::Tunnel(Box::new(Heard { client: down.wire.into_stream(), said, opening }))
 }
 
 /// Read a head; false: the client closed first, or said nothing at all.

@@ -8,6 +8,7 @@ mod course;
 mod forward;
 mod line;
 mod mirror;
+mod opening;
 mod outward;
 mod relay;
 mod replay;
@@ -102,11 +103,18 @@ impl Story<'_> {
             return Err(Kind::Misdirected.into());
         }
         let route = match request.target {
-            Target::Resource => self.route(down, request).await?,
+            Target::Resource => match self.route(down, request).await {
+                Ok(route) => route,
+                // A forward proxy has no routes: in a tunnel that was opened everything goes to its origin.
+                Err(_) if self.inside().is_some() => return Box::pin(self.go_out(down, request, response)).await,
+                Err(error) => return Err(error),
+            },
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).
             Target::Server => return self.answer_fields(down, response, 204, &Fields::default()).await,
             // Boxed, so that the task of every other exchange stays small.
-            Target::Elsewhere | Target::Tunnel => return Box::pin(self.go_out(down, request, response)).await,
+            Target::Elsewhere | Target::Tunnel | Target::Inside => {
+                return Box::pin(self.go_out(down, request, response)).await;
+            }
         };
         let question = route.auth.as_ref().map(|auth| (auth, auth.ask(request)));
         if let Some(answer) = route.filters.on_request(request)? {

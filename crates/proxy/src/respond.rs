@@ -34,7 +34,10 @@ pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request:
     {
         return deny(story, down, request, rule).await;
     }
-    let (mut head, body) = compose(kind, story.id(request), Look::of(request, kind.status(), story.pages()));
+    let look = Look::of(request, kind.status(), story.pages());
+    let why = story.reason_of_origin(kind);
+    let told = why.as_deref().map(|why| ("reason", why));
+    let (mut head, body) = compose_as((kind, kind.status(), told), story.id(request), look);
     if let (Kind::Maintenance, Some(route)) = (kind, story.route) {
         head.fields.push("retry-after", retry_after(route.plan.maintenance.retry_after));
     }
@@ -51,7 +54,8 @@ async fn deny(story: &Story<'_>, down: &mut impl Downstream, request: &RequestHe
         return Kind::RuleDenied.status();
     };
     let look = Look::of(request, status, story.pages());
-    let (head, body) = compose_as((Kind::RuleDenied, status, Some(&rule.name)), story.id(request), look);
+    let told = Some(("rule", rule.name.as_str()));
+    let (head, body) = compose_as((Kind::RuleDenied, status, told), story.id(request), look);
     if send(down, &head, &body).await.is_err() {
         down.close_after();
     }
@@ -170,8 +174,12 @@ fn compose(kind: Kind, id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
     compose_as((kind, kind.status(), None), id, look)
 }
 
-/// The same with a status of somebody's choice, and the name of the rule that says so.
-fn compose_as((kind, status, rule): (Kind, u16, Option<&str>), id: &[u8], look: Look<'_>) -> (ResponseHead, Vec<u8>) {
+/// The same with a status of somebody's choice, and what else the client is told, by name.
+fn compose_as(
+    (kind, status, told): (Kind, u16, Option<(&str, &str)>),
+    id: &[u8],
+    look: Look<'_>,
+) -> (ResponseHead, Vec<u8>) {
     let mut head = ResponseHead::default();
     head.compose(status);
     match kind {
@@ -210,8 +218,8 @@ fn compose_as((kind, status, rule): (Kind, u16, Option<&str>), id: &[u8], look: 
             head.fields.push("content-type", "application/json");
             let id = String::from_utf8_lossy(id);
             let mut body = serde_json::json!({ "status": status, "error": phrase, "request_id": id });
-            if let (Some(rule), Some(members)) = (rule, body.as_object_mut()) {
-                members.insert("rule".into(), rule.into());
+            if let (Some((name, told)), Some(members)) = (told, body.as_object_mut()) {
+                members.insert(name.into(), told.into());
             }
             (head, body.to_string().into_bytes())
         }
@@ -224,10 +232,11 @@ fn compose_as((kind, status, rule): (Kind, u16, Option<&str>), id: &[u8], look: 
                 Kind::PortForbidden => "this proxy does not go to that port\n",
                 Kind::AddressForbidden => "this proxy does not go to that address\n",
                 Kind::NameUnresolved => "the name has no address\n",
+                Kind::UpstreamCertificate if told.is_some() => "the server has not proved who it is\n",
                 _ => "",
             };
-            let rule = rule.map(|rule| format!("rule: {rule}\n")).unwrap_or_default();
-            (head, format!("{status} {phrase}\n{hint}{rule}request id: {}\n", String::from_utf8_lossy(id)).into_bytes())
+            let told = told.map(|(name, told)| format!("{name}: {told}\n")).unwrap_or_default();
+            (head, format!("{status} {phrase}\n{hint}{told}request id: {}\n", String::from_utf8_lossy(id)).into_bytes())
         }
     }
 }

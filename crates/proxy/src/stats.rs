@@ -4,7 +4,7 @@ use crate::addon::{Addon, OUTCOMES};
 use crate::engine::Binding;
 use crate::exchange::CopyOutcome;
 use crate::forward::{Forward, SharedRule};
-use crate::observe::metrics::{BOUNDS, Counter, ListenerCounters, RouteCounters, Sharded};
+use crate::observe::metrics::{BOUNDS, Counter, InterceptionCounters, ListenerCounters, RouteCounters, Sharded};
 use crate::snapshot::{SharedRoute, SharedUpstream, Snapshot, UpstreamSettings};
 use crate::tls::{Certificates, Served};
 use crate::upstream::affinity::Affinity;
@@ -105,6 +105,7 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             "datagrams_out": datagrams(1),
             "datagrams_dropped": datagrams(2),
             "rules": listener.forward.as_ref().map_or_else(Map::new, |forward| rules(forward)),
+            "interception": listener.forward.as_ref().map_or_else(Map::new, |forward| interception(forward)),
             "capture": listener.capture.as_ref().map(|capture| capture.ring.stats()),
         })
     };
@@ -115,6 +116,21 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
 fn rules(forward: &Forward) -> Map<String, Value> {
     let count = |rule: &SharedRule| (rule.name.clone(), json!(rule.counters.sum(|counters| counters.taken.get())));
     forward.taken.iter().map(|rule| count(rule)).collect()
+}
+
+/// Tunnels that a forward proxy was to open, by what became of them.
+fn interception(forward: &Forward) -> Map<String, Value> {
+    let Some(interception) = &forward.interception else { return Map::new() };
+    let count =
+        |of: fn(&InterceptionCounters) -> &Counter| json!(interception.shared.counters.sum(|one| of(one).get()));
+    let rows = [
+        ("opened", count(|one| &one.opened)),
+        ("pinned", count(|one| &one.pinned)),
+        ("no_tls", count(|one| &one.no_tls)),
+        ("refused", count(|one| &one.refused)),
+        ("unverified", count(|one| &one.unverified)),
+    ];
+    rows.into_iter().map(|(word, count)| (word.to_owned(), count)).collect()
 }
 
 /// Sessions of layer 4 that have ended, by how.

@@ -3,7 +3,7 @@
 use crate::buffers::Buffers;
 use crate::clock::{Clock, TICK, Tick};
 use crate::engine::Binding;
-use crate::forward::Origins;
+use crate::forward::{Leaves, Origins};
 use crate::listen::{self, Listening, Socket};
 use crate::observe::access_log::{LogSink, RecordBatch};
 use crate::observe::events::Events;
@@ -118,6 +118,8 @@ pub(crate) struct Worker {
     pub(crate) datagrams: Room,
     /// Where clients of forward proxies go.
     pub(crate) origins: Origins,
+    /// And what it stands for them with.
+    pub(crate) leaves: Leaves,
     /// Clients' TLS handshakes that are under way.
     pub(crate) handshakes: Rc<Handshakes>,
     local: RefCell<Option<Rc<Local>>>,
@@ -144,6 +146,7 @@ impl Worker {
             copies: Cell::new(0),
             datagrams: Room::default(),
             origins: Origins::default(),
+            leaves: Leaves::default(),
             handshakes: Rc::default(),
             local: RefCell::default(),
             previous: RefCell::default(),

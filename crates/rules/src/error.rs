@@ -129,6 +129,8 @@ kinds! {
     TlsProtocol "tls_protocol" 400 Downstream,
     /// The client has shown no certificate where one is required, or one that is not believed.
     TlsClient "tls_client_certificate" 400 Downstream,
+    /// The client does not take the certificate by which we stand for the origin of its tunnel.
+    CertificateRefused "certificate_refused" 400 Downstream,
     /// It took longest of as many handshakes as may be under way.
     TooManyHandshakes "too_many_handshakes" 503 Downstream,
     /// The connection was made for another name, or when clients had to prove something else.

@@ -146,6 +146,13 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     ]
     meaning = "Requests and tunnels that a rule of a forward proxy took."
     yield Family("rule_requests_total", "counter", meaning).text(taken)
+    opened = [
+        ({"listener": row.name, "outcome": word}, count)
+        for row in stats.listeners
+        for word, count in row.interception.items()
+    ]
+    meaning = "Tunnels that a forward proxy was to open, and what became of them."
+    yield Family("interceptions_total", "counter", meaning).text(opened)
     layer4 = [row for row in stats.listeners if row.protocol in ("tcp", "udp")]
     ended = [({"listener": row.name, "ended": word}, count) for row in layer4 for word, count in row.sessions.items()]
     yield Family("sessions_total", "counter", "Sessions of layer 4 that have ended, by how.").text(ended)

@@ -26,6 +26,7 @@ COMMANDS = {
     "capture": "penstock.cli.capture",
     "cert": "penstock.cli.cert",
     "trust": "penstock.cli.trust",
+    "ca": "penstock.cli.ca",
     "plan": "penstock.cli.check",
     "schema": "penstock.cli.check",
     "proxy": "penstock.cli.run",

@@ -93,7 +93,7 @@ def _fields(headers: Sequence[str]) -> list[tuple[str, str]]:
 def explanation_lines(title: str, found: Explanation) -> list[str]:
     """An explanation for people."""
     lines = [click.style(shown(title), bold=True), f"listener   {found.listener}"]
-    kind = "rules" if found.action in ("forward", "deny", "close") else "routes"
+    kind = "rules" if found.action in _OUTWARD else "routes"
     if found.refused:
         by = f"by route {found.route.name}" if found.route else "no route is asked"
         return [*lines, f"answer     {found.status}: refused ({found.refused}), {by}"]
@@ -121,17 +121,25 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
     return lines
 
 
+_OUTWARD = {
+    "forward": "it goes out",
+    "intercept": "the tunnel is opened, and what is asked for in it comes to the rules again",
+    "deny": "it is refused",
+    "close": "closed without a word",
+}
+"""What becomes of a request to a forward proxy."""
+
+
 def _hit(one: ListHit) -> str:
     return f"{one.list} has {one.value!r}: {one.entry!r} ({one.source}:{one.line})"
 
 
 def _route(found: Explanation) -> str:
-    if found.action in ("forward", "deny", "close"):
+    if found.action in _OUTWARD:
         rule = (
             f"{click.style(found.rule.name, bold=True)} (rules[{found.rule.index}])" if found.rule else "none matches"
         )
-        ends = {"forward": ": it goes out", "deny": ": it is refused", "close": ": closed without a word"}
-        return f"rule       {rule}{ends[found.action]}"
+        return f"rule       {rule}: {_OUTWARD[found.action]}"
     if found.route:
         return f"route      {click.style(found.route.name, fg='green', bold=True)} (routes[{found.route.index}])"
     if found.action == "https_redirect":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.config import texts
-from penstock.config.compile_forward import FORWARD_KEYS, rule_name
+from penstock.config.compile_forward import FORWARD_KEYS, intercepts, rule_name
 from penstock.config.expression import asked, compile_expression
 from penstock.errors import ExpressionError
 
@@ -62,6 +62,11 @@ def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> 
                 (*key, name), "tells of the client or the way, and anonymous = true tells nothing; remove one of them"
             )
     _rules((*key, "rules"), listener, fault, warn)
+    if not intercepts(listener):
+        for name in listener.model_fields_set.intersection(("interception",)):
+            warn((*key, name), "says nothing, because no rule has intercept = true")
+    elif listener.tls is not None:
+        fault((*key, "tls"), "a tunnel in TLS to the proxy cannot be opened; remove tls, or intercept from the rules")
     for index, ports in enumerate(listener.connect_ports):
         try:
             texts.read_ports(ports)
@@ -76,8 +81,8 @@ def _rules(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> Non
         fault(place, texts.wrong_name(rule.name) if rule.name is not None else None)
         if (first := names.setdefault(rule_name(index + 1, rule), index)) != index:
             fault((*place, "name"), f'"{rule_name(index + 1, rule)}" is already the name of rules[{first}]')
-        if rule.allow == (rule.deny is not None):
-            fault(place, "a rule has exactly one of allow = true and deny")
+        if sum((rule.allow, rule.deny is not None, rule.intercept, rule.tunnel)) != 1:
+            fault(place, "a rule has exactly one of allow = true, deny, intercept = true and tunnel = true")
         if rule.match is None:
             if index + 1 < len(listener.rules):
                 warn(place, "matches everything, so the rules behind it are never asked")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from penstock.config.compile_forward import intercepts
 from penstock.config.compile_layer4 import OF_SESSIONS
 from penstock.config.document import unknown
 from penstock.config.expression import asked, compile_expression, compile_key
@@ -113,8 +114,9 @@ def _destination(key: KeyPath, listener: Listener, config: Config, fault: Report
 
 def _of_requests(key: KeyPath, listener: Listener, fault: Report) -> None:
     """What only a listener of connections has."""
-    if "hello" in listener.timeouts.model_fields_set:
-        fault((*key, "timeouts", "hello"), 'is waited for by listeners of "tcp" alone; here there is tls')
+    if "hello" in listener.timeouts.model_fields_set and not intercepts(listener):
+        heard = 'is waited for by listeners of "tcp", and by those of "forward" that intercept; here there is tls'
+        fault((*key, "timeouts", "hello"), heard)
     for name in sorted(listener.limits.model_fields_set.intersection(OF_SESSIONS)):
         fault((*key, "limits", name), 'belongs to a listener of "udp"')
     if not listener.bind and listener.proxy_protocol is not None:

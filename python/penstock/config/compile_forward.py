@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
 from penstock.config.expression import asked, compile_expression
+from penstock.config.internal import state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,12 +15,14 @@ if TYPE_CHECKING:
     from penstock.config.model import Listener, Rule
 
 _TOLD = ("forwarded_for", "forwarded", "via", "anonymous")
-FORWARD_KEYS = ("allow_clients", "connect_ports", "allow_private", *_TOLD, "rules", "origins")
+FORWARD_KEYS = ("allow_clients", "connect_ports", "allow_private", *_TOLD, "rules", "origins", "interception")
 """Keys of a listener that only those of "forward" have."""
 
 
-def forward(listener: Listener, timeouts: Callable[[Any], dict[str, Any]]) -> dict[str, Any] | None:
-    """The part of the plan; `timeouts` makes milliseconds of durations."""
+def forward(
+    listener: Listener, timeouts: Callable[[Any], dict[str, Any]], place: Callable[[str], str]
+) -> dict[str, Any] | None:
+    """The part of the plan; `timeouts` makes milliseconds of durations, `place` a path absolute."""
     if listener.protocol != "forward":
         return None
     rules = [_rule(number, rule) for number, rule in enumerate(listener.rules, 1)]
@@ -31,6 +35,33 @@ def forward(listener: Listener, timeouts: Callable[[Any], dict[str, Any]]) -> di
         **{name: getattr(listener, name) for name in _TOLD},
         "timeouts": timeouts(listener.origins.timeouts),
         "limits": dict(listener.origins.limits),
+        "interception": _interception(listener, place) if intercepts(listener) else None,
+    }
+
+
+def intercepts(listener: Listener) -> bool:
+    """Whether a rule says that tunnels are opened."""
+    return any(rule.intercept for rule in listener.rules)
+
+
+def authority_folder(listener: Listener, place: Callable[[str], str]) -> str:
+    """Where the authority is kept that signs for the servers of opened tunnels."""
+    given = listener.interception.authority
+    return str(state_folder("interception")) if given is None else place(given)
+
+
+def _interception(listener: Listener, place: Callable[[str], str]) -> dict[str, Any]:
+    tls = listener.origins.tls
+    return {
+        "authority": authority_folder(listener, place),
+        "tls": {
+            "ca": tls.ca and place(tls.ca),
+            "name": None,
+            "certificate": None,
+            "insecure": False,
+            "min_version": tls.min_version,
+        },
+        "pinned": round(listener.interception.pinned / timedelta(milliseconds=1)),
     }
 
 
@@ -43,7 +74,7 @@ def _rule(number: int, rule: Rule) -> dict[str, Any]:
     when = None
     if rule.match is not None:
         when = {"text": rule.match, "predicate": compile_expression(rule.match, errand=True)}
-    verdict: Any = "allow"
+    verdict: Any = "intercept" if rule.intercept else "tunnel" if rule.tunnel else "allow"
     if rule.deny is not None:
         verdict = "close" if rule.deny == "close" else {"deny": rule.deny}
     return {"name": rule_name(number, rule), "when": when, "verdict": verdict}

@@ -236,6 +236,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "sessions": {},
                 "capture": None,
                 "rules": {},
+                "interception": {},
             }
             for name, found in addresses.items()
         ],

@@ -127,6 +127,9 @@ class ListenerStats:
     datagrams_dropped: int
     rules: dict[str, int]
     """With "forward": requests and tunnels that each rule took, by its name."""
+    interception: dict[str, int]
+    """With "forward", where tunnels are opened: those that were, those that were not and why, clients that refused a
+    certificate, and servers that were not believed."""
     capture: CaptureStats | None
     """Nothing where nothing is captured."""
 

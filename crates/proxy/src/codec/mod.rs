@@ -89,10 +89,17 @@ pub(crate) trait Downstream: Tunnel {
     fn respond_connected(&mut self) -> bool {
         false
     }
+    /// What the client says first in its tunnel, as far as it is here; it stays where it is. Ready when there is more of it than
+    /// `seen` bytes, or the client says no more.
+    fn poll_ahead(&mut self, _cx: &mut Context<'_>, _seen: usize) -> Poll<Result<&[u8], Kind>> {
+        Poll::Ready(Err(Kind::MethodNotAllowed))
+    }
     /// Stage an interim response.
     fn interim(&mut self, head: &ResponseHead);
     /// Close behind this exchange.
     fn close_after(&mut self);
+    /// End now what the connection was: it goes on as something else.
+    fn hand_over(&mut self) {}
     /// Close now, so that the client cannot take what it got of the response for the whole (safety.md 85).
     fn abort(&mut self);
     /// Ready only when the client is gone for good; a client that only stopped sending is still there.

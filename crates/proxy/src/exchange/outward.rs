@@ -10,11 +10,11 @@ use crate::listen::is_own;
 use crate::stream::Stream;
 use crate::tls::Failure;
 use crate::upstream::circuit::Limit;
-use crate::upstream::connect::race;
+use crate::upstream::connect::{greet, race};
 use crate::upstream::endpoint::{LocalEndpoint, Place};
 use crate::upstream::resolve;
 use crate::wire::Wire;
-use penstock_plan::Verdict;
+use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::{Error, Kind};
 use penstock_rules::forward::Errand;
 use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, Target, take_hop};
@@ -38,11 +38,16 @@ impl<'a> Story<'a> {
         response: &mut ResponseHead,
     ) -> Result<(), Error> {
         let forward = self.exchange.listener.forward.as_deref().ok_or(Kind::Internal)?;
+        let inside = self.inside();
+        if let Some(inside) = inside {
+            inside.asked.set(true);
+            request.enter(&inside.name, inside.port)?;
+        }
         let port = self.look_at(forward, request)?;
         if !forward.plan.resolves {
             self.judge(forward, request, None)?;
         }
-        if request.target == Target::Elsewhere && !take_hop(request) {
+        if request.target != Target::Tunnel && !take_hop(request) {
             return self.answer_fields(down, response, 204, &Default::default()).await;
         }
         if let Some(outward) = &forward.settings.outward {
@@ -51,9 +56,15 @@ impl<'a> Story<'a> {
             }
             outward.prepare(request, self.client);
         }
+        if let Some(failure) = inside.and_then(|inside| inside.failure.as_ref()) {
+            // The next tunnel asks the origin again.
+            down.close_after();
+            self.reason.clone_from(&failure.reason);
+            return Err(failure.kind.into());
+        }
         let Exchange { worker, .. } = self.exchange;
-        let endpoint =
-            worker.origins.get(forward, format!("{}:{port}", request.host()), &worker.clock).ok_or(Kind::Internal)?;
+        let site = self.site(forward, request.host(), port)?;
+        let endpoint = worker.origins.get(forward, &site, &worker.clock).ok_or(Kind::Internal)?;
         let upstream = nowhere(&forward.settings.plan);
         let mut course = Course::new(&forward.settings, &upstream, request.is_idempotent());
         self.upstream = Some(&forward.settings);
@@ -83,15 +94,16 @@ impl<'a> Story<'a> {
     /// Step 2: whether this client may go there; the port.
     fn look_at(&self, forward: &Forward, request: &RequestHead) -> Result<u16, Kind> {
         forward.leave.client(self.client)?;
-        let tunnel = request.target == Target::Tunnel;
-        if tunnel && request.length != Length::None {
+        // What comes through a tunnel goes where that may go.
+        let tunnel = matches!(request.target, Target::Tunnel | Target::Inside);
+        if request.target == Target::Tunnel && request.length != Length::None {
             // It has none (RFC 9110 §9.3.6): what follows is for the other end.
             return Err(Kind::BadHead);
         }
         if forward.settings.outward.as_ref().is_some_and(|outward| outward.has_seen(request)) {
             return Err(Kind::Loop);
         }
-        let port = request.port().unwrap_or(80);
+        let port = request.place_port();
         forward.leave.port(port, tunnel)?;
         Ok(port)
     }
@@ -99,7 +111,7 @@ impl<'a> Story<'a> {
     fn begin(&mut self, endpoint: &Rc<LocalEndpoint>) -> Result<(), Kind> {
         let reserved = self.exchange.reserved.take_for(endpoint);
         self.authenticated = reserved.is_some();
-        self.pinned = reserved;
+        self.pinned = reserved.or_else(|| self.inside()?.take_proved());
         self.endpoint = Some(LocalEndpoint::begin(endpoint).ok_or(Kind::UpstreamFull)?);
         Ok(())
     }
@@ -135,14 +147,18 @@ impl<'a> Story<'a> {
         request: &RequestHead,
         course: &Course<'_>,
     ) -> Result<(), Error> {
+        self.prepare_opening(request);
         let stream = self.reach(request, course, down).await?;
         if !down.respond_connected() {
             return Err(Kind::MethodNotAllowed.into());
         }
-        let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
-        let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(course.settings));
         self.answered = Some(self.began.elapsed());
         self.status = 200;
+        if let Some(sni) = self.overhear(down, request).await? {
+            return self.leave_tunnel(down, request, (sni, stream));
+        }
+        let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
+        let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(course.settings));
         self.pass(down, &mut up, false).await
     }
 
@@ -175,7 +191,7 @@ impl<'a> Story<'a> {
             });
         }
         self.rule = Some(rule);
-        if rule.verdict == Verdict::Allow { Ok(()) } else { Err(Kind::RuleDenied) }
+        if rule.refuses() { Err(Kind::RuleDenied) } else { Ok(()) }
     }
 
     /// Step 5: find out where the origin is, and connect. Names are asked for here and nowhere else: what is looked at is what is
@@ -199,6 +215,13 @@ impl<'a> Story<'a> {
             Ok(addresses) => race(&addresses, wait.saturating_sub(began.elapsed())).await.map_err(Failure::from),
             Err(failure) => Err(failure),
         };
+        let opened = match (opened, &endpoint.secure) {
+            (Ok(Stream::Clear(socket)), Some(secure)) => {
+                let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
+                greet(socket, greeting, began + wait).await
+            }
+            (opened, _) => opened,
+        };
         if opened.as_ref().is_err_and(|failure| failure.kind == Kind::Exhausted) {
             worker.shed_pools();
         }
@@ -213,7 +236,8 @@ impl<'a> Story<'a> {
         wait: Duration,
     ) -> Result<Vec<SocketAddr>, Failure> {
         let Exchange { worker, local, listener, .. } = self.exchange;
-        let (host, forward) = (request.host(), listener.forward.as_deref().ok_or(Kind::Internal)?);
+        let host = self.inside().map_or(request.host(), |inside| &inside.host);
+        let forward = listener.forward.as_deref().ok_or(Kind::Internal)?;
         let Place::Tcp { name: Some((_, port)), addresses } = &endpoint.shared.place else {
             return Err(Kind::Internal.into());
         };

@@ -187,6 +187,14 @@ impl Downstream for Tap<'_> {
         connected
     }
 
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, seen: usize) -> Poll<Result<&[u8], Kind>> {
+        self.client.poll_ahead(cx, seen)
+    }
+
+    fn hand_over(&mut self) {
+        self.client.hand_over();
+    }
+
     fn interim(&mut self, head: &ResponseHead) {
         self.client.interim(head);
     }

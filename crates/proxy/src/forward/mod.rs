@@ -1,17 +1,22 @@
 //! The forward proxy: a listener whose clients name the origin. What it decides is in `rules::forward`; the story of its requests is
 //! `exchange/outward.rs`.
 
+pub(crate) mod inside;
+mod leaves;
 mod origins;
 pub(crate) mod socks;
 
-pub(crate) use origins::{Origins, nowhere};
+pub(crate) use inside::{Inside, Opening};
+pub(crate) use leaves::{Leaves, prepare};
+pub(crate) use origins::{Origins, Site, nowhere};
 
-use crate::observe::metrics::{RuleCounters, Sharded};
+use crate::observe::metrics::{InterceptionCounters, RuleCounters, Sharded};
 use crate::snapshot::UpstreamSettings;
+use crate::tls::{Authority, Credentials, UpstreamTls};
 use hickory_resolver::TokioResolver;
-use penstock_rules::forward::{Leave, Moment, Rules};
+use penstock_rules::forward::{Leave, Moment, Pinned, Rules};
 use penstock_rules::list::Lists;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The name under which origins stand where an upstream would.
@@ -30,6 +35,27 @@ pub(crate) struct Forward {
     pub(crate) taken: Vec<Arc<SharedRule>>,
     /// How origins are treated: as endpoints of an upstream that has none until somebody asks for them.
     pub(crate) settings: UpstreamSettings,
+    /// How tunnels are opened; `None` where none are.
+    pub(crate) interception: Option<Interception>,
+}
+
+/// How tunnels are opened.
+pub(crate) struct Interception {
+    /// Stands for origins.
+    pub(crate) authority: Arc<Authority>,
+    /// How origins are spoken to.
+    pub(crate) tls: Arc<UpstreamTls>,
+    /// What `tls` is to speak with once its snapshot runs, where it runs already.
+    pub(crate) renewed: Option<Arc<Credentials>>,
+    pub(crate) shared: Arc<SharedInterception>,
+}
+
+/// What outlives a reload of it.
+#[derive(Debug)]
+pub(crate) struct SharedInterception {
+    pub(crate) counters: Sharded<InterceptionCounters>,
+    /// Looked at once for a tunnel.
+    pub(crate) pinned: Mutex<Pinned>,
 }
 
 /// Who is asked for names, by each worker for itself; `None` where the machine has nobody to ask.

@@ -2,6 +2,7 @@
 
 use super::Forward;
 use crate::clock::{Clock, Tick};
+use crate::tls::{Secure, UpstreamTls};
 use crate::upstream::endpoint::{Endpoint, LocalEndpoint};
 use crate::upstream::local::{Lasting, LocalUpstream};
 use ahash::AHashMap;
@@ -19,9 +20,20 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 /// What a worker keeps of origins.
 #[derive(Default)]
 pub(crate) struct Origins {
-    known: RefCell<AHashMap<(u64, Box<str>), Known>>,
+    known: RefCell<AHashMap<Key, Known>>,
     /// Unused connections that there are descriptors for, to all of them together.
     most_idle: Cell<usize>,
+}
+
+/// Under which configuration, where, and who it has to prove to be.
+type Key = (u64, Box<str>, Option<Box<str>>);
+
+/// An origin that is asked for.
+pub(crate) struct Site<'a> {
+    /// `host:port`
+    pub(crate) place: String,
+    /// How it proves who it is, where it is spoken to with TLS.
+    pub(crate) secure: Option<(&'a Arc<UpstreamTls>, &'a str)>,
 }
 
 struct Known {
@@ -30,9 +42,9 @@ struct Known {
 }
 
 impl Origins {
-    /// The origin at `place`; `None` if that is not `host:port`.
-    pub(crate) fn get(&self, forward: &Forward, place: String, clock: &Clock) -> Option<Rc<LocalEndpoint>> {
-        let key = (forward.id, place.into_boxed_str());
+    /// The origin; `None` if its place is not `host:port`, or its name none that anybody could prove to have.
+    pub(crate) fn get(&self, forward: &Forward, site: &Site<'_>, clock: &Clock) -> Option<Rc<LocalEndpoint>> {
+        let key = (forward.id, site.place.as_str().into(), site.secure.map(|(_, name)| name.into()));
         let mut known = self.known.borrow_mut();
         if let Some(found) = known.get(&key) {
             found.asked.set(clock.now());
@@ -46,7 +58,10 @@ impl Origins {
         let plan = plan(&key.1);
         let shared = Endpoint::of_origin(forward.id, &plan, &forward.settings.shared.gate)?;
         // Nobody else counts what happens there.
-        let endpoint = LocalEndpoint::new(Arc::new(shared), None, 0);
+        let mut endpoint = LocalEndpoint::new(Arc::new(shared), None, 0);
+        if let Some((tls, name)) = site.secure {
+            Rc::get_mut(&mut endpoint)?.secure = Some(Secure::named(tls, name)?);
+        }
         let limit = usize::from(forward.settings.plan.limits.idle_connections);
         endpoint.most_idle.set(limit);
         endpoint.most_pooled.set(self.most_idle.get());

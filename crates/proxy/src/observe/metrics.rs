@@ -52,6 +52,19 @@ pub(crate) struct RuleCounters {
     pub(crate) taken: Counter,
 }
 
+/// Of tunnels that a forward proxy is to open.
+#[derive(Debug, Default)]
+pub(crate) struct InterceptionCounters {
+    /// Those that were opened.
+    pub(crate) opened: Counter,
+    /// Those that stayed closed because their client refused a certificate before, or because there was no TLS in them.
+    pub(crate) pinned: Counter,
+    pub(crate) no_tls: Counter,
+    /// Clients that refused a certificate, and origins that did not prove who they are.
+    pub(crate) refused: Counter,
+    pub(crate) unverified: Counter,
+}
+
 /// One value a worker, each on cache lines of its own.
 #[derive(Debug)]
 pub(crate) struct Sharded<T>(Box<[Padded<T>]>);

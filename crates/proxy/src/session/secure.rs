@@ -4,7 +4,7 @@ use super::open::Opening;
 use crate::clear::ClearStream;
 use crate::snapshot::Listener;
 use crate::stream::Stream;
-use crate::tls::{self, Tls};
+use crate::tls::{self, Shown, Tls};
 use penstock_rules::error::Kind;
 use penstock_rules::tls::Hello;
 use std::rc::Rc;
@@ -21,7 +21,7 @@ impl Opening {
             return Err(Kind::Internal);
         };
         let closing = || worker.is_draining();
-        match tls::accept(&worker, (tls, listener), (socket, &[]), (&self.alarm, until), closing).await {
+        match tls::accept(&worker, (Shown::Own(tls), listener), (socket, &[]), (&self.alarm, until), closing).await {
             Ok(Some((stream, secured))) => {
                 self.client = stream;
                 let counters = self.listener().counters.of(worker.index);

@@ -1,9 +1,10 @@
 //! What a listener of `forward` has in a snapshot.
 
 use super::{Registry, SharedUpstream, UpstreamSettings};
-use crate::forward::{Forward, ORIGINS, Resolvers, SharedRule};
+use crate::forward::{Forward, Interception, ORIGINS, Resolvers, SharedInterception, SharedRule};
 use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
+use crate::tls::{Authority, SystemRoots, build_upstream};
 use crate::upstream::circuit::Circuit;
 use crate::upstream::resolve;
 use arc_swap::ArcSwap;
@@ -21,12 +22,24 @@ impl Registry {
     pub(super) fn forward(
         &self,
         (at, listener): (usize, &Listener),
-        lists: &Lists,
+        (lists, roots): (&Lists, &SystemRoots),
         faults: &mut Vec<Fault>,
     ) -> Option<Arc<Forward>> {
         let plan = listener.forward.as_ref()?;
         let known = self.forwards.get(&listener.name);
-        if let Some(known) = known.filter(|known| known.plan == *plan && known.lists.are(lists)) {
+        let before = known.and_then(|known| known.interception.as_ref());
+        let interception = plan.interception.as_ref().map(|plan| {
+            let path = format!("listeners[{at}].forward.interception");
+            self.interception((plan, &path), before, roots).map_err(|found| faults.extend(found)).ok()
+        });
+        let interception = match interception {
+            Some(built) => Some(built?),
+            None => None,
+        };
+        if let Some(known) = known.filter(|known| known.plan == *plan && known.lists.are(lists))
+            && known.interception.as_ref().map(|one| Arc::as_ptr(&one.authority))
+                == interception.as_ref().map(|one| Arc::as_ptr(&one.authority))
+        {
             return Some(Arc::clone(known));
         }
         let leave = Leave::build(plan, &format!("listeners[{at}].forward"));
@@ -40,7 +53,34 @@ impl Registry {
         let shared = known.map_or_else(|| self.origins(), |known| Arc::clone(&known.settings.shared));
         let settings = self.origin_settings(plan, shared);
         let (leave, lists) = (leave?, lists.clone());
-        Some(Arc::new(Forward { id: self.id(), plan: plan.clone(), leave, lists, rules, taken, settings }))
+        Some(Arc::new(Forward {
+            id: self.id(),
+            plan: plan.clone(),
+            leave,
+            lists,
+            rules,
+            taken,
+            settings,
+            interception,
+        }))
+    }
+
+    /// How tunnels are opened: what runs already of it, as far as the plan and the files say the same.
+    fn interception(
+        &self,
+        (plan, path): (&penstock_plan::Interception, &str),
+        known: Option<&Interception>,
+        roots: &SystemRoots,
+    ) -> Result<Interception, Vec<Fault>> {
+        let tls_path = format!("{path}.tls");
+        let known_tls = known.map(|known| &known.tls);
+        let (tls, renewed) = build_upstream(&plan.tls, known_tls, roots, (|| self.id(), &tls_path))?;
+        let authority = Authority::open(&plan.authority, known.map(|known| &known.authority));
+        let authority = authority.map_err(|message| vec![Fault::new(format!("{path}.authority"), message)])?;
+        let shared = known.map(|known| Arc::clone(&known.shared)).unwrap_or_else(|| {
+            Arc::new(SharedInterception { counters: Sharded::new(self.workers), pinned: Mutex::default() })
+        });
+        Ok(Interception { authority, tls, renewed, shared })
     }
 
     /// Whoever is asked for names by each worker, where a listener needs that; those that there are, if the same servers are asked.

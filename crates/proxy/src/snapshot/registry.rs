@@ -114,9 +114,10 @@ impl Registry {
         let loaded: Vec<_> = plan.lists.iter().enumerate().map(|list| self.list(list, &mut faults)).collect();
         let lists: Lists = loaded.iter().map(|list| Arc::clone(&list.shared)).collect();
         let table = Table::build(&plan, lists.clone()).map_err(|found| faults.extend(found)).ok();
-        let listeners: Vec<_> =
-            plan.listeners.iter().enumerate().map(|listener| self.listener(listener, &lists, &mut faults)).collect();
         let roots = SystemRoots::default();
+        let known = (&lists, &roots);
+        let listeners: Vec<_> =
+            plan.listeners.iter().enumerate().map(|listener| self.listener(listener, known, &mut faults)).collect();
         let upstreams: Vec<_> =
             plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &roots, &mut faults)).collect();
         let addons: Vec<_> = plan.addons.iter().map(|plan| Arc::new(self.addon(plan))).collect();
@@ -227,7 +228,7 @@ impl Registry {
     fn listener(
         &self,
         (at, plan): (usize, &penstock_plan::Listener),
-        lists: &Lists,
+        (lists, roots): (&Lists, &SystemRoots),
         faults: &mut Vec<Fault>,
     ) -> Listener {
         let trusted = plan.trusted_proxies.iter().enumerate().filter_map(|(entry, text)| {
@@ -258,7 +259,7 @@ impl Registry {
         let senders = plan.proxy_protocol.as_ref().map(|senders| Senders::build(senders, &path));
         let senders = senders.transpose().map_err(|found| faults.extend(found)).ok().flatten();
         let (tls, renewed) = self.listener_tls(at, plan, faults);
-        let forward = self.forward((at, plan), lists, faults);
+        let forward = self.forward((at, plan), (lists, roots), faults);
         let path = format!("listeners[{at}].capture");
         let known = self.rings.get(&plan.name);
         let capture =

@@ -1,6 +1,7 @@
 //! The TLS of a snapshot's listeners and upstreams.
 
 use super::{Registry, Snapshot};
+use crate::forward::Interception;
 use crate::tls::{
     self, BuiltUpstream, Certificates, Credentials, Secure, SystemRoots, Tls, UpstreamTls, build_upstream,
 };
@@ -69,6 +70,11 @@ impl Registry {
                 tls.renew(renewed);
             }
         }
+        for interception in snapshot.interceptions() {
+            if let Some(renewed) = &interception.renewed {
+                interception.tls.renew(renewed);
+            }
+        }
         let listeners = snapshot.listeners.iter().filter_map(|one| Some((one.shared.name.clone(), one.tls.clone()?)));
         self.tls = listeners.collect();
         let upstreams = snapshot.upstreams.iter().filter_map(|one| Some((one.plan.name.clone(), one.tls.clone()?)));
@@ -102,6 +108,11 @@ fn named(
 }
 
 impl Snapshot {
+    /// Those of its forward proxies that open tunnels.
+    pub(crate) fn interceptions(&self) -> impl Iterator<Item = &Interception> {
+        self.listeners.iter().filter_map(|listener| listener.forward.as_ref()?.interception.as_ref())
+    }
+
     /// What is doubtful, but stops nothing: where in the plan, and why.
     pub(crate) fn doubts(&self) -> Vec<Fault> {
         let now = tls::now();

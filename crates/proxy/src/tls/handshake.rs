@@ -8,6 +8,7 @@ use super::{HANDSHAKE, Tls, asked};
 use crate::clear::ClearStream;
 use crate::clock::{Alarm, Tick};
 use crate::connection::QUIET;
+use crate::forward::Inside;
 use crate::snapshot::Listener;
 use crate::stream::Stream;
 use crate::worker::Worker;
@@ -15,9 +16,12 @@ use penstock_plan::{Alpn, ClientCertificates};
 use penstock_rules::error::Kind;
 use penstock_rules::tls::Client;
 use rustls::server::{Acceptor, UnbufferedServerConnection};
-use rustls::{AlertDescription, CommonState, Error, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+use rustls::{
+    AlertDescription, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig, SupportedCipherSuite,
+};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -39,6 +43,8 @@ pub(crate) struct Secured {
     asked: Option<ClientCertificates>,
     /// Whether a ticket spared the client its proof and us ours.
     pub(crate) resumed: bool,
+    /// The tunnel that was opened for it, where we stand for an origin.
+    pub(crate) inside: Option<Rc<Inside>>,
 }
 
 impl Secured {
@@ -48,6 +54,32 @@ impl Secured {
         let Some(tls) = tls else { return self.asked.is_none() };
         tls.asked_of(Some(host)) == self.asked.as_ref()
             && self.sni.as_deref().is_none_or(|name| name == host || tls.is_served_alike(name, host))
+    }
+}
+
+/// What a client is shown.
+#[derive(Clone, Copy)]
+pub(crate) enum Shown<'t> {
+    /// Our own certificates.
+    Own(&'t Tls),
+    /// That by which we stand for the origin of its tunnel.
+    Origin(&'t Arc<ServerConfig>),
+}
+
+impl Shown<'_> {
+    fn config(self) -> Arc<ServerConfig> {
+        match self {
+            Shown::Own(tls) => tls.config(),
+            Shown::Origin(config) => Arc::clone(config),
+        }
+    }
+
+    /// What clients are asked for that name this host.
+    fn asked_of(self, name: Option<&str>) -> Option<ClientCertificates> {
+        match self {
+            Shown::Own(tls) => tls.asked_of(name).cloned(),
+            Shown::Origin(_) => None,
+        }
     }
 }
 
@@ -63,12 +95,12 @@ pub(crate) struct Refused {
 /// [`Refused`]; the client was told by an alert, where it can be.
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
-    (tls, listener): (&Tls, &Listener),
+    (shown, listener): (Shown<'_>, &Listener),
     (socket, said): (ClearStream, &[u8]),
     (alarm, until): (&Alarm, Tick),
     is_closing: impl Fn() -> bool,
 ) -> Result<Option<(Stream, Secured)>, Refused> {
-    let session = match UnbufferedServerConnection::new(tls.config()) {
+    let session = match UnbufferedServerConnection::new(shown.config()) {
         Ok(session) => session,
         Err(_) => return Err(Refused { kind: Kind::Internal, socket }),
     };
@@ -77,7 +109,11 @@ pub(crate) async fn accept(
         stream: TlsStream::new(socket, Session::Server(Box::new(session)), Rc::clone(&worker.buffers)),
         asked: Asked::default(),
         heard: false,
-        hello: tls.asks_by_name().then(|| (tls, Acceptor::default(), 0)),
+        hello: match shown {
+            Shown::Own(tls) if tls.asks_by_name() => Some((tls, Acceptor::default(), 0)),
+            _ => None,
+        },
+        stands: matches!(shown, Shown::Origin(_)),
     };
     if !said.is_empty() {
         shaking.stream.begin_with(said);
@@ -112,7 +148,7 @@ pub(crate) async fn accept(
     .await;
     alarm.work();
     match outcome {
-        Ok(true) => match secured(tls, shaking.stream.agreed(), shaking.asked.name, began.elapsed()) {
+        Ok(true) => match secured(shown, shaking.stream.agreed(), shaking.asked.name, began.elapsed()) {
             Ok(secured) => Ok(Some((Stream::Tls(Box::new(shaking.stream)), secured))),
             Err(kind) => Err(Refused { kind, socket: shaking.stream.into_socket() }),
         },
@@ -129,6 +165,8 @@ struct Shaking<'t> {
     heard: bool,
     /// Where the name decides what the handshake is held with: it is read ahead, by the same library, and so much of it was.
     hello: Option<(&'t Tls, Acceptor, usize)>,
+    /// We stand for somebody else, which not every client takes.
+    stands: bool,
 }
 
 impl Shaking<'_> {
@@ -150,11 +188,11 @@ impl Shaking<'_> {
                         self.stream.stage_alert();
                         // An alert that does not go at once does not go.
                         let _ = self.stream.poll_flush(cx);
-                        return Poll::Ready(Err(if self.asked.unserved { Kind::TlsName } else { kind(&error) }));
+                        return Poll::Ready(Err(self.named(&error)));
                     }
                 };
                 if ready!(self.stream.poll_flush(cx)).is_err() {
-                    return Poll::Ready(Err(Kind::TlsFailed));
+                    return Poll::Ready(Err(self.broken()));
                 }
                 if done {
                     return Poll::Ready(Ok(true));
@@ -162,9 +200,23 @@ impl Shaking<'_> {
             }
             match ready!(self.stream.poll_receive(cx, false)) {
                 Ok(0) | Err(_) if !self.heard => return Poll::Ready(Ok(false)),
-                Ok(0) | Err(_) => return Poll::Ready(Err(Kind::TlsFailed)),
+                Ok(0) | Err(_) => return Poll::Ready(Err(self.broken())),
                 Ok(_) => self.hear()?,
             }
+        }
+    }
+
+    /// What the client is said to have done that broke the handshake off.
+    fn broken(&self) -> Kind {
+        // Its hello was whole, so it has seen our certificate.
+        if self.stands { Kind::CertificateRefused } else { Kind::TlsFailed }
+    }
+
+    fn named(&self, error: &Error) -> Kind {
+        match error {
+            _ if self.asked.unserved => Kind::TlsName,
+            Error::AlertReceived(alert) if self.stands && refuses(*alert) => Kind::CertificateRefused,
+            error => kind(error),
         }
     }
 
@@ -221,13 +273,28 @@ fn kind(error: &Error) -> Kind {
     }
 }
 
-fn secured(tls: &Tls, session: &CommonState, sni: Option<Box<str>>, took: Duration) -> Result<Secured, Kind> {
+/// Whether a client says by this that it does not take a certificate (RFC 8446 §6.2).
+fn refuses(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::UserCanceled
+    )
+}
+
+fn secured(shown: Shown<'_>, session: &CommonState, sni: Option<Box<str>>, took: Duration) -> Result<Secured, Kind> {
     let alpn = session.alpn_protocol();
-    let shown = session.peer_certificates().and_then(<[_]>::first);
-    let client = shown.map(|shown| Client::parse(shown)).transpose().map_err(|_| Kind::TlsClient)?;
+    let proof = session.peer_certificates().and_then(<[_]>::first);
+    let client = proof.map(|proof| Client::parse(proof)).transpose().map_err(|_| Kind::TlsClient)?;
     Ok(Secured {
         client,
-        asked: tls.asked_of(sni.as_deref()).cloned(),
+        asked: shown.asked_of(sni.as_deref()),
         sni,
         alpn: [Alpn::H2, Alpn::Http11].into_iter().find(|one| Some(one.name().as_bytes()) == alpn),
         version: match session.protocol_version() {
@@ -237,6 +304,7 @@ fn secured(tls: &Tls, session: &CommonState, sni: Option<Box<str>>, took: Durati
         cipher: session.negotiated_cipher_suite().and_then(suite_name).unwrap_or_default(),
         took,
         resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
+        inside: None,
     })
 }
 

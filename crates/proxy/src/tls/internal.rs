@@ -36,10 +36,7 @@ pub(super) fn is_due(certificate: &Certificate, now: UnixSeconds) -> bool {
 pub(super) fn provide(plan: &Internal, leaf: &Paths) -> Result<(), String> {
     let folder = Path::new(&plan.folder);
     let failed = |error: io::Error| format!("cannot keep the local authority in {}: {error}", plan.folder);
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    // Other processes of this user may be about the same.
-    let lock = File::create(folder.join("lock")).map_err(failed)?;
-    lock.lock().map_err(failed)?;
+    let _lock = enter(folder).map_err(failed)?;
     let made = |error: Error| format!("cannot make a certificate: {error}");
     let (key, fresh) = authority(folder).map_err(failed)?.map_err(made)?;
     let current = chain(&leaf.cert).ok().and_then(|chain| Certificate::parse(chain.first()?).ok());
@@ -48,8 +45,8 @@ pub(super) fn provide(plan: &Internal, leaf: &Paths) -> Result<(), String> {
         return Ok(());
     }
     let own = KeyPair::generate().map_err(made)?;
-    let params = leaf_params(&plan.names).map_err(made)?;
-    let signed = params.signed_by(&own, &Issuer::from_params(&authority_params(), &key)).map_err(made)?;
+    let params = leaf_params(&plan.names, LEAF_DAYS).map_err(made)?;
+    let signed = params.signed_by(&own, &Issuer::from_params(&authority_params(AUTHORITY), &key)).map_err(made)?;
     write(Path::new(&leaf.key), &own.serialize_pem()).map_err(failed)?;
     write(Path::new(&leaf.cert), &signed.pem()).map_err(failed)
 }
@@ -65,7 +62,7 @@ fn authority(folder: &Path) -> io::Result<Result<(KeyPair, bool), Error>> {
     {
         return Ok(Ok((known, false)));
     }
-    let made = KeyPair::generate().and_then(|key| Ok((authority_params().self_signed(&key)?, key)));
+    let made = KeyPair::generate().and_then(|key| Ok((authority_params(AUTHORITY).self_signed(&key)?, key)));
     let (signed, own) = match made {
         Ok(made) => made,
         Err(error) => return Ok(Err(error)),
@@ -75,20 +72,30 @@ fn authority(folder: &Path) -> io::Result<Result<(KeyPair, bool), Error>> {
     Ok(Ok((own, true)))
 }
 
-fn authority_params() -> CertificateParams {
+/// Make the folder of an authority, if it is missing, and keep other processes of this user from it until what is returned is dropped.
+pub(super) fn enter(folder: &Path) -> io::Result<File> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// An authority of this name, which signs certificates of hosts and no further authorities.
+pub(super) fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    named(&mut params, AUTHORITY, AUTHORITY_DAYS);
+    named(&mut params, name, AUTHORITY_DAYS);
     params
 }
 
-fn leaf_params(names: &[String]) -> Result<CertificateParams, Error> {
+/// A certificate for these hosts and addresses, for so many days.
+pub(super) fn leaf_params(names: &[String], days: i64) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::new(names.to_vec())?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    named(&mut params, "Penstock", LEAF_DAYS);
+    named(&mut params, "Penstock", days);
     Ok(params)
 }
 
@@ -101,7 +108,7 @@ fn named(params: &mut CertificateParams, name: &str, days: i64) {
 }
 
 /// Put a file in its place whole, for its owner alone.
-fn write(path: &Path, content: &str) -> io::Result<()> {
+pub(super) fn write(path: &Path, content: &str) -> io::Result<()> {
     let fresh = path.with_extension("fresh");
     let _ = fs::remove_file(&fresh);
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?.write_all(content.as_bytes())?;

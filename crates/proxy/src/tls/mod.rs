@@ -2,6 +2,7 @@
 //! about names and validity is in `rules::tls`; keys are read here and go nowhere else.
 
 mod asked;
+mod authority;
 mod certificates;
 mod clients;
 mod greet;
@@ -14,9 +15,10 @@ mod tickets;
 mod upstream;
 mod watch;
 
+pub(crate) use authority::Authority;
 pub(crate) use certificates::{Certificates, Served, now};
 pub(crate) use greet::{Failure, Greeting};
-pub(crate) use handshake::{Refused, Secured, accept};
+pub(crate) use handshake::{Refused, Secured, Shown, accept};
 pub(crate) use line::Handshakes;
 pub(crate) use stream::TlsStream;
 pub(crate) use upstream::{Built as BuiltUpstream, Credentials, Secure, SystemRoots, UpstreamTls, build_upstream};

@@ -213,6 +213,11 @@ impl Secure {
             (None, Some((host, _))) if host != "unix" => host,
             _ => return None,
         };
+        Secure::named(tls, host)
+    }
+
+    /// For one that has to be this host.
+    pub(crate) fn named(tls: &Arc<UpstreamTls>, host: &str) -> Option<Secure> {
         let host = host.trim_start_matches('[').trim_end_matches([']', '.']);
         let name = ServerName::try_from(host.to_owned()).ok()?;
         Some(Secure { tls: Arc::clone(tls), name })

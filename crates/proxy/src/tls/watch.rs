@@ -102,7 +102,8 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
 fn owners(snapshot: &Snapshot) -> impl Iterator<Item = Owner> {
     let listeners = snapshot.listeners.iter().filter_map(|one| one.tls.clone()).map(Owner::Listener);
     let of_upstreams = snapshot.upstreams.iter().flat_map(|one| one.tls.iter().chain(&one.probe_tls));
-    let upstreams = of_upstreams.cloned().map(Owner::Upstream);
+    let of_origins = snapshot.interceptions().map(|interception| &interception.tls);
+    let upstreams = of_upstreams.chain(of_origins).cloned().map(Owner::Upstream);
     listeners.chain(upstreams)
 }
 

@@ -128,7 +128,17 @@ async fn open(mut socket: ClearStream, opening: &Opening, until: Instant) -> Res
         let left = until.saturating_duration_since(Instant::now());
         within(left, announce(&mut socket, &opening.announced)).await?;
     }
-    let Some(greeting) = opening.greeting.clone() else { return Ok(Stream::Clear(socket)) };
+    match opening.greeting.clone() {
+        Some(greeting) => greet(socket, greeting, until).await,
+        None => Ok(Stream::Clear(socket)),
+    }
+}
+
+/// Speak TLS from now on, where the endpoint does by then.
+///
+/// # Errors
+/// Those of TLS.
+pub(crate) async fn greet(socket: ClearStream, greeting: Greeting, until: Instant) -> Result<Stream, Failure> {
     // Boxed, so that connecting in clear keeps no room for it.
     match timeout_at(until.into(), Box::pin(greeting.shake_hands(socket))).await {
         Ok(shaken) => shaken,

@@ -1,14 +1,24 @@
-//! A connection to an endpoint that belongs to one client's connection, because somebody authenticated the connection itself
-//! (NTLM, Negotiate: RFC 4559 §6). It is never pooled, and ends with the client's (safety.md 71).
+//! What an exchange leaves to its client's connection: a connection to an endpoint that belongs to it, because somebody authenticated
+//! the connection itself (NTLM, Negotiate: RFC 4559 §6), which is never pooled, and ends with the client's (safety.md 71); or the
+//! tunnel that it is to become.
 
 use super::endpoint::{LocalEndpoint, Opened};
 use super::local::{InFlight, LocalUpstream};
+use crate::forward::Opening;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// The place for one such connection.
+/// The place for one such thing.
 #[derive(Default)]
-pub(crate) struct Reserved(Cell<Option<Pinned>>);
+pub(crate) struct Reserved(Cell<Left>);
+
+#[derive(Default)]
+enum Left {
+    #[default]
+    Nothing,
+    Connection(Pinned),
+    Tunnel(Box<Opening>),
+}
 
 struct Pinned {
     endpoint: Rc<LocalEndpoint>,
@@ -18,15 +28,36 @@ struct Pinned {
 impl Reserved {
     /// Keep a connection for the next request of this client. One that was kept before is closed.
     pub(crate) fn keep(&self, endpoint: &Rc<LocalEndpoint>, opened: Opened) {
-        self.0.set(Some(Pinned { endpoint: Rc::clone(endpoint), opened }));
+        self.0.set(Left::Connection(Pinned { endpoint: Rc::clone(endpoint), opened }));
+    }
+
+    /// Leave a tunnel, which ends what the connection was until now.
+    pub(crate) fn leave_tunnel(&self, opening: Opening) {
+        self.0.set(Left::Tunnel(Box::new(opening)));
+    }
+
+    /// Whether a tunnel was left.
+    pub(crate) fn has_tunnel(&self) -> bool {
+        let left = self.0.take();
+        let found = matches!(left, Left::Tunnel(_));
+        self.0.set(left);
+        found
+    }
+
+    /// The tunnel that was left.
+    pub(crate) fn take_tunnel(&self) -> Option<Opening> {
+        match self.0.take() {
+            Left::Tunnel(opening) => Some(*opening),
+            _ => None,
+        }
     }
 
     /// The connection and its endpoint in `upstream`, if it goes there. One that ended or spoke is closed, and so is one whose
     /// endpoint takes no more.
     pub(crate) fn take(&self, upstream: &LocalUpstream) -> Option<(usize, InFlight, Opened)> {
-        let pinned = self.0.take()?;
+        let Left::Connection(pinned) = self.0.take() else { return None };
         let Some(at) = upstream.endpoints.iter().position(|endpoint| Rc::ptr_eq(endpoint, &pinned.endpoint)) else {
-            self.0.set(Some(pinned));
+            self.0.set(Left::Connection(pinned));
             return None;
         };
         if pinned.opened.stream.is_disturbed() {
@@ -37,9 +68,9 @@ impl Reserved {
 
     /// The connection to this endpoint, if it is kept and quiet.
     pub(crate) fn take_for(&self, endpoint: &Rc<LocalEndpoint>) -> Option<Opened> {
-        let pinned = self.0.take()?;
+        let Left::Connection(pinned) = self.0.take() else { return None };
         if !Rc::ptr_eq(endpoint, &pinned.endpoint) {
-            self.0.set(Some(pinned));
+            self.0.set(Left::Connection(pinned));
             return None;
         }
         Some(pinned.opened).filter(|opened| !opened.stream.is_disturbed())

@@ -2,11 +2,13 @@
 //! the one that is really connected to (safety.md 147 to 151).
 
 mod address;
+mod pinned;
 mod privacy;
 mod rules;
 pub mod socks;
 
 pub use address::is_public;
+pub use pinned::{Pinned, Sign};
 pub use privacy::Outward;
 pub use rules::{Errand, Moment, Rule, Rules};
 
@@ -99,6 +101,7 @@ mod tests {
             forwarded: penstock_plan::Told::Delete,
             via: true,
             anonymous: false,
+            interception: None,
             timeouts: penstock_plan::UpstreamTimeouts {
                 connect: wait,
                 head: wait,

@@ -1,7 +1,7 @@
 //! What an origin hears of the client: as much as the configuration says, which is nothing unless it says more, and of an anonymous
 //! request only what it needs to be one.
 
-use crate::http::{Known, RequestHead, host};
+use crate::http::{Known, RequestHead, Target, host};
 use penstock_plan::Told;
 use std::net::IpAddr;
 
@@ -130,11 +130,12 @@ fn anonymise(head: &mut RequestHead) {
 
 /// Whether a referrer is of the host that is asked: no other learns where its visitor comes from.
 fn is_of_host(referrer: &[u8], head: &RequestHead) -> bool {
-    let Some(rest) = referrer.strip_prefix(b"http://") else { return false };
+    let (scheme, usual) = if head.target == Target::Inside { (&b"https://"[..], 443) } else { (&b"http://"[..], 80) };
+    let Some(rest) = referrer.strip_prefix(scheme) else { return false };
     let authority = rest.split(|byte| b"/?#".contains(byte)).next().unwrap_or_default();
     let mut name = [0; host::LONGEST];
     host::canonical(authority, &mut name).is_ok_and(|(length, port)| {
-        name.get(..length) == Some(head.host().as_bytes()) && port.unwrap_or(80) == head.port().unwrap_or(80)
+        name.get(..length) == Some(head.host().as_bytes()) && port.unwrap_or(usual) == head.place_port()
     })
 }
 
@@ -205,6 +206,17 @@ mod tests {
             ("http://a.example.b.example/", false),
         ] {
             let mut head = head(&format!("Referer: {referrer}\r\n"));
+            outward(Told::Delete, Told::Delete, true).prepare(&mut head, None);
+            assert_eq!(head.fields.known(Known::Referer).is_some(), kept, "{referrer}");
+        }
+        for (referrer, kept) in
+            [("https://a/x", true), ("https://a:443", true), ("https://b/x", false), ("http://a/x", false)]
+        {
+            let mut head = RequestHead::default();
+            let limits = HeadLimits { bytes: 4096, fields: 100, uri: 1000, elsewhere: true };
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\nReferer: {referrer}\r\n\r\n");
+            head.parse(text.as_bytes(), &limits).unwrap();
+            head.enter("a", 443).unwrap();
             outward(Told::Delete, Told::Delete, true).prepare(&mut head, None);
             assert_eq!(head.fields.known(Known::Referer).is_some(), kept, "{referrer}");
         }

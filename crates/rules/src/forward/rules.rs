@@ -47,6 +47,18 @@ pub struct Rule {
     test: Option<Test>,
 }
 
+impl Rule {
+    /// Whether what it takes does not go out.
+    pub fn refuses(&self) -> bool {
+        matches!(self.verdict, Verdict::Deny(_) | Verdict::Close)
+    }
+
+    /// Whether a tunnel that it takes is opened.
+    pub fn opens(&self) -> bool {
+        self.verdict == Verdict::Intercept
+    }
+}
+
 /// All rules, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Rules(Vec<Rule>);

@@ -8,6 +8,9 @@ use crate::error::Kind;
 /// The dots of other scripts that browsers read as dots of a host (UTS #46 §2.3): U+3002, U+FF0E and U+FF61.
 const DOTS: [char; 3] = ['\u{3002}', '\u{ff0e}', '\u{ff61}'];
 
+/// The port of `https://` (RFC 9110 §4.2.2).
+const HTTPS: u16 = 443;
+
 impl RequestHead {
     /// `http://host/path`. The path goes on as it came: what is canonical for its origin is not known here.
     pub(super) fn read_elsewhere(&mut self, target: &str) -> Result<(), Kind> {
@@ -53,6 +56,44 @@ impl RequestHead {
         Ok(())
     }
 
+    /// The request came through a tunnel to this host that was opened: its path goes on as it came, and its target is the whole URL.
+    ///
+    /// # Errors
+    /// `Misdirected`: it is for another host or port, and the tunnel is not. `BadUri`: it is for another proxy.
+    pub fn enter(&mut self, host: &str, port: u16) -> Result<(), Kind> {
+        if !matches!(self.target, Target::Resource | Target::Server) {
+            return Err(Kind::BadUri);
+        }
+        if self.host().is_empty() {
+            // HTTP/1.0 knows no `Host`.
+            self.host = self.fields.store(host.as_bytes());
+            self.port = (port != HTTPS).then_some(port);
+        }
+        if self.host() != host || self.port.unwrap_or(HTTPS) != port {
+            return Err(Kind::Misdirected);
+        }
+        let target = self.raw_target().to_owned();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target.as_str(), None),
+        };
+        if !uri::is_query(path.as_bytes()) {
+            return Err(Kind::BadUri);
+        }
+        self.path = self.fields.store(path.as_bytes());
+        self.query = query.map(|query| self.fields.store(query.as_bytes()));
+        let place = if port == HTTPS { String::new() } else { format!(":{port}") };
+        let target = if self.target == Target::Server { "" } else { &target };
+        self.raw_target = self.fields.store(format!("https://{host}{place}{target}").as_bytes());
+        self.target = Target::Inside;
+        Ok(())
+    }
+
+    /// The port that is asked for, by name or as the usual one.
+    pub fn place_port(&self) -> u16 {
+        self.port.unwrap_or(if self.target == Target::Inside { HTTPS } else { 80 })
+    }
+
     fn read_authority(&mut self, authority: &str) -> Result<(), Kind> {
         let dotted;
         let authority = if authority.is_ascii() {
@@ -79,9 +120,13 @@ mod tests {
     use crate::http::HeadLimits;
 
     fn parse(line: &str) -> Result<RequestHead, Kind> {
+        parse_to(line, "other")
+    }
+
+    fn parse_to(line: &str, host: &str) -> Result<RequestHead, Kind> {
         let mut head = RequestHead::default();
         let limits = HeadLimits { bytes: 65536, fields: 100, uri: 8192, elsewhere: true };
-        head.parse(format!("{line} HTTP/1.1\r\nHost: other\r\n\r\n").as_bytes(), &limits).map(|()| head)
+        head.parse(format!("{line} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes(), &limits).map(|()| head)
     }
 
     #[test]
@@ -107,6 +152,36 @@ mod tests {
         }
         assert_eq!(parse("OPTIONS http://a").unwrap().path(), "*");
         assert_eq!(parse("GET /x").unwrap().target, Target::Resource);
+        assert_eq!(parse("GET http://a:81").unwrap().place_port(), 81);
+        assert_eq!(parse("GET http://a").unwrap().place_port(), 80);
+    }
+
+    #[test]
+    fn what_comes_through_an_opened_tunnel_is_for_its_host_alone() {
+        for (line, port, url, path, query) in [
+            ("GET /a//../b?x=%7e", 443, "https://other/a//../b?x=%7e", "/a//../b", Some("x=%7e")),
+            ("GET /", 8443, "https://other:8443/", "/", None),
+            ("GET /%00/..%2f/../..?", 443, "https://other/%00/..%2f/../..?", "/%00/..%2f/../..", Some("")),
+            ("OPTIONS *", 443, "https://other", "*", None),
+        ] {
+            let mut head = parse_to(line, if port == 443 { "other" } else { "OTHER.:8443" }).unwrap();
+            assert_eq!(head.enter("other", port), Ok(()), "{line}");
+            assert_eq!((head.raw_target(), head.path(), head.query()), (url, path, query), "{line}");
+            assert_eq!((head.target, head.place_port()), (Target::Inside, port));
+        }
+        for (line, host, port, kind) in [
+            ("GET /", "another", 443, Kind::Misdirected),
+            ("GET /", "other", 444, Kind::Misdirected),
+            ("GET http://other/", "other", 443, Kind::BadUri),
+            ("CONNECT other:443", "other", 443, Kind::BadUri),
+        ] {
+            assert_eq!(parse(line).unwrap().enter(host, port), Err(kind), "{line}");
+        }
+        let mut old = RequestHead::default();
+        let limits = HeadLimits { bytes: 65536, fields: 100, uri: 8192, elsewhere: true };
+        old.parse(b"GET /x HTTP/1.0\r\n\r\n", &limits).unwrap();
+        assert_eq!(old.enter("other", 444), Ok(()));
+        assert_eq!((old.host(), old.place_port()), ("other", 444));
     }
 
     #[test]

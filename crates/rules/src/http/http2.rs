@@ -79,7 +79,7 @@ impl RequestHead {
         if !pseudo.path.starts_with('/') && !matches!((method, pseudo.path), ("OPTIONS", "*") | ("CONNECT", _)) {
             return Err(Kind::BadHead);
         }
-        self.read_target(method, pseudo.path, false)?;
+        self.read_target(method, pseudo.path, limits.elsewhere && method != "CONNECT")?;
         self.length = match framing::of_request(self.version, &self.fields)? {
             // What follows is no content (RFC 9110 §9.3.6).
             Length::Bytes(_) if pseudo.protocol.is_some() => return Err(Kind::BadContentLength),

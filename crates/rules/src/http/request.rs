@@ -19,6 +19,8 @@ pub enum Target {
     Elsewhere,
     /// `CONNECT host:port`, of a forward proxy: a tunnel to there.
     Tunnel,
+    /// `/path`, in a tunnel of a forward proxy that was opened: a resource of the host that the tunnel is for.
+    Inside,
 }
 
 /// A request head, parsed once, strictly. Path and host are canonical: what is matched is what is forwarded.
@@ -387,7 +389,11 @@ impl RequestHead {
         self.query = query.map(|query| self.fields.store(query.as_bytes()));
         let path = if path.is_empty() { "/" } else { path };
         let at = self.fields.bytes.len();
-        uri::canonical_path(path.as_bytes(), &mut self.fields.bytes)?;
+        match uri::canonical_path(path.as_bytes(), &mut self.fields.bytes) {
+            // What is canonical for somebody else's server is not known here: see `enter`.
+            Err(kind) if !elsewhere => return Err(kind),
+            _ => {}
+        }
         self.path = Range::new(at, self.fields.bytes.len() - at);
         Ok(())
     }

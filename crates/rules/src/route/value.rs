@@ -104,7 +104,7 @@ impl Number {
             Number::Literal(number) => Some(*number),
             Number::Port => view.port.map(i64::from),
             Number::ClientPort => view.client_port.map(i64::from),
-            Number::DestPort => view.errand.map(|_| i64::from(view.head.port().unwrap_or(80))),
+            Number::DestPort => view.errand.map(|_| i64::from(view.head.place_port())),
             Number::Hour => view.errand.map(|errand| i64::from(errand.moment.hour)),
             Number::Weekday => view.errand.map(|errand| i64::from(errand.moment.weekday)),
             Number::Json(pointer) => view.body?.read(pointer, |found| match found {

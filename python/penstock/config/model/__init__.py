@@ -19,7 +19,7 @@ from penstock.config.model.filter import (
     ReplacePrefix,
     RewritePath,
 )
-from penstock.config.model.forward import Origins, Rule
+from penstock.config.model.forward import Interception, Origins, OriginTls, Rule
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.list import List
 from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol
@@ -66,6 +66,7 @@ __all__ = [
     "HealthCheck",
     "Hsts",
     "HttpsRedirect",
+    "Interception",
     "LatencyOutlier",
     "List",
     "Listener",
@@ -75,6 +76,7 @@ __all__ = [
     "Maintenance",
     "MapLocation",
     "Mirror",
+    "OriginTls",
     "Origins",
     "Outlier",
     "Override",

@@ -1,14 +1,25 @@
 """What only listeners of "forward" have: how the origins that clients name are treated."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from penstock.config.model.base import Flag, Model
+from penstock.config.model.base import Duration, Flag, Model
 from penstock.config.model.upstream import UpstreamLimits, UpstreamTimeouts
 
 Told = Literal["on", "off", "transparent", "truncate", "delete"]
 """What is told of a client, in the words that Squid has for it."""
+
+
+class OriginTls(Model):
+    """How the servers of tunnels that are opened prove who they are. Nothing turns that off."""
+
+    ca: Annotated[str, Field(min_length=1)] | None = None
+    """File of the authorities whose certificates are believed, and no others. Default: those that this machine
+    trusts."""
+    min_version: Literal["1.2", "1.3"] = "1.2"
+    """The oldest version of TLS that is spoken. Default "1.2"."""
 
 
 class Origins(Model):
@@ -18,6 +29,19 @@ class Origins(Model):
     """How long one is waited for; `connect` counts from when its name is asked for."""
     limits: UpstreamLimits = UpstreamLimits.defaults()
     """How much one may answer; `connections`, `pending` and `requests` count over all of them together."""
+    tls: OriginTls = OriginTls()
+    """Whose certificates are believed where a tunnel is opened."""
+
+
+class Interception(Model):
+    """How tunnels are opened that a rule says so of: Penstock stands for the server, by certificates of its own."""
+
+    authority: Annotated[str, Field(min_length=1)] | None = None
+    """Folder of the authority that signs them; what is missing there is made at the first use. Relative paths are
+    relative to the configuration file. Default: "interception" where Penstock keeps its state."""
+    pinned: Duration = timedelta(hours=1)
+    """How long the tunnels of a client to a host stay closed after it refused the certificate for that host, as clients
+    that know the right one by heart do. "0s": they are opened again. Default "1h"."""
 
 
 _DENY = Annotated[int, Field(ge=400, le=599)] | Literal["close"]
@@ -31,7 +55,7 @@ def _status_or_close(value: object) -> object:
 
 
 class Rule(Model):
-    """What becomes of a request to a forward proxy. It has `allow` or `deny`."""
+    """What becomes of a request to a forward proxy. It has one of `allow`, `deny`, `intercept` and `tunnel`."""
 
     name: str | None = None
     """Shown to the client that is refused, in the log and in metrics. Default: `rule-1` for the first, and so on."""
@@ -42,3 +66,8 @@ class Rule(Model):
     """They go out."""
     deny: Annotated[int | str | None, BeforeValidator(_status_or_close, json_schema_input_type=_DENY)] = None
     """They are answered with this status, 400 to 599, or their connection is closed without a word ("close")."""
+    intercept: Flag = False
+    """They go out; a tunnel is opened, and what is asked for in it is judged by the rules, logged and captured as any
+    other request."""
+    tunnel: Flag = False
+    """They go out; a tunnel is not opened."""

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
 from penstock.config.model.capture import Capture
-from penstock.config.model.forward import Origins, Rule, Told
+from penstock.config.model.forward import Interception, Origins, Rule, Told
 from penstock.config.model.page import ErrorPages
 from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.tls import ListenerTls
@@ -24,7 +24,8 @@ class ListenerTimeouts(Model):
     tls: Timeout = timedelta(seconds=10)
     """A whole TLS handshake. Default "10s"."""
     hello: Timeout = timedelta(seconds=5)
-    """With "tcp": what a client says first in a TLS handshake, where routes ask for `sni` or `alpn`. Default "5s"."""
+    """What a client says first in a TLS handshake: with "tcp" where routes ask for `sni` or `alpn`, with "forward" in a
+    tunnel that is to be opened. Default "5s"."""
     head: Timeout = timedelta(seconds=10)
     """A whole request head, counted from its first byte however slowly it comes. Default "10s"."""
     body: Timeout = timedelta(seconds=60)
@@ -163,6 +164,8 @@ class Listener(Model):
     the last they go out. Default: none."""
     origins: Origins = Origins.defaults()
     """With "forward": how the servers that clients name are treated."""
+    interception: Interception = Interception()
+    """With "forward": how tunnels are opened, where a rule says `intercept`."""
     tls: ListenerTls | None = None
     """Certificates, where TLS is spoken, or "internal": one for development, by an authority on this machine. Default:
     none, so it is not."""

@@ -15,6 +15,7 @@ use penstock_rules::http::{
     Scanned, Version, write_response,
 };
 use penstock_rules::pace::{LeastRate, Pace};
+use penstock_rules::tls as hello;
 use sink::Sink;
 use source::{Coding, Source};
 use std::io;
@@ -87,7 +88,7 @@ pub(crate) struct H1 {
     /// Whether the connection goes on behind this message.
     pub(crate) persistent: bool,
     half_closed: bool,
-    /// The response was cut: there is nothing to hang up politely for.
+    /// The response was cut, or the connection is something else from now on: there is nothing to hang up politely for.
     pub(crate) aborted: bool,
     /// The peer said `TE: trailers` (RFC 9110 §6.5.1); no origin does.
     takes_trailers: bool,
@@ -328,6 +329,22 @@ impl Downstream for H1 {
         let granted = self.socks.map_or(&b"HTTP/1.1 200 Connection established\r\n\r\n"[..], Socks::granted);
         self.wire.out.extend_from_slice(granted);
         true
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, seen: usize) -> Poll<Result<&[u8], Kind>> {
+        while self.wire.input().len() <= seen {
+            match ready!(self.wire.poll_fill(cx, hello::LONGEST, false)) {
+                Ok(1..) => {}
+                Ok(0) => break,
+                Err(_) => return Poll::Ready(Err(Kind::ClientClosed)),
+            }
+        }
+        Poll::Ready(Ok(self.wire.input()))
+    }
+
+    fn hand_over(&mut self) {
+        // Nobody is told anything: see `burst`.
+        (self.persistent, self.aborted) = (false, true);
     }
 
     fn interim(&mut self, head: &ResponseHead) {

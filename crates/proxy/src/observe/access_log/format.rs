@@ -124,6 +124,10 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     if let Some(rule) = story.rule {
         text(to, b",\"rule\":\"", rule.name.as_bytes());
         put(to, b"\"");
+        if let Some(word) = story.opening(request) {
+            text(to, b",\"interception\":\"", word.as_bytes());
+            put(to, b"\"");
+        }
     }
     if let Some(mirrored) = story.mirrored {
         let upstreams = &story.exchange.local.snapshot.upstreams;

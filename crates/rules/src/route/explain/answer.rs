@@ -19,7 +19,7 @@ pub struct Explanation {
     /// The rule of a forward proxy that takes it; `None`: none matches, so it goes out.
     pub rule: Option<RouteTaken>,
     /// `upstream`, `split`, `respond` or `redirect`; `https_redirect` where the listener answers and no route is asked; of a forward
-    /// proxy `forward`, `deny` or `close`.
+    /// proxy `forward`, `intercept`, `deny` or `close`.
     pub action: Option<&'static str>,
     /// The status that is answered without an endpoint.
     pub status: Option<u16>,

@@ -12,6 +12,29 @@ use penstock_plan::{Forward, Listener, Verdict};
 use std::net::IpAddr;
 
 pub(super) fn explain(
+    place: (&Listener, &Forward),
+    request: &Request,
+    peer: Option<(IpAddr, Option<u16>)>,
+    known: (Moment, &Lists),
+) -> Result<Explanation, Fault> {
+    if is_inside(request) {
+        // Its client asks for a tunnel first; nobody sees what is in one that is not opened.
+        let tunnel = Request { method: "CONNECT".to_owned(), ..request.clone() };
+        let answer = weigh(place, &tunnel, peer, known)?;
+        if answer.action != Some("intercept") {
+            return Ok(answer);
+        }
+    }
+    weigh(place, request, peer, known)
+}
+
+/// Whether the request comes through a tunnel.
+fn is_inside(request: &Request) -> bool {
+    request.scheme == "https" && request.method != "CONNECT"
+}
+
+/// One request or tunnel.
+fn weigh(
     (listener, forward): (&Listener, &Forward),
     request: &Request,
     peer: Option<(IpAddr, Option<u16>)>,
@@ -28,8 +51,9 @@ pub(super) fn explain(
     let leave = Leave::build(forward, "forward").map_err(first)?;
     let rules = Rules::build(&forward.rules, "forward", lists).map_err(first)?;
     let tunnel = head.target == Target::Tunnel;
-    let port = head.port().unwrap_or(80);
-    if let Err(kind) = leave.client(entry.client).and_then(|()| leave.port(port, tunnel)) {
+    let inside = head.target == Target::Inside;
+    let port = head.place_port();
+    if let Err(kind) = leave.client(entry.client).and_then(|()| leave.port(port, tunnel || inside)) {
         return Ok(answer.refuse(kind));
     }
     let literal = head.host().trim_matches(['[', ']']).parse::<IpAddr>().ok();
@@ -42,6 +66,9 @@ pub(super) fn explain(
         port: entry.port,
         client: entry.client,
         client_port: entry.client_port,
+        scheme: if inside { "https" } else { "http" },
+        sni: Some(head.host()).filter(|_| inside && literal.is_none()),
+        alpn: inside.then_some("http/1.1"),
         errand: Some(&errand),
         ..View::of(&head)
     };
@@ -55,7 +82,9 @@ pub(super) fn explain(
     if let Some((index, rule)) = rules.judge(&view) {
         answer.rule = Some(RouteTaken { index, name: rule.name.clone() });
         match rule.verdict {
-            Verdict::Allow => {}
+            Verdict::Allow | Verdict::Tunnel => {}
+            Verdict::Intercept if tunnel => answer.action = Some("intercept"),
+            Verdict::Intercept => {}
             Verdict::Deny(status) => (answer.action, answer.status) = (Some("deny"), Some(status)),
             Verdict::Close => answer.action = Some("close"),
         }
@@ -68,6 +97,7 @@ fn read(request: &Request) -> Result<RequestHead, Kind> {
     let target = match request.method.as_str() {
         "CONNECT" if request.host.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => request.host.clone(),
         "CONNECT" => format!("{}:443", request.host),
+        _ if is_inside(request) => request.target.clone(),
         _ => format!("{}://{}{}", request.scheme, request.host, request.target),
     };
     let mut text = format!("{} {target} HTTP/1.1\r\nhost: {}\r\n", request.method, request.host);
@@ -77,5 +107,9 @@ fn read(request: &Request) -> Result<RequestHead, Kind> {
     text.push_str("\r\n");
     let mut head = RequestHead::default();
     head.parse(text.as_bytes(), &HeadLimits { bytes: 1 << 20, fields: 1000, uri: 1 << 16, elsewhere: true })?;
+    if is_inside(request) {
+        let (host, port) = (head.host().to_owned(), head.port().unwrap_or(443));
+        head.enter(&host, port)?;
+    }
     Ok(head)
 }

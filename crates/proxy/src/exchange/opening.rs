@@ -1,0 +1,145 @@
+//! Tunnels that a forward proxy opens (`forward/inside.rs`): whether this one is, and what the client says first in it.
+
+use super::{Exchange, Story};
+use crate::codec::Downstream;
+use crate::forward::{Forward, Inside, Interception, Opening, Site, prepare};
+use crate::stream::Stream;
+use crate::upstream::endpoint::Place;
+use penstock_rules::error::{Error, Kind};
+use penstock_rules::http::{RequestHead, Target};
+use penstock_rules::tls::{First, Hello, HelloReader, LONGEST};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+/// Characters of a reason that a client is told.
+const LONGEST_REASON: usize = 300;
+
+impl<'a> Story<'a> {
+    /// The tunnel that the request came through, if that was opened.
+    pub(super) fn inside(&self) -> Option<&'a Inside> {
+        self.exchange.origin.secured.as_ref()?.inside.as_deref()
+    }
+
+    /// The origin of a request, or of a tunnel.
+    pub(super) fn site<'s>(&self, forward: &'s Forward, host: &str, port: u16) -> Result<Site<'s>, Kind>
+    where
+        'a: 's,
+    {
+        let Some(inside) = self.inside() else { return Ok(Site { place: format!("{host}:{port}"), secure: None }) };
+        // A reload may have taken away that tunnels are opened.
+        let interception = forward.interception.as_ref().ok_or(Kind::Misdirected)?;
+        let secure = Some((&interception.tls, &*inside.name));
+        Ok(Site { place: format!("{}:{}", inside.host, inside.port), secure })
+    }
+
+    /// What its client is shown is made while the origin is connected to, where it is known by then that the tunnel is opened.
+    pub(super) fn prepare_opening(&self, request: &RequestHead) {
+        if let Some(interception) = self.interception() {
+            let host = request.host().trim_start_matches('[').trim_end_matches(']');
+            prepare(self.exchange.worker, &interception.authority, host);
+        }
+    }
+
+    /// How the tunnel is opened, if the rule that took it says that it is.
+    fn interception(&self) -> Option<&'a Interception> {
+        // TLS in TLS is not opened; a reload may have met a connection with it.
+        self.rule.filter(|rule| rule.opens() && self.exchange.origin.secured.is_none())?;
+        self.exchange.listener.forward.as_ref()?.interception.as_ref()
+    }
+
+    /// Whether the tunnel, whose origin is connected, is to be opened: then the name in its client's hello, if there is one.
+    pub(super) async fn overhear(
+        &mut self,
+        down: &mut impl Downstream,
+        request: &RequestHead,
+    ) -> Result<Option<Option<String>>, Error> {
+        let Some(interception) = self.interception() else { return Ok(None) };
+        let counters = interception.shared.counters.of(self.exchange.worker.index);
+        let Some(Hello { sni, .. }) = self.read_hello(down).await? else {
+            counters.no_tls.add(1);
+            return Ok(None);
+        };
+        if interception.is_pinned(self.client, sni.as_deref().unwrap_or(request.host())) {
+            counters.pinned.add(1);
+            return Ok(None);
+        }
+        Ok(Some(sni))
+    }
+
+    /// What the client says first in its tunnel, which stays where it is; `None`: it speaks no TLS, or waits for the origin to speak.
+    async fn read_hello(&self, down: &mut impl Downstream) -> Result<Option<Hello>, Kind> {
+        let Exchange { worker, listener, .. } = self.exchange;
+        let until = worker.clock.after(listener.plan.timeouts.hello);
+        let (mut reader, mut seen) = (HelloReader::default(), 0);
+        poll_fn(|cx| {
+            down.alarm().clear();
+            ready!(down.poll_flush(cx))?;
+            loop {
+                let said = match down.poll_ahead(cx, seen)? {
+                    Poll::Ready(said) => said,
+                    Poll::Pending if worker.clock.now() < until => {
+                        down.alarm().lower(until);
+                        return Poll::Pending;
+                    }
+                    Poll::Pending if seen == 0 => return Poll::Ready(Ok(None)),
+                    Poll::Pending => return Poll::Ready(Err(Kind::TlsTimeout)),
+                };
+                let fresh = said.get(seen..).filter(|fresh| !fresh.is_empty());
+                let Some(fresh) = fresh else {
+                    return Poll::Ready(if seen == 0 { Ok(None) } else { Err(Kind::ClientClosed) });
+                };
+                seen += fresh.len();
+                match reader.take(fresh) {
+                    Ok(First::Partial) if seen < LONGEST => {}
+                    Ok(First::Hello(hello)) if seen <= LONGEST => return Poll::Ready(Ok(Some(hello))),
+                    Ok(First::Other) => return Poll::Ready(Ok(None)),
+                    Ok(_) | Err(_) => return Poll::Ready(Err(Kind::TlsFailed)),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Leave the tunnel to the client's connection, which opens it.
+    pub(super) fn leave_tunnel(
+        &mut self,
+        down: &mut impl Downstream,
+        request: &RequestHead,
+        (sni, stream): (Option<String>, Stream),
+    ) -> Result<(), Error> {
+        let Exchange { listener, reserved, .. } = self.exchange;
+        let forward = listener.forward.as_ref().map(Arc::clone).ok_or(Kind::Internal)?;
+        let Some(Place::Tcp { addresses, .. }) = self.endpoint.as_ref().map(|one| &one.endpoint.shared.place) else {
+            return Err(Kind::Internal.into());
+        };
+        reserved.leave_tunnel(Opening {
+            forward,
+            host: request.host().into(),
+            port: request.place_port(),
+            sni,
+            stream,
+            taken: self.taken.take(),
+            addresses: addresses.load_full(),
+            client: self.client,
+        });
+        self.upgraded = true;
+        down.hand_over();
+        Ok(())
+    }
+
+    /// Why an origin was not believed, for the client that asks for it through a tunnel that was opened: it sees no certificate but ours.
+    pub(crate) fn reason_of_origin(&self, kind: Kind) -> Option<String> {
+        self.inside()?;
+        let of_tls = [Kind::UpstreamCertificate, Kind::UpstreamTlsFailed, Kind::UpstreamTlsTimeout];
+        let reason = self.reason.as_deref().filter(|_| of_tls.contains(&kind))?;
+        // It can hold names of the origin's certificate.
+        Some(reason.chars().filter(|one| one.is_ascii_graphic() || *one == ' ').take(LONGEST_REASON).collect())
+    }
+
+    /// What became of a tunnel that a rule says is opened, in one word.
+    pub(crate) fn opening(&self, request: &RequestHead) -> Option<&'static str> {
+        self.interception().filter(|_| request.target == Target::Tunnel && self.status == 200)?;
+        Some(if self.exchange.reserved.has_tunnel() { "opened" } else { "closed" })
+    }
+}

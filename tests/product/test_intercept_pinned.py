@@ -1,0 +1,108 @@
+"""Clients that do not take our certificate: noticed, told of, and left alone for a while."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from intercepting import NAME, OPEN, asking, connected, intercepting, secured, settings, trusting, whole_answer
+from secured import SecuredOrigin
+from tests.certificates import context, write
+from tests.product.waiting import wait_for
+from tests.safety.faults.name_server import NameServer
+
+import penstock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Any:
+    """One that has two names."""
+    with SecuredOrigin(write(tmp_path / "keys", "shop", NAME, "other.example")) as running:
+        yield running
+
+
+def counted(proxy: penstock.Proxy, **expected: int) -> None:
+    """Wait until so many are counted."""
+    found = lambda: {word: proxy.stats().listeners[0].interception[word] for word in expected}  # noqa: E731
+    wait_for(lambda: found() == expected, f"{expected}, not {found()}")
+
+
+def refuse(proxy: penstock.Proxy, port: int, name: str = NAME, **options: Any) -> None:
+    """Shake hands and take nothing but what the origin itself shows."""
+    trust = context(**options)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        secured(proxy, port, trust, name)
+
+
+def is_opened(proxy: penstock.Proxy, port: int, folder: Path, name: str = NAME) -> bool:
+    """Whether a tunnel is, as a client sees it that knows both ways."""
+    trust = trusting(folder)
+    trust.load_verify_locations(str(folder / "roots.pem"))
+    with secured(proxy, port, trust, name) as sock:
+        issuer: Any = sock.getpeercert()
+        assert whole_answer(sock, host=f"{name}:{port}")[0] == 200
+    return "Penstock" in str(issuer["issuer"])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2])
+def test_one_who_says_so_is_left_alone_next_time(tmp_path: Path, origin: SecuredOrigin, version: Any) -> None:
+    with intercepting(tmp_path) as proxy:
+        refuse(proxy, origin.port, maximum_version=version)
+        counted(proxy, refused=1, opened=0, pinned=0)
+        with secured(proxy, origin.port, context()) as sock:
+            assert whole_answer(sock)[0] == 200
+        counted(proxy, refused=1, opened=0, pinned=1)
+        # It is that host alone.
+        assert is_opened(proxy, origin.port, tmp_path, "other.example")
+        assert not is_opened(proxy, origin.port, tmp_path)
+        assert proxy.stats().rejected["certificate_refused"] == 1
+
+
+def test_one_who_breaks_off_is_left_alone(tmp_path: Path, origin: SecuredOrigin) -> None:
+    with intercepting(tmp_path) as proxy:
+        sock = connected(proxy, f"{NAME}:{origin.port}")
+        hello, came = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting(tmp_path).wrap_bio(came, hello, server_hostname=NAME)
+        with suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        sock.sendall(hello.read())
+        assert sock.recv(1)
+        sock.close()
+        counted(proxy, refused=1)
+        assert not is_opened(proxy, origin.port, tmp_path)
+
+
+def test_one_who_goes_away_at_once_is_believed_the_second_time(tmp_path: Path, origin: SecuredOrigin) -> None:
+    with intercepting(tmp_path) as proxy:
+        for turn in range(2):
+            assert is_opened(proxy, origin.port, tmp_path), turn
+            secured(proxy, origin.port, trusting(tmp_path)).close()
+            wait_for(lambda: proxy.stats().listeners[0].connections == 0, "it is gone")
+        assert not is_opened(proxy, origin.port, tmp_path)
+
+
+def test_the_time_is_bounded(tmp_path: Path, origin: SecuredOrigin) -> None:
+    with intercepting(tmp_path, interception={"authority": str(tmp_path / "ca"), "pinned": "300ms"}) as proxy:
+        refuse(proxy, origin.port)
+        counted(proxy, refused=1)
+        wait_for(lambda: is_opened(proxy, origin.port, tmp_path), "it is opened again")
+
+
+def test_nobody_is_left_alone_where_that_is_not_wanted(tmp_path: Path, origin: SecuredOrigin) -> None:
+    with intercepting(tmp_path, interception={"authority": str(tmp_path / "ca"), "pinned": "0s"}) as proxy:
+        refuse(proxy, origin.port)
+        counted(proxy, refused=1)
+        assert is_opened(proxy, origin.port, tmp_path)
+
+
+def test_it_outlives_a_reload(tmp_path: Path, origin: SecuredOrigin) -> None:
+    with NameServer("127.0.0.1") as names, penstock.Proxy(asking(names, settings(tmp_path))) as proxy:
+        refuse(proxy, origin.port)
+        counted(proxy, refused=1)
+        proxy.apply(asking(names, settings(tmp_path, {"match": 'path == "/x"', "deny": 403}, OPEN)))
+        assert not is_opened(proxy, origin.port, tmp_path)
