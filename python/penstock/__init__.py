@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         UpstreamLimits,
         UpstreamTimeouts,
         UpstreamTls,
+        Users,
         Words,
     )
     from penstock.config.policy import weights
@@ -164,6 +165,7 @@ __all__ = [
     "UpstreamTimeouts",
     "UpstreamTls",
     "UsageError",
+    "Users",
     "Words",
     "__version__",
     "run",

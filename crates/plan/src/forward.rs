@@ -1,6 +1,6 @@
 //! What a listener of `forward` has beside what all have: for whom it goes where.
 
-use crate::{Match, UpstreamLimits, UpstreamTimeouts};
+use crate::{Match, Rate, UpstreamLimits, UpstreamTimeouts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Forward {
     /// Networks (`"10.0.0.0/8"`, `"fd00::/8"`) of clients that are served beside those of this machine.
     pub allow_clients: Vec<String>,
+    /// Who of them has to prove who they are. `null`: nobody.
+    pub users: Option<Users>,
     /// Ports that `CONNECT` may name, as ranges with both ends.
     pub connect_ports: Vec<(u16, u16)>,
     /// Whether addresses may be reached that are not public: of this machine, of its network, and the like.
@@ -30,6 +32,18 @@ pub struct Forward {
     pub timeouts: UpstreamTimeouts,
     /// How much an origin may ask of us; those that count, count over all origins together.
     pub limits: UpstreamLimits,
+}
+
+/// Clients that have a name and a password (RFC 7617).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Users {
+    /// Path of a file of names and hashes.
+    pub htpasswd: String,
+    /// What clients are told that they are asked for; without quotes and backslashes.
+    pub realm: String,
+    /// Wrong passwords of one client address (IPv6: of one /64); of more, none is looked at.
+    pub attempts: Rate,
 }
 
 /// One rule of a forward proxy.

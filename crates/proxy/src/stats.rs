@@ -105,6 +105,7 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             "datagrams_out": datagrams(1),
             "datagrams_dropped": datagrams(2),
             "rules": listener.forward.as_ref().map_or_else(Map::new, |forward| rules(forward)),
+            "users": listener.forward.as_ref().and_then(|forward| Some(forward.users.as_ref()?.stats())),
             "capture": listener.capture.as_ref().map(|capture| capture.ring.stats()),
         })
     };

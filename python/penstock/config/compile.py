@@ -109,7 +109,7 @@ def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Pl
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
         **layer4(name, listener, config),
-        "forward": forward(listener, _timeouts),
+        "forward": forward(listener, _timeouts, partial(_absolute, folder=folder)),
         "tls": listener.tls and listener_tls(listener, listener.tls, config, partial(_absolute, folder=folder)),
         "h2c": listener.h2c,
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],

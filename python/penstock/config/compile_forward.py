@@ -5,25 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from penstock.config import texts
+from penstock.config.compile_layer4 import compile_rate
 from penstock.config.expression import asked, compile_expression
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.config.model import Listener, Rule
+    from penstock.config.model import Listener, Rule, Users
 
 _TOLD = ("forwarded_for", "forwarded", "via", "anonymous")
-FORWARD_KEYS = ("allow_clients", "connect_ports", "allow_private", *_TOLD, "rules", "origins")
+FORWARD_KEYS = ("allow_clients", "users", "connect_ports", "allow_private", *_TOLD, "rules", "origins")
 """Keys of a listener that only those of "forward" have."""
 
 
-def forward(listener: Listener, timeouts: Callable[[Any], dict[str, Any]]) -> dict[str, Any] | None:
-    """The part of the plan; `timeouts` makes milliseconds of durations."""
+def forward(
+    listener: Listener, timeouts: Callable[[Any], dict[str, Any]], absolute: Callable[[str], str]
+) -> dict[str, Any] | None:
+    """The part of the plan; `timeouts` makes milliseconds of durations, `absolute` a path of one that is relative."""
     if listener.protocol != "forward":
         return None
     rules = [_rule(number, rule) for number, rule in enumerate(listener.rules, 1)]
     return {
         "allow_clients": [texts.read_network(network) for network in listener.allow_clients],
+        "users": listener.users and _users(listener.users, absolute),
         "connect_ports": [list(texts.read_ports(ports)) for ports in listener.connect_ports],
         "allow_private": listener.allow_private,
         "rules": rules,
@@ -37,6 +41,14 @@ def forward(listener: Listener, timeouts: Callable[[Any], dict[str, Any]]) -> di
 def rule_name(number: int, rule: Rule) -> str:
     """The name of the rule that stands in this place, counted from 1."""
     return rule.name or f"rule-{number}"
+
+
+def _users(users: Users, absolute: Callable[[str], str]) -> dict[str, Any]:
+    return {
+        "htpasswd": absolute(users.htpasswd),
+        "realm": users.realm,
+        "attempts": compile_rate(users.attempts),
+    }
 
 
 def _rule(number: int, rule: Rule) -> dict[str, Any]:

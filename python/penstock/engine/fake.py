@@ -231,6 +231,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "sessions": {},
                 "capture": None,
                 "rules": {},
+                "users": None,
             }
             for name, found in addresses.items()
         ],

@@ -99,6 +99,17 @@ class Captures:
 
 
 @dataclass(frozen=True, slots=True)
+class UserStats:
+    """The users of a listener."""
+
+    count: int
+    checks: int
+    """Passwords that were looked at: those that had been right before are not."""
+    trouble: str | None
+    """Why their file could not be read anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerStats:
     """Counters of one listener since the process started."""
 
@@ -127,6 +138,8 @@ class ListenerStats:
     datagrams_dropped: int
     rules: dict[str, int]
     """With "forward": requests and tunnels that each rule took, by its name."""
+    users: UserStats | None
+    """With "forward": nothing where nobody has to prove who they are."""
     capture: CaptureStats | None
     """Nothing where nothing is captured."""
 

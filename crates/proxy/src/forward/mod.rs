@@ -8,6 +8,7 @@ pub(crate) use origins::{Origins, nowhere};
 
 use crate::observe::metrics::{RuleCounters, Sharded};
 use crate::snapshot::UpstreamSettings;
+use crate::users::Users;
 use hickory_resolver::TokioResolver;
 use penstock_rules::forward::{Leave, Moment, Rules};
 use penstock_rules::list::Lists;
@@ -24,6 +25,8 @@ pub(crate) struct Forward {
     pub(crate) plan: penstock_plan::Forward,
     pub(crate) leave: Leave,
     pub(crate) rules: Rules,
+    /// Who has to prove who they are; `None`: nobody.
+    pub(crate) users: Option<Arc<Users>>,
     /// What the rules look into.
     pub(crate) lists: Lists,
     /// What was counted of each of them, by its place.

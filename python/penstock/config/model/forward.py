@@ -1,10 +1,12 @@
-"""What only listeners of "forward" have: how the origins that clients name are treated."""
+"""What only listeners of "forward" have: who may use them, and how the origins that clients name are treated."""
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, Model
+from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.upstream import UpstreamLimits, UpstreamTimeouts
 
 Told = Literal["on", "off", "transparent", "truncate", "delete"]
@@ -18,6 +20,21 @@ class Origins(Model):
     """How long one is waited for; `connect` counts from when its name is asked for."""
     limits: UpstreamLimits = UpstreamLimits()
     """How much one may answer; `connections`, `pending` and `requests` count over all of them together."""
+
+
+class Users(Model):
+    """Clients that have a name and a password."""
+
+    htpasswd: Annotated[str, Field(min_length=1)]
+    """A file of names and hashes, as htpasswd writes it (bcrypt, argon2, SHA-crypt, {SHA}), relative to the
+    configuration file. One that changes is read anew at once, without a reload."""
+    realm: str = "penstock"
+    """What clients show to whoever is to give a name and a password. Default "penstock"."""
+    attempts: Annotated[Rate, BeforeValidator(rate_from_text, json_schema_input_type=str | Rate)] = Rate(
+        rate=(20, timedelta(minutes=1))
+    )
+    """Wrong passwords of one client address (of one /64 with IPv6), as "20/m"; of more, none is looked at. Default
+    "20/m"."""
 
 
 _DENY = Annotated[int, Field(ge=400, le=599)] | Literal["close"]

@@ -29,14 +29,18 @@ pub(super) fn explain(
     let rules = Rules::build(&forward.rules, "forward", lists).map_err(first)?;
     let tunnel = head.target == Target::Tunnel;
     let port = head.port().unwrap_or(80);
-    if let Err(kind) = leave.client(entry.client).and_then(|()| leave.port(port, tunnel)) {
+    let proved = || match (&forward.users, &request.user) {
+        (Some(_), None) => Err(Kind::UserMissing),
+        _ => Ok(()),
+    };
+    if let Err(kind) = leave.client(entry.client).and_then(|()| proved()).and_then(|()| leave.port(port, tunnel)) {
         return Ok(answer.refuse(kind));
     }
     let literal = head.host().trim_matches(['[', ']']).parse::<IpAddr>().ok();
     if literal.is_some_and(|address| !leave.address(address)) {
         return Ok(answer.refuse(Kind::AddressForbidden));
     }
-    let errand = Errand { user: None, address: literal, moment };
+    let errand = Errand { user: request.user.as_deref(), address: literal, moment };
     let view = View {
         listener: &listener.name,
         port: entry.port,
