@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         UpstreamLimits,
         UpstreamTimeouts,
         UpstreamTls,
+        Users,
         Words,
     )
     from penstock.config.policy import weights
@@ -168,6 +169,7 @@ __all__ = [
     "UpstreamTimeouts",
     "UpstreamTls",
     "UsageError",
+    "Users",
     "Words",
     "__version__",
     "run",

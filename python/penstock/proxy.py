@@ -123,10 +123,12 @@ class Proxy:
         body: str | None = None,
         client: str | None = None,
         listener: str | None = None,
+        user: str | None = None,
     ) -> Explanation:
-        """Which way a request would take now, and why not another. `url` is absolute; nothing is sent."""
+        """Which way a request would take now, and why not another. `url` is absolute; nothing is sent. `user` is who
+        asks of a forward proxy, which is believed."""
         fields = headers.items() if isinstance(headers, Mapping) else headers
-        request = explain_request(method, url, fields, body=body, client=client, listener=listener)
+        request = explain_request(method, url, fields, body=body, client=client, listener=listener, user=user)
         return self._running.controller.explain(request)
 
     def drain(self, wait: float = 30.0) -> bool:

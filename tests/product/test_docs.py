@@ -194,8 +194,10 @@ config = {
         "web": {"bind": "127.0.0.1:0", "capture": {}},
         "db": {"bind": "127.0.0.1:0", "protocol": "tcp", "upstream": "app"},
         "dns": {"bind": "127.0.0.1:0", "protocol": "udp", "upstream": "app"},
-        "out": {"bind": "127.0.0.1:0", "protocol": "forward", "rules": [{"intercept": True}],
-                "interception": {"authority": "ca"}},
+        "out": {
+            "bind": "127.0.0.1:0", "protocol": "forward", "rules": [{"intercept": True}],
+            "interception": {"authority": "ca"}, "users": {"htpasswd": "users.txt"},
+        },
         "secure": {"bind": "127.0.0.1:0", "tls": {"certificates": [{"cert": "shop.pem", "key": "shop.key"}]}},
     },
     "upstreams": {
@@ -221,6 +223,7 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     file = tmp_path / "penstock.py"
     file.write_text(EVERYTHING, "utf-8")
     (tmp_path / "social.txt").write_text("social.example\n", "utf-8")
+    (tmp_path / "users.txt").write_text("# nobody\n", "utf-8")
     write(tmp_path, "shop", "shop.example")
     with penstock.Proxy(file) as proxy:
         wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].probe, "a probe has ended")

@@ -1,6 +1,6 @@
 //! What a listener of `forward` has beside what all have: for whom it goes where.
 
-use crate::{Match, UpstreamLimits, UpstreamTimeouts, UpstreamTls, millis};
+use crate::{Match, Rate, UpstreamLimits, UpstreamTimeouts, UpstreamTls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Forward {
     /// Networks (`"10.0.0.0/8"`, `"fd00::/8"`) of clients that are served beside those of this machine.
     pub allow_clients: Vec<String>,
+    /// Who of them has to prove who they are. `null`: nobody.
+    pub users: Option<Users>,
     /// Ports that `CONNECT` may name, as ranges with both ends.
     pub connect_ports: Vec<(u16, u16)>,
     /// Whether addresses may be reached that are not public: of this machine, of its network, and the like.
@@ -47,6 +49,18 @@ pub struct Interception {
     #[serde(with = "millis")]
     #[schemars(with = "u64")]
     pub pinned: Duration,
+}
+
+/// Clients that have a name and a password (RFC 7617).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Users {
+    /// Path of a file of names and hashes.
+    pub htpasswd: String,
+    /// What clients are told that they are asked for; without quotes and backslashes.
+    pub realm: String,
+    /// Wrong passwords of one client address (IPv6: of one /64); of more, none is looked at.
+    pub attempts: Rate,
 }
 
 /// One rule of a forward proxy.

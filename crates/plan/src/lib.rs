@@ -34,7 +34,7 @@ pub use affinity::{Affinity, AffinityCookie, AffinityQuery, AffinityTable, Secre
 pub use balance::{Balance, Hash, HashMethod, Key};
 pub use capture::Capture;
 pub use filter::{Coding, Compress, Cors, EditCookies, Filter, Hsts, PrefixChange, Rewrite, SameSite};
-pub use forward::{Forward, ForwardRule, Interception, Told, Verdict};
+pub use forward::{Forward, ForwardRule, Interception, Told, Users, Verdict};
 pub use forward_auth::ForwardAuth;
 pub use health::{
     BodyTest, GrpcProbe, HealthCheck, HttpProbe, LatencyOutlier, Outlier, PostgresProbe, Probe, Start, TcpProbe,

@@ -9,6 +9,7 @@ use crate::upstream::endpoint::{Endpoint, Place};
 use crate::upstream::probe::Probing;
 use crate::upstream::resolve::{self, Asked};
 use crate::upstream::watch::watch;
+use crate::users;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
 use penstock_plan::{Dns, HealthCheck, ProxyVersion, UpstreamProtocol};
@@ -80,6 +81,7 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
     tokio::task::spawn_local(tls::follow(Arc::clone(&shared)));
     tokio::task::spawn_local(follow_time_zone(Arc::clone(&shared)));
     tokio::task::spawn_local(lists::follow(Arc::clone(&shared)));
+    tokio::task::spawn_local(users::follow(Arc::clone(&shared)));
     while let Some(command) = commands.recv().await {
         match command {
             Command::Resolve(dns, endpoints, answer) => {

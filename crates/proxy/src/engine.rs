@@ -83,8 +83,9 @@ impl Engine {
         match running.as_mut() {
             Some(running) => running.apply(plan),
             None => {
-                let mut first = Running::start(usize::from(plan.engine.workers.max(1)), self.release, Arc::clone(&self.guarded))
-                    .map_err(|error| vec![Fault::new("engine.workers", format!("cannot start {error}"))])?;
+                let mut first =
+                    Running::start(usize::from(plan.engine.workers.max(1)), self.release, Arc::clone(&self.guarded))
+                        .map_err(|error| vec![Fault::new("engine.workers", format!("cannot start {error}"))])?;
                 match first.apply(plan) {
                     Ok(applied) => {
                         self.shared.store(Some(Arc::clone(&first.shared)));

@@ -37,6 +37,7 @@ mod stream;
 mod streams;
 mod tls;
 mod upstream;
+mod users;
 mod wire;
 mod worker;
 

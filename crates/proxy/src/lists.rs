@@ -231,7 +231,7 @@ fn read(plan: &Plan) -> Result<Found, String> {
 }
 
 /// The bytes of a file; `None` if there are more than `most`.
-fn read_file(path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_file(path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
     // What is no file (a pipe) may never end, or never begin.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a file"));

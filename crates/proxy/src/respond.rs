@@ -6,6 +6,7 @@ use crate::connection::Origin;
 use crate::exchange::Story;
 use crate::observe::access_log;
 use crate::tls::Refused;
+use crate::users::Users;
 use crate::worker::{Local, Worker};
 use penstock_plan::Verdict;
 use penstock_rules::error::Kind;
@@ -41,10 +42,18 @@ pub(crate) async fn fail(story: &Story<'_>, down: &mut impl Downstream, request:
     if let (Kind::Maintenance, Some(route)) = (kind, story.route) {
         head.fields.push("retry-after", retry_after(route.plan.maintenance.retry_after));
     }
+    if let (407, Some(users)) = (kind.status(), users_of(story)) {
+        head.fields.push("proxy-authenticate", &users.challenge);
+    }
     if send(down, &head, &body).await.is_err() {
         down.close_after();
     }
     kind.status()
+}
+
+/// Those whom the listener asks who they are.
+fn users_of<'s>(story: &Story<'s>) -> Option<&'s Users> {
+    story.exchange.listener.forward.as_deref().and_then(|forward| forward.users.as_deref())
 }
 
 /// Answer what a rule of a forward proxy refuses, by the rule's name; the status.
@@ -196,6 +205,8 @@ fn compose_as(
         | Kind::Exhausted
         | Kind::Overloaded
         | Kind::AddonBusy
+        | Kind::GuessRate
+        | Kind::UsersBusy
         | Kind::AddonTimeout
         | Kind::AuthUnavailable => {
             head.fields.push("retry-after", RETRY_AFTER);
@@ -229,6 +240,8 @@ fn compose_as(
                 Kind::PlainOnTls => "this port speaks TLS: the address begins with https://\n",
                 Kind::TlsOnPlain => "this port speaks no TLS: the address begins with http://\n",
                 Kind::ClientForbidden => "this proxy does not serve your address\n",
+                Kind::UserMissing | Kind::UserRefused => "this proxy asks for a name and a password\n",
+                Kind::GuessRate => "too many wrong passwords from your address\n",
                 Kind::PortForbidden => "this proxy does not go to that port\n",
                 Kind::AddressForbidden => "this proxy does not go to that address\n",
                 Kind::NameUnresolved => "the name has no address\n",

@@ -106,6 +106,7 @@ fn listeners(snapshot: &Snapshot, binds: &BTreeMap<String, Binding>, draining: b
             "datagrams_dropped": datagrams(2),
             "rules": listener.forward.as_ref().map_or_else(Map::new, |forward| rules(forward)),
             "interception": listener.forward.as_ref().map_or_else(Map::new, |forward| interception(forward)),
+            "users": listener.forward.as_ref().and_then(|forward| Some(forward.users.as_ref()?.stats())),
             "capture": listener.capture.as_ref().map(|capture| capture.ring.stats()),
         })
     };

@@ -161,6 +161,14 @@ kinds! {
     Overloaded "overloaded" 503 Downstream,
     /// The forward proxy does not serve this client.
     ClientForbidden "client_forbidden" 403 Downstream,
+    /// The client has not said who it is, as the forward proxy wants.
+    UserMissing "user_missing" 407 Downstream,
+    /// It is no user, or that is not the password.
+    UserRefused "user_refused" 407 Downstream,
+    /// It tries passwords faster than a client may.
+    GuessRate "guess_rate" 407 Downstream,
+    /// As many passwords wait to be looked at as may.
+    UsersBusy "users_busy" 503 Proxy,
     /// The forward proxy does not go to this port.
     PortForbidden "port_forbidden" 403 Downstream,
     /// The forward proxy does not go to this address, or to any that the name has.

@@ -31,4 +31,5 @@ pub mod route;
 pub mod session;
 pub mod template;
 pub mod tls;
+pub mod users;
 pub mod watchdog;

@@ -153,6 +153,8 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     ]
     meaning = "Tunnels that a forward proxy was to open, and what became of them."
     yield Family("interceptions_total", "counter", meaning).text(opened)
+    checks = [({"listener": row.name}, row.users.checks) for row in stats.listeners if row.users]
+    yield Family("password_checks_total", "counter", "Passwords that were checked against a hash.").text(checks)
     layer4 = [row for row in stats.listeners if row.protocol in ("tcp", "udp")]
     ended = [({"listener": row.name, "ended": word}, count) for row in layer4 for word, count in row.sessions.items()]
     yield Family("sessions_total", "counter", "Sessions of layer 4 that have ended, by how.").text(ended)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("-d", "--data", "body", metavar="BODY", help="A body, for matches that ask for JSON values.")
 @click.option("--client", metavar="IP[:PORT]", help="The client's address. Default: 127.0.0.1.")
 @click.option("--listener", metavar="NAME", help="The listener that it comes in on. Default: the first.")
+@click.option("--user", metavar="NAME", help="Who asks, of a forward proxy; it is believed.")
 @click.option("--running", is_flag=True, help="Ask the running process, not the file.")
 def explain(  # noqa: PLR0913, PLR0917 - one parameter for each option
     method: str,
@@ -41,11 +42,12 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter for each option
     body: str | None,
     client: str | None,
     listener: str | None,
+    user: str | None,
     running: bool,
 ) -> None:
     """Say which way a request METHOD URL would take, and why not another. Nothing is sent."""
     refuse_unused_control(running)
-    more = {"body": body, "client": client, "listener": listener}
+    more = {"body": body, "client": client, "listener": listener, "user": user}
     if running:
         found = _ask(control, config, {"method": method, "url": url, "headers": _fields(headers), **more})
     else:

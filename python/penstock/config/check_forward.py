@@ -21,6 +21,8 @@ _NOT_HERE = {
     "https_redirect": "its clients speak to a proxy, not to a site",
 }
 
+_LONGEST_REALM = 100
+
 
 def check_forward(config: Config, fault: Report, warn: Report) -> None:
     """Find what a forward proxy cannot have, what only it can, and what makes it an open one."""
@@ -56,6 +58,7 @@ def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> 
             continue
         if read.endswith("/0"):
             warn(place, f'"{network}" lets everybody use this proxy; name the networks of those who may')
+    _users((*key, "users"), listener, fault)
     if listener.anonymous:
         for name in sorted(listener.model_fields_set.intersection(("forwarded_for", "forwarded", "via"))):
             fault(
@@ -72,6 +75,15 @@ def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> 
             texts.read_ports(ports)
         except ValueError as error:
             fault((*key, "connect_ports", index), str(error))
+
+
+def _users(key: KeyPath, listener: Listener, fault: Report) -> None:
+    if listener.users is None:
+        return
+    realm = listener.users.realm
+    wrong = any(not " " <= character <= "~" or character in '"\\' for character in realm)
+    if wrong or len(realm) > _LONGEST_REALM:
+        fault((*key, "realm"), f"a realm is at most {_LONGEST_REALM} letters of ASCII, without quotes and backslashes")
 
 
 def _rules(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> None:

@@ -36,10 +36,11 @@ def _datagrams(listener: Listener) -> dict[str, Any]:
 def limits_of(listener: Listener, *, of_sessions: bool) -> dict[str, Any]:
     """The limits that listeners of datagrams have, or those that the others have."""
     limits = ((name, value) for name, value in listener.limits if (name in OF_SESSIONS) == of_sessions)
-    return {name: _rate(value) if isinstance(value, Rate) else value for name, value in limits}
+    return {name: compile_rate(value) if isinstance(value, Rate) else value for name, value in limits}
 
 
-def _rate(rate: Rate) -> dict[str, Any]:
+def compile_rate(rate: Rate) -> dict[str, Any]:
+    """In the shape of `crates/plan/src/rate.rs`."""
     count, per = rate.rate
     per_ms = round(per.total_seconds() * 1000)
     return {"count": count, "per": per_ms, "burst": count if rate.burst is None else rate.burst}

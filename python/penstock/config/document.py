@@ -87,6 +87,8 @@ class Loaded:
         }
         if len(key) > 1 and isinstance(key[0], str) and isinstance(key[1], int) and key[1] < len(names.get(key[0], ())):
             key = (key[0], names[key[0]][key[1]], *key[2:])
+            if key[2:3] == ("forward",):
+                key = (*key[:2], *key[3:])
         elif key[:1] == ("access_log",):
             key = ("log", "access", *key[1:])
         elif "predicate" in key:

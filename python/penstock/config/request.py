@@ -65,6 +65,7 @@ def explain_request(  # noqa: PLR0913 - one parameter for each part of a request
     body: str | None = None,
     client: str | None = None,
     listener: str | None = None,
+    user: str | None = None,
 ) -> dict[str, Any]:
     """Describe a request. Raises `UsageError` for what is not an absolute URL or not an address."""
     try:
@@ -88,5 +89,6 @@ def explain_request(  # noqa: PLR0913 - one parameter for each part of a request
         "target": (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         "headers": [field for field in fields if field[0] != "host"],
         "body": body,
+        "user": user,
         "client": client,
     }

@@ -67,12 +67,13 @@ def _plan(controller: Controller, _lifecycle: Lifecycle, _request: Mapping[str, 
 def _explain(controller: Controller, _lifecycle: Lifecycle, request: Mapping[str, Any]) -> dict[str, Any]:
     url: Any = request.get("url")
     method = request.get("method", "GET")
-    more = {name: request.get(name) for name in ("body", "client", "listener")}
+    more = {name: request.get(name) for name in ("body", "client", "listener", "user")}
     headers = _pairs(request.get("headers", []))
     given = [method, url, *(value for value in more.values() if value is not None)]
     if headers is None or not all(isinstance(value, str) for value in given):
         raise ControlError(
-            "explain takes url (needed), method, body, client and listener, each a text, and headers, pairs of texts"
+            "explain takes url (needed), method, body, client, listener and user, each a text, and headers, pairs of "
+            "texts"
         )
     return dataclasses.asdict(controller.explain(explain_request(method, url, headers, **more)))
 

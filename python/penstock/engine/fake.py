@@ -237,6 +237,7 @@ def _zeros(plan: dict[str, Any], addresses: dict[str, list[str]]) -> dict[str, A
                 "capture": None,
                 "rules": {},
                 "interception": {},
+                "users": None,
             }
             for name, found in addresses.items()
         ],

@@ -99,6 +99,17 @@ class Captures:
 
 
 @dataclass(frozen=True, slots=True)
+class UserStats:
+    """The users of a listener."""
+
+    count: int
+    checks: int
+    """Passwords that were looked at: those that had been right before are not."""
+    trouble: str | None
+    """Why their file could not be read anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerStats:
     """Counters of one listener since the process started."""
 
@@ -130,6 +141,8 @@ class ListenerStats:
     interception: dict[str, int]
     """With "forward", where tunnels are opened: those that were, those that were not and why, clients that refused a
     certificate, and servers that were not believed."""
+    users: UserStats | None
+    """With "forward": nothing where nobody has to prove who they are."""
     capture: CaptureStats | None
     """Nothing where nothing is captured."""
 

@@ -133,6 +133,7 @@ def test_tests_of_the_file_become_requests() -> None:
         "target": "/?a=b",
         "headers": [["x-a", "1"]],
         "body": None,
+        "user": None,
         "client": "[::1]:40000",
     }
     assert (first.key, first.name, first.expected.status) == ("tests[0]", "GET https://Shop.example:8443?a=b", 200)

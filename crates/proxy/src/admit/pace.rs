@@ -1,11 +1,12 @@
-//! How fast connections come to a listener: of all workers, kept over reloads, and touched only where a rate is limited.
+//! How fast connections, or guesses of passwords, come to a listener: of all workers, kept over reloads, and touched only where a rate
+//! is limited.
 
 use penstock_plan::Rate as Plan;
 use penstock_rules::limit::rate::{Moments, Rate};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Workers that look for different clients seldom meet at the same lock.
@@ -45,13 +46,23 @@ impl Pace {
         self.moment.fetch_update(Relaxed, Relaxed, |moment| rate.next(moment, now)).is_ok()
     }
 
-    /// Whether one more connection of this client may come.
-    pub(super) fn admit_of(&self, rate: &Plan, client: IpAddr) -> bool {
+    /// Whether one more of this client may come.
+    pub(crate) fn admit_of(&self, rate: &Plan, client: IpAddr) -> bool {
+        let (key, mut moments) = self.of(client);
+        moments.admit(&Rate::new(rate), key, self.began.elapsed(), MOST)
+    }
+
+    /// One of this client that came does not count.
+    pub(crate) fn give_back_of(&self, rate: &Plan, client: IpAddr) {
+        let (key, mut moments) = self.of(client);
+        moments.give_back(&Rate::new(rate), key, self.began.elapsed());
+    }
+
+    fn of(&self, client: IpAddr) -> (u64, MutexGuard<'_, Moments>) {
         let key = self.secret.hash_one(client);
         // By the bits that its place in the part is not chosen by.
         let part = &self.clients[(key >> 60) as usize % PARTS];
-        let mut moments = part.lock().unwrap_or_else(PoisonError::into_inner);
-        moments.admit(&Rate::new(rate), key, self.began.elapsed(), MOST)
+        (key, part.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -38,11 +38,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(
-        workers: usize,
-        release: fn(),
-        guarded: Arc<ArcSwap<Vec<SocketAddr>>>,
-    ) -> io::Result<Running> {
+    pub(super) fn start(workers: usize, release: fn(), guarded: Arc<ArcSwap<Vec<SocketAddr>>>) -> io::Result<Running> {
         let events = Arc::new(Events::default());
         let shared = Arc::new(Shared {
             snapshot: ArcSwapOption::empty(),

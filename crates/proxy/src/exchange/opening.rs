@@ -122,6 +122,7 @@ impl<'a> Story<'a> {
             taken: self.taken.take(),
             addresses: addresses.load_full(),
             client: self.client,
+            user: self.user.clone(),
         });
         self.upgraded = true;
         down.hand_over();

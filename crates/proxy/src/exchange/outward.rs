@@ -3,6 +3,7 @@
 
 use super::course::Course;
 use super::{Exchange, Story};
+use crate::clock::Clock;
 use crate::codec::Downstream;
 use crate::codec::h1::{ENDPOINT, H1};
 use crate::forward::{Forward, moment, nowhere};
@@ -19,6 +20,7 @@ use penstock_rules::error::{Error, Kind};
 use penstock_rules::forward::Errand;
 use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, Target, take_hop};
 use penstock_rules::route::View;
+use penstock_rules::users::Login;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,6 +44,15 @@ impl<'a> Story<'a> {
         if let Some(inside) = inside {
             inside.asked.set(true);
             request.enter(&inside.name, inside.port)?;
+        }
+        forward.leave.client(self.client)?;
+        match inside {
+            Some(inside) => {
+                // Who asks was proved for the tunnel. What is said of that in it is for nobody behind it, either.
+                Login::take(&mut request.fields);
+                self.user.clone_from(&inside.user);
+            }
+            None => self.identify(forward, down, request).await?,
         }
         let port = self.look_at(forward, request)?;
         if !forward.plan.resolves {
@@ -91,9 +102,28 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Step 2: whether this client may go there; the port.
+    /// Step 1: who asks, where that is to be proved. What proves it goes no further in any case (safety.md 152).
+    async fn identify(
+        &mut self,
+        forward: &Forward,
+        down: &mut impl Downstream,
+        request: &mut RequestHead,
+    ) -> Result<(), Kind> {
+        let login = Login::take(&mut request.fields);
+        let Some(users) = &forward.users else { return Ok(()) };
+        let login = login.ok_or(Kind::UserMissing)?.ok_or(Kind::UserRefused)?;
+        let began = Instant::now();
+        let proved = users.prove(&login, self.client).await;
+        // Neither the client was asked for its body meanwhile, nor the origin for an answer.
+        down.excuse(Clock::ticks(began.elapsed()));
+        self.start_over();
+        proved?;
+        self.user = Some(login.user);
+        Ok(())
+    }
+
+    /// Step 2: whether one may go there; the port.
     fn look_at(&self, forward: &Forward, request: &RequestHead) -> Result<u16, Kind> {
-        forward.leave.client(self.client)?;
         // What comes through a tunnel goes where that may go.
         let tunnel = matches!(request.target, Target::Tunnel | Target::Inside);
         if request.target == Target::Tunnel && request.length != Length::None {
@@ -182,7 +212,7 @@ impl<'a> Story<'a> {
     /// Step 2: the first rule that matches.
     fn judge(&mut self, forward: &'a Forward, request: &RequestHead, address: Option<IpAddr>) -> Result<(), Kind> {
         let ahead = self.exchange.worker.shared.ahead_of_utc.load(Ordering::Relaxed);
-        let errand = Errand { user: None, address, moment: moment(ahead) };
+        let errand = Errand { user: self.user.as_deref(), address, moment: moment(ahead) };
         let judged = forward.rules.judge(&View { errand: Some(&errand), ..self.view(request) });
         let Some((at, rule)) = judged else { return Ok(()) };
         if !self.rule.is_some_and(|before| std::ptr::eq(before, rule)) {

@@ -67,6 +67,8 @@ pub(crate) struct Story<'a> {
     /// What the last attempt failed for, where there is more to say than its kind.
     pub(crate) reason: Option<Box<str>>,
     pub(crate) upgraded: bool,
+    /// Who asks, where a forward proxy wants that proved.
+    pub(crate) user: Option<Box<str>>,
     /// The rule of a forward proxy that took the request, if one did.
     pub(crate) rule: Option<&'a Rule>,
     /// The copy of the request that goes elsewhere, if there is one.
@@ -170,6 +172,7 @@ impl<'a> Story<'a> {
             counted: None,
             reason: None,
             upgraded: false,
+            user: None,
             rule: None,
             mirrored: None,
             pinned: None,

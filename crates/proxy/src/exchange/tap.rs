@@ -34,13 +34,20 @@ pub(crate) async fn run_tapped(
         capture,
         room,
         began: Stamp::default().rfc3339(),
-        request: Box::new(request.clone()),
+        request: Box::new(without_credentials(request)),
         response: None,
         bodies: usize::try_from(capture.plan.bodies).unwrap_or(usize::MAX),
         upload: Body::default(),
         download: Body::default(),
     };
     run(exchange, &mut tap, request, response).await;
+}
+
+/// The request, less what is for us alone.
+fn without_credentials(request: &RequestHead) -> RequestHead {
+    let mut request = request.clone();
+    request.fields.remove("proxy-authorization");
+    request
 }
 
 // Of any version of HTTP: an exchange over it is compiled once.

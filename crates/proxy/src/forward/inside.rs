@@ -42,6 +42,8 @@ pub(crate) struct Opening {
     pub(crate) taken: Option<Taken>,
     pub(crate) addresses: Arc<Vec<SocketAddr>>,
     pub(crate) client: Option<IpAddr>,
+    /// Who asked for it, where that was to be proved.
+    pub(crate) user: Option<Box<str>>,
 }
 
 /// The client of such a tunnel, and what it has said.
@@ -58,6 +60,8 @@ pub(crate) struct Inside {
     pub(crate) port: u16,
     /// Whom the client asked for, and the origin has to be.
     pub(crate) name: Box<str>,
+    /// Who asks in it.
+    pub(crate) user: Option<Box<str>>,
     /// Why the origin is not asked for anything.
     pub(crate) failure: Option<Failure>,
     /// The connection over which it proved that, for the first request. In a pool it would be taken for one that spoke unasked: tickets
@@ -145,7 +149,7 @@ async fn shake_hands(
     Heard { client, said, opening }: Heard,
     alarm: &Alarm,
 ) -> Result<(Stream, Secured), Kind> {
-    let Opening { forward, host, port, sni, stream, taken, addresses, client: address } = opening;
+    let Opening { forward, host, port, sni, stream, taken, addresses, client: address, user } = opening;
     let interception = forward.interception.as_ref().ok_or(Kind::Internal)?;
     let name: Box<str> = sni.map_or_else(|| host.clone(), String::into_boxed_str);
     let own = bare(&name);
@@ -170,7 +174,7 @@ async fn shake_hands(
                 Err(failure) => (None, Some(failure)),
             };
             let (proved, asked, since) = (Cell::new(proved), Cell::new(false), Instant::now());
-            let inside = Inside { host, port, name, failure, proved, asked, since, noticer };
+            let inside = Inside { host, port, name, user, failure, proved, asked, since, noticer };
             secured.inside = Some(Rc::new(inside));
             Ok((stream, secured))
         }

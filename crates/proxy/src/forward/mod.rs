@@ -13,6 +13,7 @@ pub(crate) use origins::{Origins, Site, nowhere};
 use crate::observe::metrics::{InterceptionCounters, RuleCounters, Sharded};
 use crate::snapshot::UpstreamSettings;
 use crate::tls::{Authority, Credentials, UpstreamTls};
+use crate::users::Users;
 use hickory_resolver::TokioResolver;
 use penstock_rules::forward::{Leave, Moment, Pinned, Rules};
 use penstock_rules::list::Lists;
@@ -29,6 +30,8 @@ pub(crate) struct Forward {
     pub(crate) plan: penstock_plan::Forward,
     pub(crate) leave: Leave,
     pub(crate) rules: Rules,
+    /// Who has to prove who they are; `None`: nobody.
+    pub(crate) users: Option<Arc<Users>>,
     /// What the rules look into.
     pub(crate) lists: Lists,
     /// What was counted of each of them, by its place.

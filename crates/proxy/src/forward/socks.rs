@@ -6,10 +6,12 @@ use crate::codec::Outgoing;
 use crate::codec::h1::H1;
 use crate::contain::contain;
 use crate::exchange::{self, Exchange};
+use crate::forward::Forward;
 use crate::respond;
 use penstock_rules::error::Kind;
-use penstock_rules::forward::socks::{self, Socks, Wrong};
+use penstock_rules::forward::socks::{self, Method, Socks, Wrong};
 use penstock_rules::http::{RequestHead, ResponseHead};
+use penstock_rules::users::Login;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -23,7 +25,7 @@ pub(crate) fn begins(input: &[u8]) -> Option<Socks> {
 pub(crate) async fn serve(exchange: &Exchange<'_>, down: &mut H1, version: Socks, until: Tick) {
     let Exchange { worker, local, origin, .. } = *exchange;
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
-    if let Err(kind) = hear(down, version, until, &mut request).await {
+    if let Err(kind) = hear(exchange, down, (version, until), &mut request).await {
         // What is said last is still on its way.
         let _ = poll_fn(|cx| down.poll_flush(cx)).await;
         respond::refuse_connection(worker, (local, origin), kind);
@@ -50,22 +52,51 @@ pub(crate) async fn serve(exchange: &Exchange<'_>, down: &mut H1, version: Socks
     drop(under_way);
 }
 
-/// Hear where the client wants to go.
-async fn hear(down: &mut H1, version: Socks, until: Tick, request: &mut RequestHead) -> Result<(), Kind> {
+/// Hear who the client is, and where it wants to go.
+async fn hear(
+    exchange: &Exchange<'_>,
+    down: &mut H1,
+    (version, until): (Socks, Tick),
+    request: &mut RequestHead,
+) -> Result<(), Kind> {
+    let forward = exchange.listener.forward.as_deref().ok_or(Kind::Internal)?;
+    let mut login = None;
     if version == Socks::V5 {
-        let silent = read(down, until, socks::read_greeting).await?.map_err(|_| Kind::BadSocks)?;
-        down.wire.out.extend_from_slice(if silent { socks::NO_AUTHENTICATION } else { socks::NO_METHOD });
-        if !silent {
-            return Err(Kind::BadSocks);
+        let named = forward.users.is_some();
+        let method = read(down, until, |input| socks::read_greeting(input, named)).await?;
+        let method = method.map_err(|_| Kind::BadSocks)?;
+        down.wire.out.extend_from_slice(method.chosen());
+        if method == Method::Unknown {
+            return Err(if named { Kind::UserMissing } else { Kind::BadSocks });
         }
         poll_fn(|cx| down.poll_flush(cx)).await?;
+        if method == Method::Password {
+            let said = read(down, until, socks::read_login).await?.map_err(|_| Kind::BadSocks)?;
+            let proved = prove(exchange, forward, said.as_ref()).await;
+            down.wire.out.extend_from_slice(socks::proved(proved.is_ok()));
+            proved?;
+            poll_fn(|cx| down.poll_flush(cx)).await?;
+            login = said;
+        }
+    } else if forward.users.is_some() {
+        // Whom it says it is, nobody can see.
+        down.wire.out.extend_from_slice(version.refused(Kind::UserMissing.status()));
+        return Err(Kind::UserMissing);
     }
     let asked = read(down, until, |input| version.read_request(input)).await?;
-    let understood = asked.and_then(|place| socks::tunnel_to(&place, request));
+    let understood = asked.and_then(|place| socks::tunnel_to(&place, login.as_ref(), request));
     understood.map_err(|wrong| {
         down.wire.out.extend_from_slice(version.wrong(wrong));
         Kind::BadSocks
     })
+}
+
+/// Who is not served anyway is not told whether that is a password.
+async fn prove(exchange: &Exchange<'_>, forward: &Forward, login: Option<&Login>) -> Result<(), Kind> {
+    let client = exchange.origin.peer.map(|peer| peer.ip());
+    forward.leave.client(client)?;
+    let Some(users) = &forward.users else { return Ok(()) };
+    users.prove(login.ok_or(Kind::UserRefused)?, client).await
 }
 
 /// Read until `parse` has a verdict.

@@ -7,6 +7,7 @@ use crate::observe::metrics::Sharded;
 use crate::tls::{Authority, SystemRoots, build_upstream};
 use crate::upstream::circuit::Circuit;
 use crate::upstream::resolve;
+use crate::users::Users;
 use arc_swap::ArcSwap;
 use penstock_plan::{Balance, HostHeader, Listener, Plan, Retry, Upstream, UpstreamProtocol};
 use penstock_rules::fault::Fault;
@@ -47,6 +48,11 @@ impl Registry {
         let rules = Rules::build(&plan.rules, &format!("listeners[{at}].forward"), lists);
         let rules = rules.map_err(|found| faults.extend(found)).ok()?;
         let counted = |name: &str| known.and_then(|known| known.taken.iter().find(|rule| rule.name == name).cloned());
+        let users = plan.users.as_ref().map(|users| {
+            let path = format!("listeners[{at}].forward.users");
+            Users::build(users, known.and_then(|known| known.users.as_ref()), (&self.line, &path))
+        });
+        let users = users.transpose().map_err(|fault| faults.push(fault)).ok()?;
         let taken = rules.names();
         let taken = taken.map(|name| counted(name).unwrap_or_else(|| Arc::new(SharedRule::new(name, self.workers))));
         let taken = taken.collect();
@@ -57,6 +63,7 @@ impl Registry {
             id: self.id(),
             plan: plan.clone(),
             leave,
+            users,
             lists,
             rules,
             taken,

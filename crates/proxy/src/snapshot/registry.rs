@@ -13,6 +13,7 @@ use crate::tls::{SystemRoots, Tls, UpstreamTls};
 use crate::upstream::affinity::{self, Affinity, OwnSecret};
 use crate::upstream::circuit::Circuit;
 use crate::upstream::endpoint::Endpoint;
+use crate::users;
 use arc_swap::ArcSwap;
 use penstock_plan::{Action, Balance, Dns, ErrorPages, Plan, Start, Upstream};
 use penstock_rules::answer::Answer;
@@ -71,6 +72,8 @@ pub(crate) struct Registry {
     /// By name of the listener.
     pub(super) forwards: HashMap<String, Arc<Forward>>,
     pub(super) resolvers: Option<(Dns, Arc<Resolvers>)>,
+    /// Where passwords wait to be looked at.
+    pub(super) line: users::Line,
     /// What this process is called by proxies that it is a client of.
     pub(super) pseudonym: String,
 }
@@ -101,6 +104,7 @@ impl Registry {
             unrouted,
             forwards: HashMap::new(),
             resolvers: None,
+            line: users::line(workers),
             pseudonym: super::outward::pseudonym(),
         }
     }

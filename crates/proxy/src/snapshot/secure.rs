@@ -123,12 +123,18 @@ impl Snapshot {
         let lists = self.lists.iter().enumerate().flat_map(|(at, list)| {
             list.doubts().into_iter().map(move |message| Fault::new(format!("lists[{at}]"), message))
         });
+        let users = self.listeners.iter().enumerate().flat_map(|(at, listener)| {
+            let users = listener.forward.as_ref().and_then(|forward| forward.users.as_ref());
+            let doubts = users.map(|users| users.doubts()).unwrap_or_default().into_iter();
+            doubts.map(move |message| Fault::new(format!("listeners[{at}].forward.users.htpasswd"), message))
+        });
         served
             .flat_map(|(at, certificates)| {
                 let doubts = certificates.doubts(now).into_iter();
                 doubts.map(move |(key, message)| Fault::new(format!("listeners[{at}].tls.{key}"), message))
             })
             .chain(lists)
+            .chain(users)
             .collect()
     }
 }

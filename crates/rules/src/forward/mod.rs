@@ -93,6 +93,7 @@ mod tests {
         let wait = Duration::from_secs(1);
         let plan = Forward {
             allow_clients: clients.iter().map(|&client| client.into()).collect(),
+            users: None,
             connect_ports: vec![(443, 443), (8000, 8100)],
             allow_private: private,
             rules: Vec::new(),

@@ -2,6 +2,7 @@
 //! or cannot become a destination, is told from what is still on its way, so that nobody waits for what never comes.
 
 use crate::http::{HeadLimits, RequestHead, host};
+use crate::users::Login;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A version of SOCKS.
@@ -85,22 +86,60 @@ impl Socks {
     }
 }
 
-/// The answer to a greeting of version 5 whose client need not say who it is, and to one that offers nothing else.
-pub const NO_AUTHENTICATION: &[u8] = &[5, 0];
-/// See [`NO_AUTHENTICATION`].
-pub const NO_METHOD: &[u8] = &[5, 0xff];
+/// How a client of version 5 proves who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// It need not.
+    None,
+    /// By a name and a password (RFC 1929).
+    Password,
+    /// By nothing that we could see.
+    Unknown,
+}
 
-/// Whether a client of version 5 offers to go without authentication (RFC 1928 §3).
+impl Method {
+    /// The answer to a greeting (RFC 1928 §3).
+    pub fn chosen(self) -> &'static [u8] {
+        match self {
+            Method::None => &[5, 0],
+            Method::Password => &[5, 2],
+            Method::Unknown => &[5, 0xff],
+        }
+    }
+}
+
+/// How a client of version 5 is to prove who it is, among the ways that it offers (RFC 1928 §3). `named`: it has to have a name.
 ///
 /// # Errors
 /// `Malformed` for a greeting without a method.
-pub fn read_greeting(input: &[u8]) -> Read<bool> {
+pub fn read_greeting(input: &[u8], named: bool) -> Read<Method> {
     let [_, count, rest @ ..] = input else { return Ok(None) };
     let count = usize::from(*count);
     if count == 0 {
         return Err(Wrong::Malformed);
     }
-    Ok(rest.get(..count).map(|methods| (methods.contains(&0), 2 + count)))
+    let wanted = if named { (2, Method::Password) } else { (0, Method::None) };
+    let choose = |methods: &[u8]| if methods.contains(&wanted.0) { wanted.1 } else { Method::Unknown };
+    Ok(rest.get(..count).map(|methods| (choose(methods), 2 + count)))
+}
+
+/// A name and a password (RFC 1929 §2); `None` for what can be none.
+///
+/// # Errors
+/// `Malformed` for another version.
+pub fn read_login(input: &[u8]) -> Read<Option<Login>> {
+    let [version, length, rest @ ..] = input else { return Ok(None) };
+    if *version != 1 {
+        return Err(Wrong::Malformed);
+    }
+    let Some((user, [length, rest @ ..])) = rest.split_at_checked(usize::from(*length)) else { return Ok(None) };
+    let Some(password) = rest.get(..usize::from(*length)) else { return Ok(None) };
+    Ok(Some((Login::new(user, password), 3 + user.len() + password.len())))
+}
+
+/// The answer to a name and a password.
+pub fn proved(well: bool) -> &'static [u8] {
+    if well { &[1, 0] } else { &[1, 1] }
 }
 
 fn read_request_v5(input: &[u8]) -> Read<String> {
@@ -173,12 +212,13 @@ fn place(host: &str, port: u16) -> Result<String, Wrong> {
     if port == 0 { Err(Wrong::Malformed) } else { Ok(format!("{host}:{port}")) }
 }
 
-/// The request for a tunnel to `place`, as HTTP would have it.
+/// The request for a tunnel to `place`, as HTTP would have it, of whoever has proved to be this.
 ///
 /// # Errors
 /// `Malformed`, where it would not.
-pub fn tunnel_to(place: &str, head: &mut RequestHead) -> Result<(), Wrong> {
-    let text = format!("CONNECT {place} HTTP/1.1\r\nhost: {place}\r\n\r\n");
+pub fn tunnel_to(place: &str, login: Option<&Login>, head: &mut RequestHead) -> Result<(), Wrong> {
+    let login = login.map(|login| format!("proxy-authorization: {}\r\n", login.write())).unwrap_or_default();
+    let text = format!("CONNECT {place} HTTP/1.1\r\nhost: {place}\r\n{login}\r\n");
     let limits = HeadLimits { bytes: 2048, fields: 10, uri: 1024, elsewhere: true };
     head.parse(text.as_bytes(), &limits).map_err(|_| Wrong::Malformed)
 }
@@ -209,17 +249,33 @@ mod tests {
             let more = [&said[..], b"more"].concat();
             assert_eq!(version.read_request(&more), Ok(Some((place.to_owned(), said.len()))));
             let mut head = RequestHead::default();
-            tunnel_to(place, &mut head).unwrap();
+            tunnel_to(place, None, &mut head).unwrap();
             assert_eq!(head.port(), place.rsplit(':').next().and_then(|port| port.parse().ok()));
         }
-        assert_eq!(read_greeting(b"\x05\x02\x00\x02x"), Ok(Some((true, 4))));
-        assert_eq!(read_greeting(b"\x05\x01\x02"), Ok(Some((false, 3))));
-        assert_eq!(read_greeting(b"\x05\x02\x00"), Ok(None));
+    }
+
+    #[test]
+    fn who_has_to_have_a_name_is_asked_for_it() {
+        let (both, one) = (b"\x05\x02\x00\x02x", b"\x05\x01\x02");
+        assert_eq!(read_greeting(both, false), Ok(Some((Method::None, 4))));
+        assert_eq!(read_greeting(both, true), Ok(Some((Method::Password, 4))));
+        assert_eq!(read_greeting(one, false), Ok(Some((Method::Unknown, 3))));
+        assert_eq!(read_greeting(b"\x05\x01\x00", true), Ok(Some((Method::Unknown, 3))));
+        assert_eq!(read_greeting(b"\x05\x02\x00", false), Ok(None));
+        let said = b"\x01\x03ada\x06secret";
+        assert!((0..said.len()).all(|end| matches!(read_login(&said[..end]), Ok(None))));
+        let Ok(Some((Some(login), 12))) = read_login(b"\x01\x03ada\x06secretmore") else { panic!("it is one") };
+        assert_eq!((&*login.user, &*login.password), ("ada", &b"secret"[..]));
+        let mut head = RequestHead::default();
+        tunnel_to("a.example:443", Some(&login), &mut head).unwrap();
+        assert!(Login::take(&mut head.fields).flatten().is_some_and(|taken| taken.user == login.user));
+        assert!(matches!(read_login(b"\x01\x00\x01x"), Ok(Some((None, 4)))));
+        assert!(matches!(read_login(b"\x05\x03ada"), Err(Wrong::Malformed)));
     }
 
     #[test]
     fn what_is_wrong_is_known_at_once() {
-        assert_eq!(read_greeting(b"\x05\x00"), Err(Wrong::Malformed));
+        assert_eq!(read_greeting(b"\x05\x00", false), Err(Wrong::Malformed));
         for (version, said, wrong) in [
             (Socks::V5, b"\x05\x02\x00\x01".to_vec(), Wrong::Command),
             (Socks::V5, b"\x05\x01\x00\x05".to_vec(), Wrong::Kind),
@@ -239,7 +295,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_get_a_verdict(said: Vec<u8>) {
-            let _ = read_greeting(&said);
+            let _ = (read_greeting(&said, true), read_login(&said).is_ok());
             for version in [Socks::V4, Socks::V5] {
                 if let Ok(Some((place, length))) = version.read_request(&said) {
                     prop_assert!(length <= said.len());

@@ -54,6 +54,14 @@ impl Moments {
         true
     }
 
+    /// One of this key that was admitted does not count.
+    pub fn give_back(&mut self, rate: &Rate, key: u64, now: Duration) {
+        let tenths = Tenths::try_from(now.as_millis() / 100).unwrap_or(Tenths::MAX);
+        if let Some(moment) = self.0.see(key, tenths, rate.memory()) {
+            self.0.bind(key, Some(moment), moment.saturating_sub(rate.pause), tenths);
+        }
+    }
+
     /// How many are remembered.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -117,5 +125,19 @@ mod tests {
         assert!(moments.admit(&rate, 1, Duration::from_secs(60), 1000) && moments.len() < 1000);
         let admitted = (0..2000).filter(|_| moments.admit(&rate, 1, Duration::from_secs(61), 1000)).count();
         assert_eq!((admitted, moments.len(), moments.is_empty()), (1, 1, false));
+    }
+
+    #[test]
+    fn what_is_given_back_does_not_count() {
+        let (rate, mut moments) = (rate(1, 3600, 2), Moments::default());
+        let now = Duration::from_secs(5);
+        moments.give_back(&rate, 1, now);
+        for _ in 0..100 {
+            assert!(moments.admit(&rate, 1, now, 10));
+            moments.give_back(&rate, 1, now);
+        }
+        assert_eq!([(); 3].map(|()| moments.admit(&rate, 1, now, 10)), [true, true, false]);
+        moments.give_back(&rate, 1, now);
+        assert_eq!([(); 2].map(|()| moments.admit(&rate, 1, now, 10)), [true, false]);
     }
 }

@@ -48,6 +48,9 @@ pub struct Request {
     /// The body that matches may ask for values.
     #[serde(default)]
     pub body: Option<String>,
+    /// Who asks, where a forward proxy wants that proved; it is believed.
+    #[serde(default)]
+    pub user: Option<String>,
     /// Address of the client's connection, `192.0.2.1:40000` or without a port; `None`: it came by a unix socket.
     pub client: Option<String>,
 }

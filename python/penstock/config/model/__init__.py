@@ -19,7 +19,7 @@ from penstock.config.model.filter import (
     ReplacePrefix,
     RewritePath,
 )
-from penstock.config.model.forward import Interception, Origins, OriginTls, Rule
+from penstock.config.model.forward import Interception, Origins, OriginTls, Rule, Users
 from penstock.config.model.health import BodyTest, HealthCheck, LatencyOutlier, Outlier, Words
 from penstock.config.model.list import List
 from penstock.config.model.listener import HttpsRedirect, Listener, ListenerLimits, ListenerTimeouts, ProxyProtocol
@@ -102,5 +102,6 @@ __all__ = [
     "UpstreamLimits",
     "UpstreamTimeouts",
     "UpstreamTls",
+    "Users",
     "Words",
 ]

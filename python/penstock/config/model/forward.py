@@ -1,4 +1,4 @@
-"""What only listeners of "forward" have: how the origins that clients name are treated."""
+"""What only listeners of "forward" have: who may use them, and how the origins that clients name are treated."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Duration, Flag, Model
+from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.upstream import UpstreamLimits, UpstreamTimeouts
 
 Told = Literal["on", "off", "transparent", "truncate", "delete"]
@@ -29,7 +30,7 @@ class Origins(Model):
     """How long one is waited for; `connect` counts from when its name is asked for."""
     limits: UpstreamLimits = UpstreamLimits.defaults()
     """How much one may answer; `connections`, `pending` and `requests` count over all of them together."""
-    tls: OriginTls = OriginTls()
+    tls: OriginTls = OriginTls.defaults()
     """Whose certificates are believed where a tunnel is opened."""
 
 
@@ -42,6 +43,21 @@ class Interception(Model):
     pinned: Duration = timedelta(hours=1)
     """How long the tunnels of a client to a host stay closed after it refused the certificate for that host, as clients
     that know the right one by heart do. "0s": they are opened again. Default "1h"."""
+
+
+class Users(Model):
+    """Clients that have a name and a password."""
+
+    htpasswd: Annotated[str, Field(min_length=1)]
+    """A file of names and hashes, as htpasswd writes it (bcrypt, argon2, SHA-crypt, {SHA}), relative to the
+    configuration file. One that changes is read anew at once, without a reload."""
+    realm: str = "penstock"
+    """What clients show to whoever is to give a name and a password. Default "penstock"."""
+    attempts: Annotated[Rate, BeforeValidator(rate_from_text, json_schema_input_type=str | Rate)] = Rate(
+        rate=(20, timedelta(minutes=1))
+    )
+    """Wrong passwords of one client address (of one /64 with IPv6), as "20/m"; of more, none is looked at. Default
+    "20/m"."""
 
 
 _DENY = Annotated[int, Field(ge=400, le=599)] | Literal["close"]

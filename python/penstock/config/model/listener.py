@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from penstock.config.model.base import Flag, HeadSize, Model, Size, Timeout, Whole
 from penstock.config.model.capture import Capture
-from penstock.config.model.forward import Interception, Origins, Rule, Told
+from penstock.config.model.forward import Interception, Origins, Rule, Told, Users
 from penstock.config.model.page import ErrorPages
 from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.tls import ListenerTls
@@ -142,6 +142,9 @@ class Listener(Model):
     allow_clients: tuple[str, ...] = ()
     """With "forward": addresses and networks ("10.0.0.0/8", "fd00::/8") of clients that are served beside those of this
     machine; others get 403. Default: none."""
+    users: Users | None = None
+    """With "forward": a table with `htpasswd`: clients have to prove to be one of its users; others get 407. Default:
+    nobody has to."""
     connect_ports: tuple[Whole | str, ...] = (443,)
     """With "forward": ports, as 443, and ranges, as "8000-8100", to which tunnels (CONNECT) may go; to others: 403.
     Default [443]."""

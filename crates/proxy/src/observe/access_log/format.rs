@@ -92,6 +92,9 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     time(stamp, to);
     put(to, b"\"client\":\"");
     address(story.client, to);
+    if let Some(user) = &story.user {
+        text(to, b"\",\"user\":\"", user.as_bytes());
+    }
     text(to, b"\",\"listener\":\"", story.exchange.listener.plan.name.as_bytes());
     text(to, b"\",\"method\":\"", request.method().as_bytes());
     sent(to, b"\",\"host\":\"", request.host().as_bytes());
@@ -172,7 +175,13 @@ pub(crate) fn combined(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>)
     let Record { story, request, .. } = record;
     stamp.set();
     address(story.client, to);
-    put(to, b" - - [");
+    match &story.user {
+        None => put(to, b" - - ["),
+        Some(user) => {
+            name(to, b" - ", user);
+            put(to, b" [");
+        }
+    }
     put(to, stamp.common.as_bytes());
     text(to, b"] \"", request.method().as_bytes());
     sent(to, b" ", request.raw_target().as_bytes());
@@ -351,6 +360,14 @@ fn sent(to: &mut Vec<u8>, before: &[u8], value: &[u8]) {
     if value.len() > LONGEST_VALUE {
         put(to, CUT);
     }
+}
+
+/// A name that stands between blanks.
+fn name(to: &mut Vec<u8>, before: &[u8], name: &str) {
+    put(to, before);
+    let mut parts = name.split(' ');
+    text(to, b"", parts.next().unwrap_or_default().as_bytes());
+    parts.for_each(|part| text(to, b"\\u0020", part.as_bytes()));
 }
 
 /// Bytes from the network: printable ASCII as it is, quotes and backslashes escaped, all else as `\u00XX`.

@@ -53,14 +53,19 @@ fn weigh(
     let tunnel = head.target == Target::Tunnel;
     let inside = head.target == Target::Inside;
     let port = head.place_port();
-    if let Err(kind) = leave.client(entry.client).and_then(|()| leave.port(port, tunnel || inside)) {
+    let proved = || match (&forward.users, &request.user) {
+        (Some(_), None) => Err(Kind::UserMissing),
+        _ => Ok(()),
+    };
+    let allowed = leave.client(entry.client).and_then(|()| proved());
+    if let Err(kind) = allowed.and_then(|()| leave.port(port, tunnel || inside)) {
         return Ok(answer.refuse(kind));
     }
     let literal = head.host().trim_matches(['[', ']']).parse::<IpAddr>().ok();
     if literal.is_some_and(|address| !leave.address(address)) {
         return Ok(answer.refuse(Kind::AddressForbidden));
     }
-    let errand = Errand { user: None, address: literal, moment };
+    let errand = Errand { user: request.user.as_deref(), address: literal, moment };
     let view = View {
         listener: &listener.name,
         port: entry.port,
