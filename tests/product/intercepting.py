@@ -48,10 +48,10 @@ def asking(names: NameServer, made: dict[str, Any]) -> dict[str, Any]:
     return made | {"dns": {"servers": [names.address]}}
 
 
-def connected(proxy: penstock.Proxy, place: str) -> socket.socket:
+def connected(proxy: penstock.Proxy, place: str, *fields: str) -> socket.socket:
     """A tunnel to this place."""
     sock = socket.create_connection(proxy.address("out"), DEADLINE)
-    sock.sendall(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())
+    sock.sendall("\r\n".join([f"CONNECT {place} HTTP/1.1", f"Host: {place}", *fields, "", ""]).encode())
     got = b""
     while b"\r\n\r\n" not in got:
         more = sock.recv(65_536)
@@ -70,10 +70,16 @@ def trusting(folder: Path, *protocols: str) -> ssl.SSLContext:
 
 
 def secured(
-    proxy: penstock.Proxy, port: int, trust: ssl.SSLContext, name: str = NAME, place: str | None = None
+    proxy: penstock.Proxy,
+    port: int,
+    trust: ssl.SSLContext,
+    name: str = NAME,
+    place: str | None = None,
+    *,
+    asks: str = "",
 ) -> ssl.SSLSocket:
-    """TLS with `name` in a tunnel to it, or to another place."""
-    sock = connected(proxy, f"{place or name}:{port}")
+    """TLS with `name` in a tunnel to it, or to another place; `asks` is the field that says who asks for it."""
+    sock = connected(proxy, f"{place or name}:{port}", *filter(None, [asks]))
     try:
         return trust.wrap_socket(sock, server_hostname=name, suppress_ragged_eofs=False)
     except BaseException:

@@ -13,6 +13,7 @@ from intercepting import NAME, OPEN, asking, connected, intercepting, secured, s
 from secured import SecuredOrigin, unknown
 from tests.certificates import context, write
 from tests.product.forwarding import fields
+from tests.product.users import basic, users
 from tests.product.waiting import wait_for
 from tests.safety.faults.name_server import NameServer
 from tests.wire.peers import Origin, connect
@@ -70,6 +71,18 @@ def test_a_request_in_an_opened_tunnel_is_one_like_any_other(tmp_path: Path, ori
     assert (first["target"], first["sni"], first["rule"]) == (f"https://{place}/a//../b?x=0", NAME, "open")
     assert (first["endpoint"], first["upstream"], first["status"]) == (place, "_origins", 200)
     assert first["reused"] is True
+
+
+def test_what_is_in_it_is_asked_by_who_asked_for_it(tmp_path: Path, origin: SecuredOrigin) -> None:
+    rules = ({"name": "ada", "match": 'user == "ada"', "intercept": True}, {"deny": 403})
+    with intercepting(tmp_path, *rules, users=users(tmp_path)) as proxy:
+        with secured(proxy, origin.port, trusting(tmp_path), asks=basic("ada")) as sock:
+            # What is said of users in it is not looked at, and goes nowhere.
+            assert whole_answer(sock, "/", basic("bob", "wrong"), host=f"{NAME}:{origin.port}")[0] == 200
+        rows = records(tmp_path, 2)
+    assert "proxy-authorization" not in fields(origin.requests[0])
+    told = [(row["method"], row["user"], row["rule"]) for row in rows]
+    assert told == [("CONNECT", "ada", "ada"), ("GET", "ada", "ada")]
 
 
 def test_rules_judge_what_is_in_it(tmp_path: Path, origin: SecuredOrigin) -> None:
