@@ -109,6 +109,7 @@ fn check_test(test: &Test, plan: &Plan, body: &[u8]) {
             target: target.to_string(),
             headers,
             body: str::from_utf8(body).ok().map(str::to_owned),
+            user: None,
             client: Some("192.0.2.1:40000".to_owned()),
         };
         let now = Now {
