@@ -6,13 +6,12 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING
 
+from penstock.addons.runner import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     Began = Callable[[], Coroutine[None, None, None]]
-
-PATIENCE = 1.0
-"""Seconds that stopping waits for hooks that do not return."""
 
 
 class Loop:

@@ -151,10 +151,10 @@ class _Runner:
         call.answer(verdict, body)
 
     async def _await(self, call: Call, hook: Hook) -> None:
-        request: Request | None = None
-        response: Response | None = None
         import asyncio  # noqa: PLC0415 - loaded already: only its loop runs this
 
+        request: Request | None = None
+        response: Response | None = None
         limit = asyncio.timeout(call.left())
         try:
             request, response = read_call(call.document)

@@ -167,7 +167,7 @@ class Listener(Model):
     the last they go out. Default: none."""
     origins: Origins = Origins.defaults()
     """With "forward": how the servers that clients name are treated."""
-    interception: Interception = Interception()
+    interception: Interception = Interception.defaults()
     """With "forward": how tunnels are opened, where a rule says `intercept`."""
     tls: ListenerTls | None = None
     """Certificates, where TLS is spoken, or "internal": one for development, by an authority on this machine. Default:
