@@ -1,6 +1,7 @@
 """P10: what an idle connection holds."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 from bench import check
 from bench.contest import TROUBLE, say
@@ -54,23 +55,38 @@ def most(stand: Stand) -> int:
 
 def waiting(stand: Stand, peer: Peer, count: int, scenario: Scenario, variant: str = "") -> Figure:
     """The memory of so many connections that have had one answer and wait."""
+    figure = Figure(peer.name, "bytes", variant)
     with stand.serving(peer, scenario) as running:
         check.plain(running.port, certificate=scenario.tls)
-        before = wait_settled(running.memory, SLACK, 1.0, 1.0, LONGEST)
-        with _clients(stand, running, count) as client:
-            opened = client.ask(None, 120)
-            check.expect(opened == f"open {count}", f"{opened}, not {count}")
-            busy = running.memory()
-            after = wait_settled(running.memory, SLACK, QUIET, LEAST, LONGEST)
-            # Memory of connections that were dropped would be cheap: all of them must still serve.
-            served = client.ask("again", 120)
-            check.expect(served == f"served {count}", f"{served} of {count} idle connections")
-        figure = Figure(peer.name, "bytes", variant, samples=[(after - before) / count])
-        figure.observe(bytes_when_just_opened=(busy - before) / count, bytes_of_the_program=before)
-        return figure
+        hold(figure, running, _clients(stand, running, count), count)
+    return figure
 
 
-def _clients(stand: Stand, running: Running, count: int) -> AbstractContextManager[Program]:
+def hold(figure: Figure, running: Running, clients: AbstractContextManager[Sequence[Program]], each: int) -> None:
+    """Measures the memory of connections at rest: each client opens so many, has one answer on each, and waits."""
+    before = wait_settled(running.memory, SLACK, 1.0, 1.0, LONGEST)
+    with clients as opened:
+        _expect(opened, None, f"open {each}")
+        busy = running.memory()
+        after = wait_settled(running.memory, SLACK, QUIET, LEAST, LONGEST)
+        # Memory of connections that were dropped would be cheap: all of them must still serve.
+        _expect(opened, "again", f"served {each}")
+    count = each * len(opened)
+    figure.samples.append((after - before) / count)
+    figure.observe(bytes_when_just_opened=(busy - before) / count, bytes_of_the_program=before)
+
+
+def _expect(clients: Sequence[Program], question: str | None, answer: str) -> None:
+    for client in clients:
+        said = client.ask(question, 120)
+        check.expect(said == answer, f"{said}, not {answer}")
+
+
+@contextmanager
+def _clients(stand: Stand, running: Running, count: int) -> Iterator[Sequence[Program]]:
     if running.certificate is None:
-        return stand.client("idle_client", f"127.0.0.1:{running.port}", count, "/")
-    return stand.client("idle_tls.py", running.port, count, running.certificate.cert)
+        client = stand.client("idle_client", f"127.0.0.1:{running.port}", count, "/")
+    else:
+        client = stand.client("idle_tls.py", running.port, count, running.certificate.cert)
+    with client as opened:
+        yield (opened,)
