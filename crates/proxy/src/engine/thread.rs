@@ -9,6 +9,8 @@ use tokio::sync::mpsc;
 
 /// How often it is looked whether a thread ended.
 const ENDING: Duration = Duration::from_millis(1);
+/// Threads beside it for what takes long or may hang: what comes while all are busy waits.
+const HELPERS: usize = 16;
 
 /// A thread that obeys commands.
 pub(super) struct Thread<C> {
@@ -35,7 +37,9 @@ impl<C: Send + 'static> Thread<C> {
         let (commands, received) = mpsc::unbounded_channel();
         let (tell, told) = sync_channel(1);
         // A runtime never leaves its thread, so only the thread can say whether there is one.
-        let body = move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().max_blocking_threads(HELPERS);
+        let body = move || match builder.build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 let _ = tell.send(Ok(()));
                 run(&runtime, received);
