@@ -83,7 +83,7 @@ class Engine:
         Raises `ValueError` for a listener that captures nothing.
         """
 
-    def guard(self, addresses: list[str]) -> None:
+    def withhold(self, addresses: list[str]) -> None:
         """Take no client of a forward proxy to these addresses (`"127.0.0.1:9901"`), whatever it allows.
 
         Raises `ValueError` for what is no address.

@@ -37,7 +37,8 @@ pub struct Engine {
     ended: AtomicBool,
     /// Outside `running`, which is locked while a change is made: what is only looked at neither waits for it nor holds it up.
     shared: ArcSwapOption<Shared>,
-    guarded: Arc<ArcSwap<Vec<SocketAddr>>>,
+    /// See `withhold`; what runs looks at it.
+    withheld: Arc<ArcSwap<Vec<SocketAddr>>>,
 }
 
 /// What came of a plan.
@@ -62,13 +63,13 @@ impl Engine {
             running: Mutex::default(),
             ended: AtomicBool::default(),
             shared: ArcSwapOption::default(),
-            guarded: Arc::default(),
+            withheld: Arc::default(),
         }
     }
 
     /// Take no client of a forward proxy to these addresses, whatever it allows: what else of this process listens there.
-    pub fn guard(&self, addresses: Vec<SocketAddr>) {
-        self.guarded.store(Arc::new(addresses));
+    pub fn withhold(&self, addresses: Vec<SocketAddr>) {
+        self.withheld.store(Arc::new(addresses));
     }
 
     /// Run `plan` from now on. On failure what ran before is untouched.
@@ -84,7 +85,7 @@ impl Engine {
             Some(running) => running.apply(plan),
             None => {
                 let mut first =
-                    Running::start(usize::from(plan.engine.workers.max(1)), self.release, Arc::clone(&self.guarded))
+                    Running::start(usize::from(plan.engine.workers.max(1)), self.release, Arc::clone(&self.withheld))
                         .map_err(|error| vec![Fault::new("engine.workers", format!("cannot start {error}"))])?;
                 match first.apply(plan) {
                     Ok(applied) => {

@@ -6,8 +6,7 @@ use crate::connection;
 use crate::respond;
 use crate::session::{self, Relay};
 use crate::snapshot::SharedListener;
-use crate::worker::Shared;
-use crate::worker::Worker;
+use crate::worker::{Shared, Worker};
 use arc_swap::ArcSwap;
 use penstock_plan::Protocol as Spoken;
 use penstock_rules::error::Kind;
@@ -102,9 +101,9 @@ pub(crate) fn overlap(one: &str, other: &str) -> bool {
 /// Whether a connection to `address` would come to a socket of ours.
 pub(crate) fn is_own(shared: &Shared, address: SocketAddr) -> bool {
     let (ip, port) = (address.ip().to_canonical(), address.port());
-    let (binds, guarded) = (shared.binds.load(), shared.guarded.load());
+    let (binds, withheld) = (shared.binds.load(), shared.withheld.load());
     let bound = binds.values().filter_map(|bind| bind.address.parse::<SocketAddr>().ok());
-    bound.chain(guarded.iter().copied()).filter(|own| own.port() == port).any(|own| match own.ip().to_canonical() {
+    bound.chain(withheld.iter().copied()).filter(|own| own.port() == port).any(|own| match own.ip().to_canonical() {
         // Nobody but the system knows all of this machine's addresses: it lets a socket have them, and no other.
         every if every.is_unspecified() => ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok(),
         one => one == ip,

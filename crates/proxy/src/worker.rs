@@ -55,7 +55,7 @@ pub(crate) struct Shared {
     /// Sockets that are open, by what they were bound for. Here, so that whoever looks does not wait for a change.
     pub(crate) binds: ArcSwap<BTreeMap<String, Binding>>,
     /// Sockets of this process that are not the engine's, and that no client is taken to.
-    pub(crate) guarded: Arc<ArcSwap<Vec<SocketAddr>>>,
+    pub(crate) withheld: Arc<ArcSwap<Vec<SocketAddr>>>,
     pub(crate) counters: Sharded<WorkerCounters>,
     pub(crate) events: Arc<Events>,
     pub(crate) log: LogSink,

@@ -116,9 +116,9 @@ impl Engine {
     }
 
     /// Take no client of a forward proxy to these addresses.
-    fn guard(&self, addresses: Vec<String>) -> PyResult<()> {
+    fn withhold(&self, addresses: Vec<String>) -> PyResult<()> {
         let read = |text: &String| text.parse().map_err(|_| PyValueError::new_err(format!("{text} is no address")));
-        self.0.guard(addresses.iter().map(read).collect::<PyResult<_>>()?);
+        self.0.withhold(addresses.iter().map(read).collect::<PyResult<_>>()?);
         Ok(())
     }
 

@@ -60,7 +60,7 @@ class AdminListener:
         except ValueError as error:
             raise ConfigError([loaded.fault("admin.bind", str(error))]) from None
         # Before the data plane may serve clients that would go there.
-        self.guard(opened)
+        self.withhold(opened)
         return AdminChange(self, place, opened)
 
     def take(self, place: str | None, opened: _Serving | None) -> None:
@@ -72,12 +72,12 @@ class AdminListener:
         old, self._serving, self._place = self._serving, opened, place
         if old:
             old.close()
-        self.guard()
+        self.withhold()
 
-    def guard(self, opened: _Serving | None = None) -> None:
+    def withhold(self, opened: _Serving | None = None) -> None:
         """Have no client of a forward proxy taken to where it listens, nor to what is opened for the next change."""
         addresses = [serving.address for serving in (self._serving, opened) if serving]
-        self._controller.guard([address for address in addresses if not address.startswith("unix:")])
+        self._controller.withhold([address for address in addresses if not address.startswith("unix:")])
 
     def close(self) -> None:
         """Listen no more."""
@@ -103,7 +103,7 @@ class AdminChange:
         """Close it again."""
         if self._opened:
             self._opened.close()
-            self._listener.guard()
+            self._listener.withhold()
 
 
 class _Serving:

@@ -192,9 +192,9 @@ class Controller:
         """What one listener, or all, have captured (`Engine.captures`)."""
         return self._engine.captures(listener, query)
 
-    def guard(self, addresses: list[str]) -> None:
+    def withhold(self, addresses: list[str]) -> None:
         """Have no client of a forward proxy taken to these addresses: what a companion listens on."""
-        self._engine.guard(addresses)
+        self._engine.withhold(addresses)
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew."""

@@ -200,10 +200,10 @@ class Engine:
         except ValueError as error:
             raise EngineError(str(error)) from None
 
-    def guard(self, addresses: list[str]) -> None:
+    def withhold(self, addresses: list[str]) -> None:
         """Take no client of a forward proxy to these addresses, whatever it allows: what else of this process listens
         there. It holds at once, also before the first plan."""
-        self._engine.guard(addresses)
+        self._engine.withhold(addresses)
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew, after a rotation."""

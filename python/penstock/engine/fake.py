@@ -78,7 +78,7 @@ class FakeEngine:
         self.drains = True
         """What `drain` answers."""
         self.stopped = False
-        self.guarded: list[str] = []
+        self.withheld: list[str] = []
         self._events: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
 
     def apply(self, plan: str) -> Applied:
@@ -150,9 +150,9 @@ class FakeEngine:
         rows = [{"id": number, "entry": entry} for number, entry in self.captured.items() if number > after]
         return read(Captures, {"entries": rows, "more": False})
 
-    def guard(self, addresses: list[str]) -> None:
+    def withhold(self, addresses: list[str]) -> None:
         """Keep them."""
-        self.guarded = addresses
+        self.withheld = addresses
 
     def reopen_logs(self) -> None:
         """Remember it."""

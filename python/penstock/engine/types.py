@@ -439,7 +439,7 @@ class DataPlane(Protocol):
     def captures(self, listener: str | None, query: Mapping[str, int] | str) -> Captures:
         """What one listener, or all, have captured."""
 
-    def guard(self, addresses: list[str]) -> None:
+    def withhold(self, addresses: list[str]) -> None:
         """Take no client of a forward proxy to these addresses."""
 
     def reopen_logs(self) -> None:

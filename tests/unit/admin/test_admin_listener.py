@@ -70,18 +70,18 @@ def test_no_client_of_a_forward_proxy_is_taken_there(
 ) -> None:
     bind(config, "127.0.0.1:0")
     controller.reload()
-    assert engine.guarded == [admin.address]
+    assert engine.withheld == [admin.address]
     first = admin.address
     engine.faults = {"upstreams[0]": "no"}
     bind(config, "127.0.0.2:0")
     with pytest.raises(ConfigError):
         controller.reload()
-    assert engine.guarded == [first], "what was opened for a change that was refused is closed again"
+    assert engine.withheld == [first], "what was opened for a change that was refused is closed again"
     controller.reload()
-    assert engine.guarded == [admin.address] != [first]
+    assert engine.withheld == [admin.address] != [first]
     bind(config, f"unix:{tmp_path}/admin.sock")
     controller.reload()
-    assert engine.guarded == []
+    assert engine.withheld == []
 
 
 def test_an_address_in_use_refuses_the_configuration(

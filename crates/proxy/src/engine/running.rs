@@ -38,7 +38,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(workers: usize, release: fn(), guarded: Arc<ArcSwap<Vec<SocketAddr>>>) -> io::Result<Running> {
+    pub(super) fn start(workers: usize, release: fn(), withheld: Arc<ArcSwap<Vec<SocketAddr>>>) -> io::Result<Running> {
         let events = Arc::new(Events::default());
         let shared = Arc::new(Shared {
             snapshot: ArcSwapOption::empty(),
@@ -52,7 +52,7 @@ impl Running {
             // The control thread looks at once.
             ahead_of_utc: AtomicI64::default(),
             binds: ArcSwap::default(),
-            guarded,
+            withheld,
             counters: Sharded::new(workers),
             log: LogSink::start(Arc::clone(&events))?,
             events,
