@@ -3,6 +3,7 @@
 mod outward;
 mod registry;
 mod secure;
+mod upstreams;
 
 pub(crate) use registry::Registry;
 

@@ -2,7 +2,6 @@
 
 use super::{Registry, SharedUpstream, UpstreamSettings};
 use crate::forward::{Forward, Interception, ORIGINS, Resolvers, SharedInterception, SharedRule};
-use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
 use crate::tls::{Authority, SystemRoots, build_upstream};
 use crate::upstream::circuit::Circuit;
@@ -56,7 +55,7 @@ impl Registry {
         let taken = rules.names();
         let taken = taken.map(|name| counted(name).unwrap_or_else(|| Arc::new(SharedRule::new(name, self.workers))));
         let taken = taken.collect();
-        let shared = known.map_or_else(|| self.origins(), |known| Arc::clone(&known.settings.shared));
+        let shared = known.map_or_else(|| self.shared_upstream(ORIGINS), |known| Arc::clone(&known.settings.shared));
         let settings = self.origin_settings(plan, shared);
         let (leave, lists) = (leave?, lists.clone());
         Some(Arc::new(Forward {
@@ -99,18 +98,6 @@ impl Registry {
             Some((dns, known)) if *dns == plan.dns => Arc::clone(known),
             _ => Arc::new((0..self.workers).map(|_| resolve::resolver(&plan.dns)).collect()),
         }
-    }
-
-    fn origins(&self) -> Arc<SharedUpstream> {
-        Arc::new(SharedUpstream {
-            id: self.id(),
-            name: ORIGINS.into(),
-            counters: Sharded::new(self.workers),
-            ejecting: Mutex::default(),
-            gate: Arc::default(),
-            counts: Arc::default(),
-            told: Told::default(),
-        })
     }
 
     fn origin_settings(&self, plan: &penstock_plan::Forward, shared: Arc<SharedUpstream>) -> UpstreamSettings {

@@ -1,27 +1,23 @@
 //! From a plan to a snapshot: what was there before is found again, so that a change leaves alone what it does not name.
 
-use super::{Listener, Route, SharedListener, SharedRoute, SharedUpstream, Snapshot, UpstreamSettings, tables};
+use super::{Listener, Route, SharedListener, SharedRoute, SharedUpstream, Snapshot};
 use crate::addon::{Addon, Lane, RouteAddons, SharedAddon};
 use crate::admit::{Clients, Pace};
 use crate::capture::{Capture, Ring};
 use crate::forward::{Forward, Resolvers};
 use crate::lists::Loaded;
 use crate::maintenance::Maintenance;
-use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
 use crate::tls::{SystemRoots, Tls, UpstreamTls};
 use crate::upstream::affinity::{self, Affinity, OwnSecret};
-use crate::upstream::circuit::Circuit;
 use crate::upstream::endpoint::Endpoint;
 use crate::users;
-use arc_swap::ArcSwap;
-use penstock_plan::{Action, Balance, Dns, ErrorPages, Plan, Start, Upstream};
+use penstock_plan::{Action, Dns, ErrorPages, Plan};
 use penstock_rules::answer::Answer;
 use penstock_rules::auth::ForwardAuth;
 use penstock_rules::balance::HashTable;
 use penstock_rules::fault::Fault;
 use penstock_rules::filter::Filters;
-use penstock_rules::health::Question;
 use penstock_rules::http::HeadLimits;
 use penstock_rules::https::ToHttps;
 use penstock_rules::list::Lists;
@@ -29,13 +25,13 @@ use penstock_rules::maintenance::Exception;
 use penstock_rules::page::{self, Pages};
 use penstock_rules::proxy_protocol::Senders;
 use penstock_rules::route::mirror::Mirror;
-use penstock_rules::route::{Key, Split, Table};
+use penstock_rules::route::{Split, Table};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 
 /// What snapshots share by identity.
 pub(crate) struct Registry {
@@ -281,82 +277,6 @@ impl Registry {
             limits,
             pages,
             plan: plan.clone(),
-        }
-    }
-
-    fn upstream(&self, at: usize, plan: &Upstream, roots: &SystemRoots, faults: &mut Vec<Fault>) -> UpstreamSettings {
-        let shared = self.upstreams.get(&plan.name).cloned().unwrap_or_else(|| {
-            Arc::new(SharedUpstream {
-                id: self.id(),
-                name: plan.name.clone(),
-                counters: Sharded::new(self.workers),
-                ejecting: Mutex::default(),
-                gate: Arc::default(),
-                counts: Arc::default(),
-                told: Told::default(),
-            })
-        });
-        let start = plan.health_check.as_ref().map_or(Start::Up, |check| check.start);
-        let endpoints = plan.endpoints.iter().enumerate().filter_map(|(entry, endpoint)| {
-            let key = (plan.name.clone(), endpoint.address.clone());
-            if let Some(known) = self.endpoints.get(&key) {
-                return Some(Arc::clone(known));
-            }
-            let made = Endpoint::new(self.id(), endpoint, (self.workers, start), &shared.gate);
-            if made.is_none() {
-                let path = format!("upstreams[{at}].endpoints[{entry}]");
-                let message = format!("{:?} is neither \"host:port\" nor \"unix:/path\"", endpoint.address);
-                faults.push(Fault::new(path, message));
-            }
-            made.map(Arc::new)
-        });
-        let endpoints: Vec<Arc<Endpoint>> = endpoints.collect();
-        let question = plan.health_check.as_ref().and_then(|check| match Question::build(&check.probe) {
-            Ok(question) => Some(Arc::new(question)),
-            Err((key, message)) => {
-                faults.push(Fault::new(format!("upstreams[{at}].health_check.{key}"), message));
-                None
-            }
-        });
-        let limits = HeadLimits {
-            bytes: plan.limits.head as usize,
-            fields: usize::from(plan.limits.fields),
-            uri: 0,
-            elsewhere: false,
-        };
-        let (key, tables) = match &plan.balance {
-            Balance::Hash(hash) => {
-                let key = Key::compile(&hash.key, &format!("upstreams[{at}].balance.hash.key"));
-                let known = self.tables.get(&plan.name).map_or(&[][..], |tables| tables);
-                (
-                    key.map_err(|found| faults.extend(found)).ok(),
-                    tables(plan, hash.method, endpoints.iter().map(|one| &**one), known),
-                )
-            }
-            _ => (None, Vec::new()),
-        };
-        let tables = ArcSwap::from_pointee(tables);
-        let known = (&self.secret, self.bonds.get(&plan.name));
-        let affinity = affinity::build(plan, known, &endpoints, &format!("upstreams[{at}].affinity"));
-        let affinity = affinity.map_err(|found| faults.extend(found)).ok().flatten();
-        let circuit = Circuit::new(&plan.limits, &shared.counts);
-        let (tls, renewed) = self.upstream_tls(at, plan, roots, faults);
-        let (probe_tls, probe_renewed) = self.probe_tls(at, plan, roots, faults);
-        UpstreamSettings {
-            shared,
-            plan: plan.clone(),
-            limits,
-            circuit,
-            endpoints,
-            tls,
-            renewed,
-            probe_tls,
-            probe_renewed,
-            question,
-            key,
-            tables,
-            affinity,
-            outward: None,
         }
     }
 
