@@ -206,14 +206,17 @@ class Client(Peer):
 
 
 class Endpoint(Peer):
-    """A connection of the proxy's to an endpoint; waits for it. `settings`: what is said first, or nothing is."""
+    """A connection of the proxy's to an endpoint; waits for it. `settings`: what is said first, or nothing is.
+    `behind`: bytes that come with them."""
 
-    def __init__(self, origin: Origin, number: int = 1, settings: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, origin: Origin, number: int = 1, settings: dict[int, int] | None = None, behind: bytes = b""
+    ) -> None:
         super().__init__(origin.connection(number))
         self._connection.read_until(lambda received: len(received) >= len(PREFACE))
         assert self._connection.received.startswith(PREFACE), bytes(self._connection.received)
         del self._connection.received[: len(PREFACE)]
-        self.send(SettingsFrame(0, settings=settings or {}))
+        self.send_raw(SettingsFrame(0, settings=settings or {}).serialize() + behind)
 
     def head(self, stream: int = 1) -> dict[str, str]:
         """The head of the request on a stream, once it is there."""

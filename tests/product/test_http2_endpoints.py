@@ -286,6 +286,19 @@ def test_a_connection_that_ended_unused_costs_no_request(scripted: Origin, proxy
             endpoint.close()
 
 
+def test_a_new_connection_is_used_whatever_else_it_has_to_say(scripted: Origin, proxy: penstock.Proxy) -> None:
+    """It was taken for one that is about to end, and another was made beside it."""
+    with Client(proxy.address()) as client:
+        client.send(client.headers(1))
+        # More than is read before the request is sent: frames of a kind that nobody knows (RFC 9113 §4.1).
+        unknown = b"\x00\x40\x00\xfa\x00\x00\x00\x00\x00" + bytes(16_384)
+        endpoint = Endpoint(scripted, behind=20 * unknown)
+        endpoint.request()
+        endpoint.answer(1, b"ok")
+        assert client.outcome(1).body == b"ok"
+    assert len(scripted.accept_all()) == 1
+
+
 def test_without_idle_connections_each_is_closed_with_its_last_request(scripted: Origin) -> None:
     limits = {"idle_connections": 0}
     with in_front_of(scripted, limits=limits) as proxy, Client(proxy.address()) as client:

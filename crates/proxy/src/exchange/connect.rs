@@ -105,7 +105,8 @@ impl Story<'_> {
                 None => dial(worker, &endpoint, course.take_connection(worker.index)?, terms),
             };
             match timeout_at(by.into(), dial.wait()).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(Some(lease))) => break Ok(Some(lease)),
+                Ok(Ok(None)) => {}
                 Ok(Err(failure)) => break Err(failure),
                 Err(_) => break Err(Kind::ConnectTimeout.into()),
             }

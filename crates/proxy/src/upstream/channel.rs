@@ -61,6 +61,11 @@ impl Channel {
         if self.link.live() == 0 && self.link.look(crate::stream::Stream::is_disturbed) {
             return false;
         }
+        self.is_free(most)
+    }
+
+    /// Whether it has fewer requests than it may.
+    fn is_free(&self, most: usize) -> bool {
         let Some(mut sender) = self.sender.borrow().clone() else { return false };
         if let Poll::Ready(Err(_)) = sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
             // The endpoint has said that it takes no more (GOAWAY), or there are no more numbers for streams.

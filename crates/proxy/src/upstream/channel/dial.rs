@@ -1,7 +1,7 @@
 //! A new connection of HTTP/2, for all who wait for one.
 
 use super::drive::Drive;
-use super::{Channel, Channels, FALLEN_BACK, Terms};
+use super::{Channel, Channels, FALLEN_BACK, Lease, Terms};
 use crate::codec::h2::{Io, Link};
 use crate::tls::Failure;
 use crate::upstream::circuit::Taken;
@@ -12,6 +12,7 @@ use h2::client::Builder;
 use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::Kind;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -33,6 +34,9 @@ pub(crate) struct Dial {
     over: Cell<bool>,
     done: Notify,
     waiting: Cell<usize>,
+    /// For those who wait. A new connection has something to say, which of an unused one means that it may be about to end; and it is
+    /// unused, so that it might be closed before they come.
+    leases: RefCell<VecDeque<Lease>>,
 }
 
 impl Dial {
@@ -40,16 +44,19 @@ impl Dial {
         self.waiting.get()
     }
 
-    /// Wait until it is there.
+    /// Wait until it is there; a place on it, if there is one for all who wait.
     ///
     /// # Errors
     /// Why it is not.
-    pub(crate) async fn wait(&self) -> Result<(), Failure> {
+    pub(crate) async fn wait(&self) -> Result<Option<Lease>, Failure> {
         self.waiting.set(self.waiting.get() + 1);
         while !self.over.get() {
             self.done.notified().await;
         }
-        self.failure.borrow().clone().map_or(Ok(()), Err)
+        match self.failure.borrow().clone() {
+            Some(failure) => Err(failure),
+            None => Ok(self.leases.borrow_mut().pop_front()),
+        }
     }
 }
 
@@ -62,6 +69,11 @@ struct Dialing<'a> {
 impl Dialing<'_> {
     fn fail(&self, failure: Failure) {
         *self.dial.failure.borrow_mut() = Some(failure);
+    }
+
+    fn succeed(&self, channel: &Rc<Channel>, most: usize) {
+        let free = || channel.is_free(most).then(|| Lease::of(channel));
+        self.dial.leases.borrow_mut().extend(std::iter::from_fn(free).take(self.dial.waiting()));
     }
 }
 
@@ -84,6 +96,7 @@ pub(crate) fn dial(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, taken: Opt
             Ok(Some(drive)) => {
                 let channel = Rc::clone(&drive.channel);
                 endpoint.channels.open.borrow_mut().push(Rc::clone(&channel));
+                dialing.succeed(&channel, terms.most);
                 drop(dialing);
                 drive.run().await;
                 channel.close();
