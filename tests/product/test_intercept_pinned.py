@@ -63,27 +63,43 @@ def test_one_who_says_so_is_left_alone_next_time(tmp_path: Path, origin: Secured
         assert proxy.stats().rejected["certificate_refused"] == 1
 
 
-def test_one_who_breaks_off_is_left_alone(tmp_path: Path, origin: SecuredOrigin) -> None:
-    with intercepting(tmp_path) as proxy:
-        sock = connected(proxy, f"{NAME}:{origin.port}")
-        hello, came = ssl.MemoryBIO(), ssl.MemoryBIO()
-        client = trusting(tmp_path).wrap_bio(came, hello, server_hostname=NAME)
-        with suppress(ssl.SSLWantReadError):
-            client.do_handshake()
-        sock.sendall(hello.read())
-        assert sock.recv(1)
-        sock.close()
-        counted(proxy, refused=1)
-        assert not is_opened(proxy, origin.port, tmp_path)
+def break_off(proxy: penstock.Proxy, port: int, folder: Path) -> None:
+    """See our certificate, and be gone."""
+    sock = connected(proxy, f"{NAME}:{port}")
+    hello, came = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting(folder).wrap_bio(came, hello, server_hostname=NAME)
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    sock.sendall(hello.read())
+    assert sock.recv(1)
+    sock.close()
 
 
-def test_one_who_goes_away_at_once_is_believed_the_second_time(tmp_path: Path, origin: SecuredOrigin) -> None:
+def leave(proxy: penstock.Proxy, port: int, folder: Path) -> None:
+    """Shake hands, ask for nothing."""
+    secured(proxy, port, trusting(folder)).close()
+
+
+@pytest.mark.parametrize("go", [break_off, leave])
+def test_one_who_goes_away_is_believed_the_third_time(tmp_path: Path, origin: SecuredOrigin, go: Any) -> None:
     with intercepting(tmp_path) as proxy:
-        for turn in range(2):
-            assert is_opened(proxy, origin.port, tmp_path), turn
-            secured(proxy, origin.port, trusting(tmp_path)).close()
+        for _ in range(3):
+            counted(proxy, pinned=0)
+            go(proxy, origin.port, tmp_path)
             wait_for(lambda: proxy.stats().listeners[0].connections == 0, "it is gone")
         assert not is_opened(proxy, origin.port, tmp_path)
+        counted(proxy, pinned=1, refused=0)
+
+
+@pytest.mark.parametrize("go", [break_off, leave])
+def test_one_who_asked_for_something_goes_as_it_likes(tmp_path: Path, origin: SecuredOrigin, go: Any) -> None:
+    with intercepting(tmp_path) as proxy:
+        go(proxy, origin.port, tmp_path)
+        assert is_opened(proxy, origin.port, tmp_path)
+        for _ in range(5):
+            go(proxy, origin.port, tmp_path)
+        wait_for(lambda: proxy.stats().listeners[0].connections == 0, "all are gone")
+        assert is_opened(proxy, origin.port, tmp_path)
 
 
 def test_the_time_is_bounded(tmp_path: Path, origin: SecuredOrigin) -> None:

@@ -42,7 +42,7 @@ impl<'a> Story<'a> {
         let forward = self.exchange.listener.forward.as_deref().ok_or(Kind::Internal)?;
         let inside = self.inside();
         if let Some(inside) = inside {
-            inside.asked.set(true);
+            inside.ask();
             request.enter(&inside.name, inside.port)?;
         }
         forward.leave.client(self.client)?;

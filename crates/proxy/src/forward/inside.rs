@@ -68,7 +68,7 @@ pub(crate) struct Inside {
     /// come behind the handshake.
     proved: Cell<Option<Opened>>,
     /// Whether the client has asked for something.
-    pub(crate) asked: Cell<bool>,
+    asked: Cell<bool>,
     since: Instant,
     noticer: Noticer,
 }
@@ -84,6 +84,13 @@ impl Inside {
     pub(crate) fn take_proved(&self) -> Option<Opened> {
         let idle = self.noticer.forward.settings.plan.timeouts.idle;
         self.proved.take().filter(|_| self.since.elapsed() < idle)
+    }
+
+    /// The client asks for something: it has taken our certificate.
+    pub(crate) fn ask(&self) {
+        if !self.asked.replace(true) {
+            self.noticer.trust(&self.name);
+        }
     }
 }
 
@@ -103,12 +110,17 @@ struct Noticer {
 }
 
 impl Noticer {
+    fn trust(&self, host: &str) {
+        let Some(interception) = &self.forward.interception else { return };
+        let mut pinned = interception.shared.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.trust(self.client, host, (Instant::now(), self.wait()));
+    }
+
     fn notice(&self, host: &str, sign: Sign) {
         let Some(interception) = &self.forward.interception else { return };
-        let wait = self.forward.plan.interception.as_ref().map_or(Duration::ZERO, |plan| plan.pinned);
+        let wait = self.wait();
         let mut pinned = interception.shared.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = (Instant::now(), wait);
-        if pinned.notice(self.client, host, sign, now) {
+        if pinned.notice(self.client, host, sign, (Instant::now(), wait)) {
             let client = self.client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
             let message = format!(
                 "client {client} does not take our certificate for {host}: its tunnels there stay closed for {} s",
@@ -116,6 +128,11 @@ impl Noticer {
             );
             self.worker.shared.events.add(Level::Warning, "interception", message, &[]);
         }
+    }
+
+    /// For how long that is remembered.
+    fn wait(&self) -> Duration {
+        self.forward.plan.interception.as_ref().map_or(Duration::ZERO, |plan| plan.pinned)
     }
 }
 
@@ -180,9 +197,16 @@ async fn shake_hands(
         }
         Ok(None) => Err(Kind::ClientClosed),
         Err(refused) => {
-            if refused.kind == Kind::CertificateRefused {
-                counters.refused.add(1);
-                noticer.notice(&name, Sign::Refused);
+            match refused.kind {
+                Kind::CertificateRefused => {
+                    counters.refused.add(1);
+                    noticer.notice(&name, Sign::Refused);
+                }
+                Kind::ClientClosed => {
+                    noticer.notice(&name, Sign::Left);
+                    return Err(Kind::TlsFailed);
+                }
+                _ => {}
             }
             Err(refused.kind)
         }

@@ -208,14 +208,15 @@ impl Shaking<'_> {
 
     /// What the client is said to have done that broke the handshake off.
     fn broken(&self) -> Kind {
-        // Its hello was whole, so it has seen our certificate.
-        if self.stands { Kind::CertificateRefused } else { Kind::TlsFailed }
+        // Its hello was whole: it went because it did not like what it was shown, or needs it no more.
+        if self.stands { Kind::ClientClosed } else { Kind::TlsFailed }
     }
 
     fn named(&self, error: &Error) -> Kind {
         match error {
             _ if self.asked.unserved => Kind::TlsName,
             Error::AlertReceived(alert) if self.stands && refuses(*alert) => Kind::CertificateRefused,
+            Error::AlertReceived(AlertDescription::UserCanceled) if self.stands => Kind::ClientClosed,
             error => kind(error),
         }
     }
@@ -284,7 +285,6 @@ fn refuses(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
-            | AlertDescription::UserCanceled
     )
 }
 
