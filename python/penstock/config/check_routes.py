@@ -31,6 +31,7 @@ _ACTIONS = ("upstream", "split", "respond", "redirect")
 def check_routes(config: Config, memory: Memory, fault: Report, warn: Report) -> None:
     """Find every fault of the routes, and what is doubtful about them together."""
     names: dict[str, int] = {}
+    referring = []
     for index, route in enumerate(config.routes):
         name = route.name or f"route-{index + 1}"
         if names.setdefault(name, index) != index:
@@ -38,20 +39,20 @@ def check_routes(config: Config, memory: Memory, fault: Report, warn: Report) ->
                 ("routes", index, "name"),
                 f'"{name}" is already the name of routes[{names[name]}]; names are unique',
             )
-        _references(("routes", index), route, config, fault, warn)
+        if route.upstream is not None and route.upstream not in config.upstreams:
+            fault(("routes", index, "upstream"), unknown("upstream", route.upstream, config.upstreams))
+        if not route.model_fields_set.isdisjoint(_REFERRING):
+            referring.append(route)
+            _references(("routes", index), route, config, fault, warn)
         for key, message in memory.once(route, _own_faults):
             fault(("routes", index, *key), message)
     _unreached(config, warn)
-    _unused(config, warn)
+    _unused(config, referring, warn)
     check_case(config, warn)
 
 
 def _references(key: KeyPath, route: Route, config: Config, fault: Report, warn: Report) -> None:
-    """The names that a route uses exist."""
-    if route.upstream is not None and route.upstream not in config.upstreams:
-        fault((*key, "upstream"), unknown("upstream", route.upstream, config.upstreams))
-    if route.model_fields_set.isdisjoint(_REFERRING):
-        return
+    """The names that a route uses beside its upstream exist."""
     if route.forward_auth is not None and route.forward_auth.upstream not in config.upstreams:
         fault((*key, "forward_auth", "upstream"), unknown("upstream", route.forward_auth.upstream, config.upstreams))
     check_split(key, route, config, fault, warn)
@@ -223,11 +224,14 @@ def _unreached(config: Config, warn: Report) -> None:
         mine = everything if route.listeners is None else frozenset(route.listeners)
         if not mine:
             continue
-        text = "" if route.match is None or route.match.strip() == "True" else route.match.strip()
-        for other, theirs in (*earlier.get("", ()), *(earlier.get(text, ()) if text else ())):
+        text = "" if route.match is None else route.match.strip()
+        if text == "True":
+            text = ""
+        of_all, same = earlier.get("", ()), earlier.get(text, ()) if text else ()
+        for other, theirs in (*of_all, *same):
             if mine <= theirs:
                 name = config.routes[other].name or f"route-{other + 1}"
-                reason = "matches every request" if (other, theirs) in earlier.get("", ()) else "has the same match"
+                reason = "matches every request" if (other, theirs) in of_all else "has the same match"
                 warn(("routes", index), f'is never reached: route "{name}" before it {reason}')
                 break
         else:
@@ -235,18 +239,18 @@ def _unreached(config: Config, warn: Report) -> None:
             earlier.setdefault(text, []).append((index, mine))
 
 
-def _unused(config: Config, warn: Report) -> None:
+def _unused(config: Config, referring: list[Route], warn: Report) -> None:
     used = {route.upstream for route in config.routes}
-    used |= {route.forward_auth.upstream for route in config.routes if route.forward_auth is not None}
-    used |= {share.upstream for route in config.routes for share in route.shares}
-    used |= {route.mirror.upstream for route in config.routes if route.mirror}
+    used |= {route.forward_auth.upstream for route in referring if route.forward_auth is not None}
+    used |= {share.upstream for route in referring for share in route.shares}
+    used |= {route.mirror.upstream for route in referring if route.mirror}
     used |= {listener.upstream for listener in config.listeners.values()}
     for name in config.upstreams:
         if name not in used:
             warn(("upstreams", name), "no route or listener uses it")
     if any(route.listeners is None for route in config.routes):
         return
-    served = {name for route in config.routes for name in route.listeners or ()}
+    served = {name for route in referring for name in route.listeners or ()}
     for name, listener in config.listeners.items():
         if name not in served and listener.https_redirect is None and listener.protocol == "http":
             warn(("listeners", name), "no route serves it: every request gets 404")

@@ -39,8 +39,11 @@ def load(path: str | os.PathLike[str], memory: Memory | None = None) -> Loaded:
     document = Document(str(path), file.parent.absolute())
     document.format = _format(document, file)
     document.text = _read(document, file)
+    memory = memory or Memory()
     with uncollected():
-        return _shaped(document, _parse(document, file), memory or Memory())
+        if document.format == "toml" and (config := memory.reread(document.text)) is not None:
+            return Loaded(config, document, memory)
+        return _shaped(document, _parse(document, file), memory)
 
 
 def load_value(value: Config | Mapping[str, Any], folder: str | os.PathLike[str] = ".") -> Loaded:
@@ -64,7 +67,8 @@ def _shaped(document: Document, value: object, memory: Memory) -> Loaded:
         raise ConfigError([document.fault(broken, "holds half of a surrogate pair, which is no character")])
     try:
         # Of a value that a program made, parts could change without another text to show it.
-        config = memory.validate(value) if parsed else Config.model_validate(value)
+        text = document.text if document.format == "toml" else None
+        config = memory.validate(value, text) if parsed else Config.model_validate(value)
         return Loaded(config, document, memory)
     except ValidationError as error:
         faults = shape_faults(document, error)

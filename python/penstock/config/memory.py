@@ -9,10 +9,14 @@ from __future__ import annotations
 import marshal
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import tomli
+from pydantic import ValidationError
+
 from penstock.config.model import Config, Route
+from penstock.config.pieces import take_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _T = TypeVar("_T")
 
@@ -22,37 +26,71 @@ class Memory:
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._by_table: dict[bytes, _Known] = {}
+        self._by_text: dict[bytes | str, _Known] = {}
         self._by_route: dict[int, _Known] = {}
 
-    def validate(self, document: Mapping[str, Any]) -> Config:
+    def validate(self, document: Mapping[str, Any], text: str | None = None) -> Config:
         """`Config.model_validate` of what a parser has just made, in which a route that is written as it was before
-        is the same object as before. Raises `ValidationError`, and remembers what it did."""
+        is the same object as before. `text` is that of the document, if it is TOML. Raises `ValidationError`, and
+        remembers what it did."""
         tables = document.get("routes")
         if not isinstance(tables, list):
             return Config.model_validate(document)
-        before = self._by_table
-        texts = [_written(table) for table in tables]
-        routes = [before[text].route if text in before else table for text, table in zip(texts, tables, strict=True)]
+        pieces = None if text is None else take_apart(text)
+        of_text = pieces is not None and len(pieces.routes) == len(tables)
+        texts = pieces.routes if pieces is not None and of_text else [_written(table) for table in tables]
+        return self._remember(texts, tables, document)
+
+    def reread(self, text: str) -> Config | None:
+        """The configuration of a TOML text, of which routes that are written as before are not read again. `None`: it
+        has to be read whole, because nothing is known, or to tell what is wrong."""
+        pieces = take_apart(text) if self._by_text else None
+        if pieces is None or self._by_text.keys().isdisjoint(pieces.routes):
+            return None
+        try:
+            document = tomli.loads(pieces.rest)
+            others = [text for text in pieces.routes if text not in self._by_text]
+            tables = tomli.loads("".join(others))["routes"] if others else []
+            if "routes" in document or len(tables) != len(others):
+                return None
+            new = iter(tables)
+            routes = [None if text in self._by_text else next(new) for text in pieces.routes]
+            return self._remember(pieces.routes, routes, document)
+        except (tomli.TOMLDecodeError, ValidationError, RecursionError):
+            return None
+
+    def _remember(
+        self, texts: Sequence[bytes | str | None], tables: Sequence[object], document: Mapping[str, Any]
+    ) -> Config:
+        """The configuration with these routes: those that are known by their texts, and those of tables."""
+        before = self._by_text
+        routes = [
+            before[text].route if text is not None and text in before else table
+            for text, table in zip(texts, tables, strict=True)
+        ]
         config = Config.model_validate({**document, "routes": routes})
-        self._by_table = {
+        self._by_text = {
             text: before.get(text) or _Known(route)
             for text, route in zip(texts, config.routes, strict=True)
             if text is not None
         }
-        self._by_route = {id(known.route): known for known in self._by_table.values()}
+        self._by_route = {id(known.route): known for known in self._by_text.values()}
         return config
 
     def once(self, route: Route, find: Callable[[Route], _T]) -> _T:
         """What `find` gives for a route, found again only for a route that is not known. It must look at nothing else,
         and its result is shared: never changed."""
+        try:
+            found: _T = self._by_route[id(route)].found[find]
+        except KeyError:
+            pass
+        else:
+            return found
+        found = find(route)
         # Routes made by programs are not known: theirs are values that the program could change behind our back.
         known = self._by_route.get(id(route))
-        if known is None:
-            return find(route)
-        if find not in known.found:
-            known.found[find] = find(route)
-        found: _T = known.found[find]
+        if known is not None:
+            known.found[find] = found
         return found
 
 

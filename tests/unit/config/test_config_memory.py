@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,8 +76,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("memory")
 
 
+@pytest.mark.parametrize("form", ["json", "toml"])
 @given(edits=st.lists(EDIT, max_size=8))
-def test_a_chain_of_reloads_is_as_good_as_new(folder: Path, edits: list[tuple[str, int, Any]]) -> None:
+def test_a_chain_of_reloads_is_as_good_as_new(folder: Path, form: str, edits: list[tuple[str, int, Any]]) -> None:
     memory = Memory()
     document: dict[str, Any] = {
         "listeners": {"web": {"bind": ":1"}, "api": {"bind": ":2"}},
@@ -85,8 +87,8 @@ def test_a_chain_of_reloads_is_as_good_as_new(folder: Path, edits: list[tuple[st
     }
     for edit in [("reverse", 0, None), *edits]:
         document = edited(document, *edit)
-        file = folder / "penstock.json"
-        file.write_text(json.dumps(document))
+        file = folder / f"penstock.{form}"
+        file.write_text(json.dumps(document) if form == "json" else as_toml(document))
         assert outcome(file, memory) == outcome(file, Memory())
 
 
@@ -112,6 +114,28 @@ def test_what_python_holds_equal_is_another_route(folder: Path, before: dict[str
         outcomes.append(outcome(file, memory))
         assert outcomes[-1] == outcome(file, Memory())
     assert outcomes[0] != outcomes[1]
+
+
+def as_toml(document: dict[str, Any]) -> str:
+    """The document as people write it: each route under a header, its tables under their own."""
+    lines = []
+    for kind in ("upstreams", "listeners"):
+        for name, table in document[kind].items():
+            lines += [f"[{kind}.{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items())]
+    for route in document["routes"]:
+        tables = {key: value for key, value in route.items() if key in ("limits", "timeouts", "respond")}
+        lines += ["[[routes]]", *(f"{key} = {toml_value(value)}" for key, value in route.items() if key not in tables)]
+        for key, table in tables.items():
+            lines += [f"[routes.{key}]", *(f"{name} = {toml_value(value)}" for name, value in table.items())]
+    return "\n".join(lines)
+
+
+def toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(key)} = {toml_value(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return json.dumps(value)
 
 
 def edited(document: dict[str, Any], what: str, at: int, value: Any) -> dict[str, Any]:
@@ -155,13 +179,61 @@ def test_only_a_route_that_changed_is_worked_on(folder: Path) -> None:
     assert [route.name for route in worked] == ["r0", "r1", "r2", "r3", "r4", "new5", "new6"]  # type: ignore[attr-defined]
 
 
+# Each is read in pieces as it is whole, or is not read in pieces.
+WHOLE = [
+    "routes = [{respond = {}}]\n[listeners.web]\nbind = ':1'\n",
+    "[listeners.web]\nbind = ':1'\n[[routes]]\nrespond = {}\n[routes.limits]\nbody = 1\n[[routes]]\nrespond = {}\n",
+    "  [[routes]] #\nrespond = {}\r\n[[routes.filters]]\nstrip_prefix = '/a'\n[[routes.filters]]\nadd_prefix = '/b'\n"
+    "[listeners.web]\nbind = ':1'\n",
+    "[[routes]]\nrespond = {}\n[listeners.web]\nbind = ':1'\n[routes.limits]\nbody = 1\n",
+    "[[routes]]\nrespond = {body = '''\n[[routes]]\n'''}\n[listeners.web]\nbind = ':1'\n",
+    "[[routes]]\nrespond = {}\nfilters = [\n[[routes]]\n]\n[listeners.web]\nbind = ':1'\n",
+    "[[routes]]\nrespond = {}\nlisteners=[\n'web'\n]\n[listeners.web]\nbind = [\n':1'\n]\n[[ routes ]]\nrespond = {}\n",
+    "[listeners.web]\nbind = ':1'\n[[routes]]\nrespond = {}\n[routes]\n",
+    "[[routes]]\nrespond = {}\n[listeners.web]\nbind = ':1'\n[ 'routes' . limits ]\nbody = 1\n",
+    '[[routes]]\nrespond = {}\n[listeners.web]\nbind = ":1"\n["\\u0072outes".limits]\nbody = 1\n',
+    "[listeners.web]\nbind = ':1'\n[[routes]]\nrespond = {}\n[listeners.web]\n",
+    "[[routes]]\nrespond = {}\nrespond = {}\n[listeners.web]\nbind = ':1'\n",
+    "[[routes]] x\n[listeners.web]\nbind = ':1'\n",
+    "[[routes]]\nrespond = {}\n[listeners.web]\nbind = ':1'\nx = " + "[" * 5_000,
+]
+
+
+@pytest.mark.parametrize("text", WHOLE)
+def test_a_text_in_pieces_is_what_it_is_whole(folder: Path, text: str) -> None:
+    memory = Memory()
+    file = folder / "pieces.toml"
+    # All of its pieces are known but for those of the second text, or none of the second's is.
+    for before in ("[listeners.web]\nbind = ':1'\n[[routes]]\nrespond = {}\n", text):
+        file.write_text(before, newline="")
+        outcome(file, memory)
+        file.write_text(text, newline="")
+        assert outcome(file, memory) == outcome(file, Memory())
+
+
+def test_of_toml_only_what_changed_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    loads = tomli.loads
+    monkeypatch.setattr(tomli, "loads", lambda text: read.append(text) or loads(text))
+    memory = Memory()
+    file = folder / "read.toml"
+    head = "[listeners.web]\nbind = ':1'\n"
+    routes = [f"[[routes]]\nname = 'r{number}'\nrespond = {{}}\n" for number in range(3)]
+    file.write_text(head + "".join(routes))
+    load(file, memory)
+    routes[1] = "[[routes]]\nname = 'new'\nrespond = {}\n"
+    file.write_text(head + "".join(routes))
+    assert [route.name for route in load(file, memory).config.routes] == ["r0", "new", "r2"]
+    assert read[1:] == [head, routes[1]]
+
+
 def test_what_is_gone_is_forgotten(folder: Path) -> None:
     memory = Memory()
     file = folder / "penstock.json"
     for routes in ([{"name": "a"}, {"name": "b"}], [{"name": "b"}]):
         file.write_text(json.dumps({"routes": routes}))
         load(file, memory)
-    assert len(memory._by_table) == len(memory._by_route) == 1
+    assert len(memory._by_text) == len(memory._by_route) == 1
 
 
 @pytest.mark.parametrize("form", ["value", "python"])
