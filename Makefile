@@ -11,7 +11,7 @@ JOBS ?= 1
 PARALLEL ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-rust test-python lint lint-rust lint-python fmt fuzz bench compare safety safety-table wheel debian clean
+.PHONY: help build run test test-rust test-python lint lint-rust lint-python fmt fuzz bench compare safety safety-table wheel mitmproxy debian clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -89,9 +89,13 @@ wheel: $(VENV)/.installed ## Build the abi3 wheel and try it in an empty environ
 	cd dist && try/bin/penstock version && try/bin/penstock demo --once
 	rm -rf dist/try
 
+mitmproxy: ## Install mitmdump for row P9 of the bench, beside everything else
+	test -x target/mitmproxy/bin/python || $(PYTHON) -m venv target/mitmproxy
+	target/mitmproxy/bin/python -m pip install --quiet "mitmproxy>=11"
+
 debian: ## Install the Debian packages that only tests and the bench use
 	apt-get update -qq
-	apt-get install -y -qq --no-install-recommends chromium curl dnsmasq-base haproxy iperf3 iproute2 libnginx-mod-stream nginx-light nghttp2-client openssh-client openssh-server postgresql redis wrk
+	apt-get install -y -qq --no-install-recommends chromium curl dnsmasq-base haproxy iperf3 iproute2 libnginx-mod-stream nginx-light nghttp2-client openssh-client openssh-server postgresql redis squid wrk
 
 clean: ## Remove everything that was built
 	rm -rf $(VENV) target fuzz/target dist

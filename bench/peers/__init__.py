@@ -6,10 +6,12 @@ clients, the client's `Host` sent on, no access log unless the row asks for it. 
 
 from bench.peers.base import Peer, Scenario
 from bench.peers.haproxy import HAProxy
+from bench.peers.mitmdump import Mitmdump
 from bench.peers.nginx import Nginx
 from bench.peers.null_relay import NullRelay
 from bench.peers.penstock import Penstock
+from bench.peers.squid import Squid
 
 ALL: tuple[Peer, ...] = (Penstock(), Nginx(), HAProxy(), NullRelay())
 
-__all__ = ["ALL", "HAProxy", "Nginx", "NullRelay", "Peer", "Penstock", "Scenario"]
+__all__ = ["ALL", "HAProxy", "Mitmdump", "Nginx", "NullRelay", "Peer", "Penstock", "Scenario", "Squid"]

@@ -36,6 +36,9 @@ class Scenario:
     tls: Certificate | None = None
     # Connections are relayed, and what is said on them is not looked at.
     tcp: bool = False
+    # Clients say where they go: "plain" by whole URLs, "tunnels" by CONNECT, "opened" by tunnels that are opened, and
+    # what goes through them is captured; then `tls` is what the origin serves.
+    forward: str = ""
     # Bodies are passed on as they come, instead of being collected first.
     streaming: bool = False
     # Open client connections that must fit.

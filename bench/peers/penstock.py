@@ -26,6 +26,21 @@ upstream = "origin"
 endpoints = ["127.0.0.1:{origin}"]
 """
 
+_FORWARD = """[engine]
+workers = 1
+[listeners.out]
+bind = "127.0.0.1:{port}"
+protocol = "forward"
+allow_private = true
+connect_ports = ["1-65535"]
+timeouts = {{ idle = "300s" }}
+"""
+_OPENED = """rules = [{{ intercept = true }}]
+interception = {{ authority = "{folder}/ca" }}
+origins = {{ tls = {{ ca = "{cert}" }} }}
+capture = {{ memory = "64MB" }}
+"""
+
 
 class Penstock(Peer):
     """The command `penstock run` of this environment."""
@@ -67,6 +82,9 @@ class Penstock(Peer):
         check = 'health_check = { path = "/healthz", interval = "1s" }' if probed else ""
         balancing = BALANCING if scenario.balancing else ""
         log = f'[log.access]\nformat = "json"\nto = "{self.access_log(folder)}"' if scenario.access_log else ""
+        if scenario.forward:
+            opened = _OPENED.format(folder=folder, cert=scenario.tls.cert) if scenario.tls else ""
+            return _FORWARD.format(port=port) + opened
         if scenario.tcp:
             return _RELAY.format(port=port, origin=origin)
         return f"""[engine]

@@ -7,7 +7,8 @@ import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.certificates import DEADLINE, authority
+from secured import SecuredOrigin
+from tests.certificates import DEADLINE, authority, write
 from tests.product.forwarding import config
 from tests.safety.faults.name_server import NameServer
 
@@ -34,6 +35,12 @@ def settings(folder: Path, *rules: dict[str, Any], **more: Any) -> dict[str, Any
         **more,
     }
     return config(**listener) | {"log": {"access": {"to": str(folder / "access.log"), "format": "json"}}}
+
+
+def shop(folder: Path, certificate: dict[str, Any] | None = None) -> SecuredOrigin:
+    """An origin that proves to be `NAME`, or with this certificate somebody else, and speaks HTTP/1.1."""
+    shown = certificate or write(folder / "keys", "shop", NAME, "127.0.0.1", "other.example")
+    return SecuredOrigin(shown, protocols=("http/1.1",))
 
 
 @contextmanager

@@ -33,6 +33,7 @@ class SecuredOrigin:
         *,
         reply: bytes = REPLY,
         path: str | None = None,
+        protocols: tuple[str, ...] = ("h2", "http/1.1"),
         talk: Callable[[ssl.SSLSocket], None] | None = None,
         **options: Any,
     ) -> None:
@@ -46,7 +47,7 @@ class SecuredOrigin:
         self.context.load_cert_chain(certificate["cert"], certificate["key"])
         for name, value in options.items():
             setattr(self.context, name, value)
-        self.context.set_alpn_protocols(["h2", "http/1.1"])
+        self.context.set_alpn_protocols(protocols)
         self.context.sni_callback = lambda _, name, __: self.names.append(name)
         if self.context.verify_mode != ssl.CERT_NONE:
             authority().configure_trust(self.context)

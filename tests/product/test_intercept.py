@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
-from intercepting import NAME, OPEN, asking, connected, intercepting, secured, settings, trusting, whole_answer
-from secured import SecuredOrigin, unknown
+from intercepting import NAME, OPEN, asking, connected, intercepting, secured, settings, shop, trusting, whole_answer
+from secured import unknown
 from tests.certificates import context, write
 from tests.product.forwarding import fields
 from tests.product.users import basic, users
@@ -23,6 +23,8 @@ from product import run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from secured import SecuredOrigin
 
 
 def records(folder: Path, count: int) -> list[dict[str, Any]]:
@@ -40,7 +42,7 @@ def counts(proxy: penstock.Proxy) -> dict[str, int]:
 @pytest.fixture
 def origin(tmp_path: Path) -> Any:
     """One that proves to be `NAME`."""
-    with SecuredOrigin(write(tmp_path / "keys", "shop", NAME, "127.0.0.1")) as running:
+    with shop(tmp_path) as running:
         yield running
 
 
@@ -124,7 +126,7 @@ def test_an_origin_that_does_not_prove_who_it_is_is_asked_for_nothing(tmp_path: 
     }
     told = {"unknown": b"UnknownIssuer", "name": b"not valid for", "expired": b"expired"}
     if case in keys:
-        origin: Any = SecuredOrigin(keys[case]())
+        origin: Any = shop(tmp_path, keys[case]())
         port = origin.port
     else:
         origin = Origin()
@@ -267,7 +269,7 @@ def test_it_is_explained(tmp_path: Path) -> None:
 def test_tls_is_spoken_as_ever(tmp_path: Path, origin: SecuredOrigin) -> None:
     trust = trusting_old = None
     with intercepting(tmp_path) as proxy:
-        trust = trusting(tmp_path, "h2", "http/1.1")
+        trust = trusting(tmp_path, "http/1.1")
         trusting_old = trusting(tmp_path)
         trusting_old.maximum_version = ssl.TLSVersion.TLSv1_2
         for one, version in ((trust, "TLSv1.3"), (trusting_old, "TLSv1.2")):

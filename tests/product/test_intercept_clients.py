@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from intercepting import NAME, intercepting, trusting
-from secured import SecuredOrigin
+from intercepting import NAME, intercepting, shop, trusting
 from test_browser import BROWSER, OBJECTS, Many, Site, browsing, echo, running, trust
 from tests.certificates import origin_context, write
 from tests.product.waiting import wait_for
@@ -82,7 +81,7 @@ def said(command: list[str], **environment: str) -> str:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("scheme", ["http", "socks5h", "socks4a"])
 def test_curl(tmp_path: Path, scheme: str) -> None:
-    with SecuredOrigin(write(tmp_path / "keys", "shop", NAME)) as origin, intercepting(tmp_path) as proxy:
+    with shop(tmp_path) as origin, intercepting(tmp_path) as proxy:
         place = f"https://{NAME}:{origin.port}/x"
         command = ["curl", "--silent", "--show-error", "--cacert", str(tmp_path / "ca" / "ca.pem")]
         assert said([*command, "-x", url(proxy, scheme), place, place]) == "okok"
@@ -90,7 +89,7 @@ def test_curl(tmp_path: Path, scheme: str) -> None:
 
 
 def test_httpx(tmp_path: Path) -> None:
-    with SecuredOrigin(write(tmp_path / "keys", "shop", NAME)) as origin, intercepting(tmp_path) as proxy:
+    with shop(tmp_path) as origin, intercepting(tmp_path) as proxy:
         with httpx.Client(proxy=url(proxy), verify=trusting(tmp_path)) as client:
             for _ in range(3):
                 assert client.get(f"https://{NAME}:{origin.port}/").text == "ok"
@@ -179,7 +178,7 @@ def test_a_browser(tmp_path: Path) -> None:
 
 
 def test_a_client_that_does_not_trust_us_gets_no_page(tmp_path: Path) -> None:
-    with SecuredOrigin(write(tmp_path / "keys", "shop", NAME)) as origin, intercepting(tmp_path) as proxy:
+    with shop(tmp_path) as origin, intercepting(tmp_path) as proxy:
         strict = ssl.create_default_context()
         with httpx.Client(proxy=url(proxy), verify=strict) as client, pytest.raises(httpx.ConnectError):
             client.get(f"https://{NAME}:{origin.port}/")

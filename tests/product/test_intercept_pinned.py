@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from intercepting import NAME, OPEN, asking, connected, intercepting, secured, settings, trusting, whole_answer
-from secured import SecuredOrigin
-from tests.certificates import context, write
+from intercepting import NAME, OPEN, asking, connected, intercepting, secured, settings, shop, trusting, whole_answer
+from tests.certificates import context
 from tests.product.waiting import wait_for
 from tests.safety.faults.name_server import NameServer
 
@@ -18,11 +17,13 @@ import penstock
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from secured import SecuredOrigin
+
 
 @pytest.fixture
 def origin(tmp_path: Path) -> Any:
     """One that has two names."""
-    with SecuredOrigin(write(tmp_path / "keys", "shop", NAME, "other.example")) as running:
+    with shop(tmp_path) as running:
         yield running
 
 

@@ -119,7 +119,7 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                 Some(secured) => stream = secured,
                 None => return,
             }
-            if origin.secured.as_ref().is_some_and(|secured| secured.alpn == Some(Alpn::H2)) {
+            if has_agreed_on_http2(&origin) {
                 return Box::pin(streams::serve(&worker, origin, stream, Vec::new(), &alarm)).await;
             }
         }
@@ -139,6 +139,9 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                     return Box::pin(streams::serve(&worker, origin, stream, ahead, &alarm)).await;
                 }
                 Ok(Rest::Tunnel(tunnel)) => match Box::pin(inside::open(&worker, &mut origin, *tunnel, &alarm)).await {
+                    Some(opened) if has_agreed_on_http2(&origin) => {
+                        return Box::pin(streams::serve(&worker, origin, opened, Vec::new(), &alarm)).await;
+                    }
                     Some(opened) => stream = opened,
                     None => return,
                 },
@@ -156,6 +159,10 @@ fn is_secured(worker: &Worker, origin: &Origin) -> bool {
     let local = worker.local_of(origin.listener.id);
     local
         .is_some_and(|(local, _)| local.snapshot.listener(origin.listener.id).is_some_and(|(_, one)| one.tls.is_some()))
+}
+
+fn has_agreed_on_http2(origin: &Origin) -> bool {
+    origin.secured.as_ref().is_some_and(|secured| secured.alpn == Some(Alpn::H2))
 }
 
 /// Shake hands; `None`: close.

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from bench.certificate import Certificate
 from bench.peers import Penstock, Scenario
 from bench.rows.json_route import LENGTH, MEMBER, order
 
@@ -23,6 +24,8 @@ def test_every_scenario_is_a_configuration(tmp_path: Path):
             Scenario(balancing=True),
             Scenario(routes=20, edits=True, health_check=True, balancing=True),
             Scenario(tcp=True),
+            Scenario(forward="plain"),
+            Scenario(forward="opened", tls=Certificate(tmp_path / "a.crt", tmp_path / "a.key", tmp_path / "a.pem")),
             Scenario(orders=True),
             Scenario(orders=True, member=MEMBER),
         ]

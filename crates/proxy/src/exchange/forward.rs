@@ -120,7 +120,7 @@ impl Story<'_> {
     }
 
     /// Steps 6 and 7 in HTTP/2: the connection is not this exchange's alone, and stays whatever becomes of it.
-    async fn attempt_http2(
+    pub(super) async fn attempt_http2(
         &mut self,
         lease: Lease,
         down: &mut impl Downstream,
@@ -128,11 +128,11 @@ impl Story<'_> {
         response: &mut ResponseHead,
         course: &Course<'_>,
     ) -> Result<(), Error> {
+        // One that was given up meanwhile keeps none.
+        let keeps = self.endpoint.as_ref().is_some_and(|in_flight| in_flight.endpoint.most_idle.get() > 0);
         let mut up = H2::over(lease, Rc::clone(down.alarm()), self.waits(course.settings));
         let carried = self.carry(down, &mut up, request, response, course).await;
-        if course.settings.plan.limits.idle_connections == 0
-            || course.settings.circuit.as_ref().is_some_and(Circuit::is_short_of_connections)
-        {
+        if !keeps || course.settings.circuit.as_ref().is_some_and(Circuit::is_short_of_connections) {
             up.close_if_last();
         }
         if !carried?.is_done() || !down.is_ended() {
@@ -231,7 +231,7 @@ impl Story<'_> {
 
 /// Whether a request is better asked in HTTP/1.1, which the endpoint may have, too: an upgrade that has no form in HTTP/2, or a
 /// WebSocket where it has none on its streams.
-fn needs_http1(settings: &UpstreamSettings, request: &RequestHead, lease: &Lease) -> bool {
+pub(super) fn needs_http1(settings: &UpstreamSettings, request: &RequestHead, lease: &Lease) -> bool {
     request.options.upgrade
         && settings.plan.protocol == UpstreamProtocol::Auto
         && !(lease.takes_websockets() && request.websocket_accept().is_ok())

@@ -2,6 +2,7 @@
 //! the same.
 
 use super::course::Course;
+use super::forward::needs_http1;
 use super::{Exchange, Story};
 use crate::clock::Clock;
 use crate::codec::Downstream;
@@ -10,6 +11,7 @@ use crate::forward::{Forward, moment, nowhere};
 use crate::listen::is_own;
 use crate::stream::Stream;
 use crate::tls::Failure;
+use crate::upstream::channel::Lease;
 use crate::upstream::circuit::Limit;
 use crate::upstream::connect::{greet, race};
 use crate::upstream::endpoint::{LocalEndpoint, Place};
@@ -76,26 +78,28 @@ impl<'a> Story<'a> {
         let Exchange { worker, .. } = self.exchange;
         let site = self.site(forward, request.host(), port)?;
         let endpoint = worker.origins.get(forward, &site, &worker.clock).ok_or(Kind::Internal)?;
-        let upstream = nowhere(&forward.settings.plan);
-        let mut course = Course::new(&forward.settings, &upstream, request.is_idempotent());
-        self.upstream = Some(&forward.settings);
+        let settings = if inside.is_some() { &forward.secure } else { &forward.settings };
+        let upstream = nowhere(&settings.plan);
+        let mut course = Course::new(settings, &upstream, request.is_idempotent());
+        self.upstream = Some(settings);
         self.under_way = course.enter(Limit::Requests, worker.index)?;
         if request.target == Target::Tunnel {
             self.begin(&endpoint)?;
             self.attempts = 1;
             let tunnelled = self.tunnel_out(down, request, &course).await;
-            return tunnelled.inspect_err(|error| self.note_failure(&forward.settings, *error));
+            return tunnelled.inspect_err(|error| self.note_failure(settings, *error));
         }
-        if request.is_idempotent() {
-            self.replay.keep_up_to(forward.settings.plan.retry.buffer as usize);
+        // In HTTP/2 an origin may say that it did nothing with a request, whatever its method.
+        if request.is_idempotent() || inside.is_some() {
+            self.replay.keep_up_to(settings.plan.retry.buffer as usize);
         }
         loop {
             self.begin(&endpoint)?;
             self.attempts += 1;
             let Err(error) = self.visit(down, request, response, &course).await else { return Ok(()) };
             self.taken = None;
-            self.note_failure(&forward.settings, error);
-            if !self.is_stale(error) {
+            self.note_failure(settings, error);
+            if !self.is_stale(error) && error.kind != Kind::UpstreamRefused {
                 return Err(error);
             }
             self.try_again(&mut course, error).await?;
@@ -157,6 +161,12 @@ impl<'a> Story<'a> {
         if self.exchange.listener.forward.as_ref().is_some_and(|forward| forward.plan.resolves) {
             self.look_again(request, course, down).await?;
         }
+        if course.settings.plan.protocol != UpstreamProtocol::Http1
+            && let Some(lease) = self.share(request, course, down).await?
+            && !needs_http1(course.settings, request, &lease)
+        {
+            return self.attempt_http2(lease, down, request, response, course).await;
+        }
         let stream = match self.pooled() {
             Some(stream) => stream,
             None => self.reach(request, course, down).await?,
@@ -168,6 +178,28 @@ impl<'a> Story<'a> {
             self.give_back(up.wire.into_stream(), course.settings);
         }
         Ok(())
+    }
+
+    /// Step 5 in HTTP/2: a place on a connection that others use, too; `None`: the origin wants HTTP/1.1.
+    async fn share(
+        &mut self,
+        request: &RequestHead,
+        course: &Course<'_>,
+        down: &mut impl Downstream,
+    ) -> Result<Option<Lease>, Error> {
+        let Exchange { worker, .. } = self.exchange;
+        let endpoint = self.endpoint.as_ref().map(|in_flight| Rc::clone(&in_flight.endpoint)).ok_or(Kind::Internal)?;
+        let channels = &endpoint.channels;
+        if self.pinned.is_some() || channels.has_fallen_back(worker.clock.now()) {
+            return Ok(None);
+        }
+        let looked = self.exchange.listener.forward.as_ref().is_some_and(|forward| forward.plan.resolves);
+        let most = usize::from(course.settings.plan.limits.streams);
+        if !looked && !channels.is_open() && channels.dialed(most).is_none() {
+            // A new one goes to addresses that were looked at just now.
+            self.look_again(request, course, down).await?;
+        }
+        self.lease(course, down).await
     }
 
     /// Steps 5 to 7 of a tunnel.

@@ -11,6 +11,7 @@ use crate::observe::events::Level;
 use crate::respond;
 use crate::stream::Stream;
 use crate::tls::{self, Failure, Secured, Shown};
+use crate::upstream::channel::{Terms, adopt};
 use crate::upstream::circuit::Taken;
 use crate::upstream::connect::greet;
 use crate::upstream::endpoint::{Opened, Place};
@@ -187,7 +188,7 @@ async fn shake_hands(
         Ok(Some((stream, mut secured))) => {
             counters.opened.add(1);
             let (proved, failure) = match proved {
-                Ok(opened) => (Some(opened), None),
+                Ok(opened) => (opened, None),
                 Err(failure) => (None, Some(failure)),
             };
             let (proved, asked, since) = (Cell::new(proved), Cell::new(false), Instant::now());
@@ -213,24 +214,37 @@ async fn shake_hands(
     }
 }
 
-/// Let the origin prove who it is.
+/// Let the origin prove who it is; the connection for the first request, unless others share it.
 async fn prove(
     worker: &Rc<Worker>,
     forward: &Forward,
     site: &Site<'_>,
     (stream, taken): (Stream, Option<Taken>),
     addresses: Arc<Vec<SocketAddr>>,
-) -> Result<Opened, Failure> {
+) -> Result<Option<Opened>, Failure> {
     let endpoint = worker.origins.get(forward, site, &worker.clock).ok_or(Kind::Internal)?;
     let secure = endpoint.secure.as_ref().ok_or(Kind::Internal)?;
     if let Place::Tcp { addresses: known, .. } = &endpoint.shared.place {
         known.store(addresses);
     }
-    let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
-    let timeouts = &forward.settings.plan.timeouts;
+    if endpoint.channels.is_open() {
+        // It has proved that already, on a connection that takes more requests.
+        return Ok(None);
+    }
+    let greeting = secure.greeting(UpstreamProtocol::Auto, &worker.buffers);
+    let timeouts = &forward.secure.plan.timeouts;
     let Stream::Clear(socket) = stream else { return Err(Kind::Internal.into()) };
     let stream = greet(socket, greeting, Instant::now() + timeouts.connect).await?;
-    Ok(Opened { stream, taken, told: None })
+    let opened = Opened { stream, taken, told: None };
+    if opened.stream.agreed_on_http2() != Some(true) {
+        endpoint.channels.fall_back(&worker.clock);
+        return Ok(Some(opened));
+    }
+    // One that is not remembered keeps none.
+    if endpoint.most_idle.get() > 0 {
+        adopt(worker, &endpoint, opened, Terms::of(&forward.secure.plan));
+    }
+    Ok(None)
 }
 
 /// A host without the brackets that an address of IPv6 has in a URL.

@@ -38,6 +38,8 @@ pub(crate) struct Forward {
     pub(crate) taken: Vec<Arc<SharedRule>>,
     /// How origins are treated: as endpoints of an upstream that has none until somebody asks for them.
     pub(crate) settings: UpstreamSettings,
+    /// The same for those that are asked through a tunnel that was opened: they may choose HTTP/2.
+    pub(crate) secure: UpstreamSettings,
     /// How tunnels are opened; `None` where none are.
     pub(crate) interception: Option<Interception>,
 }

@@ -88,7 +88,7 @@ impl Origins {
         known.values().for_each(|one| one.endpoint.sweep(clock));
         let now = clock.now();
         known.retain(|_, one| {
-            let used = one.endpoint.in_flight() > 0 || one.endpoint.idle() > 0;
+            let used = one.endpoint.in_flight() > 0 || one.endpoint.idle() > 0 || one.endpoint.channels.is_open();
             used || one.asked.get().saturating_add(Clock::ticks(FORGOTTEN)) > now
         });
         let mut idle: usize = known.values().map(|one| one.endpoint.idle()).sum();

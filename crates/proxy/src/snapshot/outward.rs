@@ -56,7 +56,8 @@ impl Registry {
         let taken = taken.map(|name| counted(name).unwrap_or_else(|| Arc::new(SharedRule::new(name, self.workers))));
         let taken = taken.collect();
         let shared = known.map_or_else(|| self.shared_upstream(ORIGINS), |known| Arc::clone(&known.settings.shared));
-        let settings = self.origin_settings(plan, shared);
+        let settings = self.origin_settings((plan, UpstreamProtocol::Http1), Arc::clone(&shared));
+        let secure = self.origin_settings((plan, UpstreamProtocol::Auto), shared);
         let (leave, lists) = (leave?, lists.clone());
         Some(Arc::new(Forward {
             id: self.id(),
@@ -67,6 +68,7 @@ impl Registry {
             rules,
             taken,
             settings,
+            secure,
             interception,
         }))
     }
@@ -100,7 +102,11 @@ impl Registry {
         }
     }
 
-    fn origin_settings(&self, plan: &penstock_plan::Forward, shared: Arc<SharedUpstream>) -> UpstreamSettings {
+    fn origin_settings(
+        &self,
+        (plan, protocol): (&penstock_plan::Forward, UpstreamProtocol),
+        shared: Arc<SharedUpstream>,
+    ) -> UpstreamSettings {
         let outward = Outward {
             pseudonym: self.pseudonym.clone(),
             via: plan.via && !plan.anonymous,
@@ -115,7 +121,7 @@ impl Registry {
             affinity: None,
             host: HostHeader::Keep,
             proxy_protocol: None,
-            protocol: UpstreamProtocol::Http1,
+            protocol,
             tls: None,
             timeouts: plan.timeouts,
             limits: plan.limits,

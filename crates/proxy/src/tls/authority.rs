@@ -94,7 +94,7 @@ impl Authority {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER));
         let builder = builder.with_protocol_versions(TLS13_AND_TLS12).map_err(|error| told(&error))?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(Leaf(key)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = Arc::clone(&self.tickets) as _;
         Ok(config)

@@ -3,7 +3,7 @@
 mod dial;
 mod drive;
 
-pub(crate) use dial::{Dial, dial};
+pub(crate) use dial::{Dial, adopt, dial};
 
 use super::circuit::Taken;
 use crate::clock::{Clock, NEVER, Tick};
@@ -154,6 +154,11 @@ impl Channels {
     /// Whether there is a connection that takes requests.
     pub(crate) fn is_open(&self) -> bool {
         self.open.borrow().iter().any(|channel| channel.is_open())
+    }
+
+    /// The endpoint chose HTTP/1.1.
+    pub(crate) fn fall_back(&self, clock: &Clock) {
+        self.fallen_back.set(clock.after(FALLEN_BACK));
     }
 
     /// Whether the endpoint chose HTTP/1.1 not long ago.

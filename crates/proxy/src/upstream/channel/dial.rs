@@ -1,8 +1,9 @@
 //! A new connection of HTTP/2, for all who wait for one.
 
 use super::drive::Drive;
-use super::{Channel, Channels, FALLEN_BACK, Lease, Terms};
+use super::{Channel, Channels, Lease, Terms};
 use crate::codec::h2::{Io, Link};
+use crate::stream::Stream;
 use crate::tls::Failure;
 use crate::upstream::circuit::Taken;
 use crate::upstream::connect::connect;
@@ -87,12 +88,26 @@ impl Drop for Dialing<'_> {
 
 /// Make a connection, and serve it for as long as it is there. `taken`: its place among those that the upstream may have.
 pub(crate) fn dial(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, taken: Option<Taken>, terms: Terms) -> Rc<Dial> {
+    begin(worker, endpoint, (None, taken), terms)
+}
+
+/// The same with a connection that has been made, on which HTTP/2 was agreed.
+pub(crate) fn adopt(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, opened: Opened, terms: Terms) {
+    begin(worker, endpoint, (Some(opened.stream), opened.taken), terms);
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    endpoint: &Rc<LocalEndpoint>,
+    (made, taken): (Option<Stream>, Option<Taken>),
+    terms: Terms,
+) -> Rc<Dial> {
     let dial = Rc::<Dial>::default();
     endpoint.channels.dials.borrow_mut().push(Rc::clone(&dial));
     let (worker, endpoint, waited) = (Rc::clone(worker), Rc::clone(endpoint), Rc::clone(&dial));
     tokio::task::spawn_local(async move {
         let dialing = Dialing { channels: &endpoint.channels, dial: waited };
-        match open(&worker, &endpoint, taken, terms).await {
+        match open(&worker, &endpoint, (made, taken), terms).await {
             Ok(Some(drive)) => {
                 let channel = Rc::clone(&drive.channel);
                 endpoint.channels.open.borrow_mut().push(Rc::clone(&channel));
@@ -102,7 +117,7 @@ pub(crate) fn dial(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, taken: Opt
                 channel.close();
                 endpoint.channels.open.borrow_mut().retain(|one| !Rc::ptr_eq(one, &channel));
             }
-            Ok(None) => endpoint.channels.fallen_back.set(worker.clock.after(FALLEN_BACK)),
+            Ok(None) => endpoint.channels.fall_back(&worker.clock),
             Err(failure) => {
                 // That we have no descriptor left says nothing of the endpoint.
                 if failure.kind == Kind::Exhausted {
@@ -121,11 +136,14 @@ pub(crate) fn dial(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, taken: Opt
 async fn open(
     worker: &Rc<Worker>,
     endpoint: &Rc<LocalEndpoint>,
-    taken: Option<Taken>,
+    (made, taken): (Option<Stream>, Option<Taken>),
     terms: Terms,
 ) -> Result<Option<Drive>, Failure> {
     let by = Instant::now() + terms.connect;
-    let stream = connect(endpoint, Some(terms.protocol), &worker.buffers, terms.connect, Vec::new()).await?;
+    let stream = match made {
+        Some(made) => made,
+        None => connect(endpoint, Some(terms.protocol), &worker.buffers, terms.connect, Vec::new()).await?,
+    };
     let agreed = stream.agreed_on_http2();
     if agreed == Some(false) && terms.protocol == UpstreamProtocol::Auto {
         endpoint.give_back(Opened { stream, taken, told: None }, &worker.clock, terms.idle);
