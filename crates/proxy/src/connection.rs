@@ -10,7 +10,7 @@ use crate::codec::{Downstream, Outgoing};
 use crate::contain::{Panicked, contain};
 use crate::exchange::{self, Exchange};
 use crate::faults;
-use crate::forward::inside::{self, Heard};
+use crate::forward::inside::{self, Heard, Inside};
 use crate::forward::socks;
 use crate::listen::{Accepted, Handed};
 use crate::respond;
@@ -58,6 +58,11 @@ pub(crate) struct Origin {
 impl Origin {
     pub(crate) fn scheme(&self) -> &'static str {
         if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// The tunnel that the client speaks in, if that was opened.
+    pub(crate) fn inside(&self) -> Option<&Inside> {
+        self.secured.as_ref()?.inside.as_deref()
     }
 
     /// What endpoints are told of the client.

@@ -2,8 +2,8 @@
 //! none, have `session/pipe.rs`.
 
 use crate::clock::{Alarm, Clock, Tick};
-use crate::codec::{Chunk, Incoming, Outgoing, Tunnel};
-use penstock_rules::error::Kind;
+use crate::codec::{Chunk, Downstream, Incoming, Outgoing, Upstream};
+use penstock_rules::error::{Kind, Side};
 use penstock_rules::http::websocket::{Frames, GOING_AWAY};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -152,11 +152,12 @@ pub(crate) enum Stay {
 }
 
 /// Pass bytes both ways until both ends are reached, one breaks, or nothing moves for too long. An end is passed on in its own
-/// direction only (safety.md 170). `stay` says whether it may go on (safety.md 159).
+/// direction only (safety.md 170), and so is a break, where one side can be broken without the other (RFC 9113 §8.5). `stay` says
+/// whether it may go on (safety.md 159).
 pub(crate) async fn tunnel(
     alarm: &Alarm,
-    down: &mut impl Tunnel,
-    up: &mut impl Tunnel,
+    down: &mut impl Downstream,
+    up: &mut impl Upstream,
     websocket: bool,
     mut stay: impl FnMut() -> Stay,
 ) -> Kind {
@@ -169,6 +170,10 @@ pub(crate) async fn tunnel(
         alarm.clear();
         let stay = stay();
         if is_cut(alarm, stay, websocket) {
+            return Poll::Ready(Kind::ClientClosed);
+        }
+        if down.poll_broken(cx).is_ready() {
+            up.break_off();
             return Poll::Ready(Kind::ClientClosed);
         }
         response.leaving = websocket && stay.is_over(clock.now());
@@ -184,7 +189,12 @@ pub(crate) async fn tunnel(
         match (first, second) {
             (Poll::Ready(Err(failure)), _) | (_, Poll::Ready(Err(failure))) => Poll::Ready(match failure.kind() {
                 Kind::BodyTimeout | Kind::UpstreamBodyTimeout => Kind::TunnelIdle,
-                kind => kind,
+                kind => {
+                    if kind.side() == Side::Upstream {
+                        down.tell_broken();
+                    }
+                    kind
+                }
             }),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(Kind::ClientClosed),
             _ => Poll::Pending,

@@ -29,6 +29,8 @@ use std::time::Duration;
 /// What a client may send before it is told that it was taken, on one stream and on all.
 const STREAM_WINDOW: u32 = 256 * 1024 - 1;
 const CONNECTION_WINDOW: u32 = 1 << 20;
+/// The same of a forward proxy: a few servers that take an upload slowly must not keep all other tunnels of a client.
+const TUNNELS_WINDOW: u32 = 4 << 20;
 /// Bodies that wait in the crate for the socket, of one stream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// How long a client that was told to go away may take to do so once nothing is under way.
@@ -139,7 +141,7 @@ fn builder(listener: &Listener) -> Builder {
         .max_concurrent_streams(listener.plan.limits.streams.into())
         .max_header_list_size(listener.plan.limits.head)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(if listener.forward.is_some() { TUNNELS_WINDOW } else { CONNECTION_WINDOW })
         .max_send_buffer_size(SEND_BUFFER)
         // Those that were reset before we saw them are part of the same budget.
         .max_pending_accept_reset_streams(frames::MOST_RESETS as usize)
@@ -302,7 +304,8 @@ async fn exchange(common: &Common, request: Request<RecvStream>, mut respond: Se
     })
     .await;
     let (mut request, mut response) = worker.buffers.heads();
-    let read = down.read_head(&parts, &mut request, &listener.limits, worker.nonce());
+    let elsewhere = listener.limits.elsewhere && origin.inside().is_none();
+    let read = down.read_head(&parts, &mut request, (&listener.limits, elsewhere), worker.nonce());
     drop(parts);
     let refused = match read {
         // Whoever gave up before we began costs no endpoint anything.

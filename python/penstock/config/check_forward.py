@@ -17,7 +17,7 @@ _NOT_HERE = {
     "upstream": "clients say where requests go",
     "http": "it speaks HTTP itself",
     "responses": 'it belongs to a listener of "udp"',
-    "h2c": "HTTP/1.1 is spoken to a forward proxy",
+    "h2c": 'without TLS, HTTP/1.1 is spoken to a forward proxy; with "tls" also HTTP/2',
     "https_redirect": "its clients speak to a proxy, not to a site",
 }
 
@@ -47,8 +47,6 @@ def check_forward(config: Config, fault: Report, warn: Report) -> None:
 def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> None:
     for name in sorted(listener.model_fields_set.intersection(_NOT_HERE)):
         fault((*key, name), f'does not belong to a listener of "forward": {_NOT_HERE[name]}')
-    if listener.tls is not None and "alpn" in listener.tls.model_fields_set and listener.tls.alpn != ("http/1.1",):
-        fault((*key, "tls", "alpn"), 'HTTP/1.1 is spoken to a forward proxy (allowed: ["http/1.1"])')
     for index, network in enumerate(listener.allow_clients):
         place: KeyPath = (*key, "allow_clients", index)
         try:

@@ -45,9 +45,7 @@ def listener_tls(listener: Listener, tls: Tls, config: Config, place: Callable[[
 
 
 def _alpn(listener: Listener, tls: Tls) -> list[str]:
-    if listener.protocol == "forward":
-        return ["http/1.1"]
-    return list(tls.alpn) if listener.protocol == "http" else []
+    return list(tls.alpn) if listener.protocol in ("http", "forward") else []
 
 
 def _clients(clients: ClientCertificates, place: Callable[[str], str]) -> Plan:

@@ -104,6 +104,12 @@ pub(crate) trait Downstream: Tunnel {
     fn abort(&mut self);
     /// Ready only when the client is gone for good; a client that only stopped sending is still there.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+    /// Ready when the client has broken its tunnel, where that is said otherwise than by closing a connection.
+    fn poll_broken(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+    /// The other end of its tunnel broke: say so, where that can be said otherwise than by closing a connection.
+    fn tell_broken(&mut self) {}
     /// The exchange has ended and is recorded: for whoever only looks on.
     fn ended(&mut self, _story: &Story<'_>) {}
 }
@@ -126,6 +132,8 @@ pub(crate) trait Upstream: Tunnel {
     fn accept_answer(&mut self, head: &ResponseHead);
     /// The connection carries nothing behind this exchange, if it is this exchange's alone.
     fn spoil(&mut self);
+    /// Let the end be a reset, because the client has broken its tunnel.
+    fn break_off(&mut self) {}
     /// Why TLS broke, if it did.
     fn failure(&self) -> Option<Box<str>>;
 }

@@ -18,7 +18,7 @@ const LONGEST_REASON: usize = 300;
 impl<'a> Story<'a> {
     /// The tunnel that the request came through, if that was opened.
     pub(super) fn inside(&self) -> Option<&'a Inside> {
-        self.exchange.origin.secured.as_ref()?.inside.as_deref()
+        self.exchange.origin.inside()
     }
 
     /// The origin of a request, or of a tunnel.

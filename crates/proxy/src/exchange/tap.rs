@@ -218,6 +218,14 @@ impl Downstream for Tap<'_> {
         self.client.poll_gone(cx)
     }
 
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.client.poll_broken(cx)
+    }
+
+    fn tell_broken(&mut self) {
+        self.client.tell_broken();
+    }
+
     fn ended(&mut self, story: &Story<'_>) {
         let endpoint = story.endpoint.as_ref().map(|endpoint| endpoint.endpoint.shared.address.as_str());
         let captured = Captured {

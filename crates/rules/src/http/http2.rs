@@ -3,7 +3,7 @@
 use super::framing::{self, Length};
 use super::host;
 use super::request::{LONGEST_NAME, RequestHead};
-use super::{HeadLimits, Known, Options, ResponseHead, Version, websocket};
+use super::{HeadLimits, Known, Options, ResponseHead, Target, Version, websocket};
 use crate::error::Kind;
 
 /// By which a WebSocket's two ends agree on it in HTTP/1.1, and which has no meaning in HTTP/2 (RFC 8441 §5).
@@ -23,6 +23,8 @@ pub struct Pseudo<'a> {
     pub path: &'a str,
     /// `:protocol`, of a `CONNECT` that asks for another protocol on its stream (RFC 8441 §4).
     pub protocol: Option<&'a str>,
+    /// A forward proxy is asked: `:authority` says where it is to go.
+    pub elsewhere: bool,
 }
 
 /// Whether a request with this fault is malformed (RFC 9113 §8.1.1): its stream ends with a reset and no answer.
@@ -79,11 +81,16 @@ impl RequestHead {
         if !pseudo.path.starts_with('/') && !matches!((method, pseudo.path), ("OPTIONS", "*") | ("CONNECT", _)) {
             return Err(Kind::BadHead);
         }
-        self.read_target(method, pseudo.path, limits.elsewhere && method != "CONNECT")?;
+        if pseudo.elsewhere {
+            self.read_place(method, pseudo, limits)?;
+        } else {
+            self.read_target(method, pseudo.path, limits.elsewhere && method != "CONNECT")?;
+        }
+        let switches = pseudo.protocol.is_some() || self.target == Target::Tunnel;
         self.length = match framing::of_request(self.version, &self.fields)? {
             // What follows is no content (RFC 9110 §9.3.6).
-            Length::Bytes(_) if pseudo.protocol.is_some() => return Err(Kind::BadContentLength),
-            _ if pseudo.protocol.is_some() => Length::None,
+            Length::Bytes(_) if switches => return Err(Kind::BadContentLength),
+            _ if switches => Length::None,
             Length::Bytes(1..) if ends => return Err(Kind::BadContentLength),
             Length::None if !ends => Length::Chunked,
             // HTTP/1 says so aloud where a body could be (RFC 9110 §8.6).
@@ -93,6 +100,23 @@ impl RequestHead {
         self.options = Options::of_request(self.version, &self.fields)?;
         self.options.upgrade = pseudo.protocol.is_some();
         Ok(())
+    }
+
+    /// The target as it is in HTTP/1.1: `host:port` of a `CONNECT` (RFC 9113 §8.5), the whole URL of anything else.
+    fn read_place(&mut self, method: &str, pseudo: &Pseudo<'_>, limits: &HeadLimits) -> Result<(), Kind> {
+        let (Some(authority), path) = (pseudo.authority, pseudo.path) else { return Err(Kind::BadHost) };
+        let target = match pseudo.scheme {
+            _ if method == "CONNECT" => authority.to_owned(),
+            // The server itself is asked (RFC 9112 §3.2.4).
+            Some(scheme) if path == "*" => format!("{scheme}://{authority}"),
+            Some(scheme) => format!("{scheme}://{authority}{path}"),
+            None => return Err(Kind::BadHead),
+        };
+        if target.len() > limits.uri {
+            return Err(Kind::UriTooLong);
+        }
+        self.raw_target = self.fields.store(target.as_bytes());
+        self.read_target(method, &target, true)
     }
 
     /// Whether its stream is to become that of another protocol, which in HTTP/2 any 2xx says (RFC 8441 §5).

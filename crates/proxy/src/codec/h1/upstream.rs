@@ -51,6 +51,10 @@ impl Upstream for H1 {
         self.persistent = false;
     }
 
+    fn break_off(&mut self) {
+        self.wire.break_off();
+    }
+
     fn failure(&self) -> Option<Box<str>> {
         self.wire.stream().failure().map(Into::into)
     }

@@ -19,7 +19,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use penstock_rules::error::Kind;
-use penstock_rules::http::{HeadLimits, Known, Length, Pseudo, RequestHead, ResponseHead, Version, passed_on};
+use penstock_rules::http::{HeadLimits, Known, Length, Pseudo, RequestHead, ResponseHead, Target, Version, passed_on};
 use penstock_rules::pace::{LeastRate, Pace};
 use sink::Sink;
 use source::Source;
@@ -57,7 +57,7 @@ pub(crate) struct Server {
     respond: SendResponse<Bytes>,
     /// It asked for HEAD.
     to_head: bool,
-    /// It asked for another protocol on its stream.
+    /// It asked for another protocol on its stream, or for a tunnel.
     to_switch: bool,
 }
 
@@ -89,7 +89,7 @@ impl H2 {
         stream
     }
 
-    /// Read the head that this stream began with. `nonce`: for the key of a WebSocket.
+    /// Read the head that this stream began with. `nonce`: for the key of a WebSocket; `elsewhere`: a forward proxy is asked.
     ///
     /// # Errors
     /// As [`RequestHead::assemble`].
@@ -97,7 +97,7 @@ impl H2 {
         &mut self,
         parts: &Parts,
         head: &mut RequestHead,
-        limits: &HeadLimits,
+        (limits, elsewhere): (&HeadLimits, bool),
         nonce: [u8; 16],
     ) -> Result<(), Kind> {
         let pseudo = Pseudo {
@@ -106,14 +106,15 @@ impl H2 {
             authority: parts.uri.authority().map(|authority| authority.as_str()),
             path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
             protocol: parts.extensions.get::<Protocol>().map(Protocol::as_str),
+            elsewhere,
         };
         self.side.to_head = pseudo.method == "HEAD";
         let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         head.assemble(&pseudo, fields, self.source.is_over(), limits)?;
         if head.is_extended_connect() {
-            self.side.to_switch = true;
             head.set_websocket_key(nonce);
         }
+        self.side.to_switch = head.is_extended_connect() || head.target == Target::Tunnel;
         Ok(())
     }
 
@@ -208,6 +209,11 @@ impl Downstream for H2 {
         StatusCode::OK.as_u16()
     }
 
+    fn respond_connected(&mut self) -> bool {
+        self.sink.stage(Response::new(()), 0, false, None);
+        true
+    }
+
     fn respond(&mut self, head: &ResponseHead, via: bool) {
         let bodiless = self.side.to_head || head.status < 200 || head.status == 204 || head.status == 304;
         let length = match head.length {
@@ -250,6 +256,14 @@ impl Downstream for H2 {
             None => self.side.respond.poll_reset(cx).map(|_| ()),
             Some(send) => send.poll_reset(cx).map(|_| ()),
         }
+    }
+
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_gone(cx)
+    }
+
+    fn tell_broken(&mut self) {
+        self.side.respond.send_reset(Reason::CONNECT_ERROR);
     }
 }
 

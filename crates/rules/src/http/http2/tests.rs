@@ -7,6 +7,7 @@ const GET: Pseudo<'_> = Pseudo {
     authority: Some("A.example:8443"),
     path: "/x/./y?z",
     protocol: None,
+    elsewhere: false,
 };
 const WEBSOCKET: Pseudo<'_> = Pseudo { method: "CONNECT", protocol: Some("websocket"), ..GET };
 
@@ -31,6 +32,60 @@ fn a_head_is_read_into_the_same_form() {
         read(Pseudo { method: "OPTIONS", path: "*", ..GET }, &[], true).unwrap().target,
         super::super::Target::Server
     );
+}
+
+#[test]
+fn a_forward_proxy_is_told_where_to_go_by_the_authority() {
+    let limits = HeadLimits { elsewhere: true, ..LIMITS };
+    let ask = |pseudo: Pseudo<'_>, fields: &[(&str, &str)], ends| {
+        let mut head = RequestHead::default();
+        let fields = fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        head.assemble(&Pseudo { elsewhere: true, ..pseudo }, fields, ends, &limits).map(|()| head)
+    };
+    let get = Pseudo { scheme: Some("http"), ..GET };
+    let connect = Pseudo { method: "CONNECT", scheme: None, path: "", ..GET };
+    for (pseudo, target, url, host, port, path, length) in [
+        (get, Target::Elsewhere, "http://A.example:8443/x/./y?z", "a.example", Some(8443), "/x/./y", Length::Chunked),
+        (
+            Pseudo { method: "OPTIONS", path: "*", authority: Some("127.1"), ..get },
+            Target::Elsewhere,
+            "http://127.1",
+            "127.0.0.1",
+            None,
+            "*",
+            Length::Chunked,
+        ),
+        (connect, Target::Tunnel, "A.example:8443", "a.example", Some(8443), "", Length::None),
+        (
+            Pseudo { scheme: Some("http"), ..WEBSOCKET },
+            Target::Elsewhere,
+            "http://A.example:8443/x/./y?z",
+            "a.example",
+            Some(8443),
+            "/x/./y",
+            Length::None,
+        ),
+    ] {
+        let head = ask(pseudo, &[], false).unwrap();
+        assert_eq!((head.target, head.raw_target(), head.host(), head.port()), (target, url, host, port));
+        assert_eq!((head.path(), head.length), (path, length), "{url}");
+    }
+    let long = format!("/{}", "x".repeat(60));
+    for (pseudo, fields, kind) in [
+        (Pseudo { authority: None, ..get }, &[("host", "a")][..], Kind::BadHost),
+        (Pseudo { authority: None, ..connect }, &[("host", "a:443")], Kind::BadHost),
+        (Pseudo { authority: Some("a"), ..connect }, &[], Kind::BadUri),
+        (Pseudo { authority: Some("u@a:443"), ..connect }, &[], Kind::BadHost),
+        (Pseudo { authority: Some("u@a"), ..get }, &[], Kind::BadHost),
+        (Pseudo { authority: Some("1.2.3.256"), ..get }, &[], Kind::BadHost),
+        (Pseudo { path: &long, ..get }, &[], Kind::UriTooLong),
+        (Pseudo { method: "TRACE", ..get }, &[], Kind::MethodNotAllowed),
+        (Pseudo { protocol: Some("connect-udp"), ..WEBSOCKET }, &[], Kind::UnknownProtocol),
+        (connect, &[("content-length", "1")], Kind::BadContentLength),
+        (get, &[("host", "b")], Kind::BadHost),
+    ] {
+        assert_eq!(ask(pseudo, fields, false).err(), Some(kind), "{pseudo:?} {fields:?}");
+    }
 }
 
 #[test]
