@@ -227,7 +227,7 @@ impl<'a> Story<'a> {
         if let Some(log) = &local.snapshot.plan.access_log {
             let record = access_log::Record { story: self, request, total, bytes_in };
             let mut batch = worker.records.borrow_mut();
-            access_log::add(log.format, &record, &mut batch);
+            access_log::add(log, &record, &mut batch);
             worker.counters().records.add(1);
             if batch.is_full() {
                 worker.shared.log.flush(&mut batch, worker.counters());
