@@ -127,6 +127,12 @@ pub(crate) fn json(record: &Record<'_>, query: bool, stamp: &mut Stamp, to: &mut
     if let Some(rule) = story.rule {
         text(to, b",\"rule\":\"", rule.name.as_bytes());
         put(to, b"\"");
+        if let (Some(hit), Some(Kind::RuleDenied)) = (&story.listed, story.error) {
+            text(to, b",\"list\":\"", hit.list.as_bytes());
+            text(to, b"\",\"list_line\":\"", hit.source.as_bytes());
+            number(to, b":", u64::from(hit.line));
+            put(to, b"\"");
+        }
         if let Some(word) = story.opening(request) {
             text(to, b",\"interception\":\"", word.as_bytes());
             put(to, b"\"");
