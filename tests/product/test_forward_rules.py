@@ -189,3 +189,34 @@ def test_it_is_explained() -> None:
         assert (found.refused, found.status) == ("port_forbidden", 403)
         found = proxy.explain("GET", "http://b.example/", listener="out", client="192.0.2.1")
         assert (found.refused, found.status) == ("client_forbidden", 403)
+
+
+def test_a_refusal_tells_list_and_line(tmp_path: Path, scripted: Origin) -> None:
+    (tmp_path / "social.txt").write_text("# who\nelse.example\nsocial.example\n")
+    (tmp_path / "inside.txt").write_text("10.0.0.0/8\n127.0.0.1\n")
+    rules = (
+        {"name": "ours", "match": 'path == "/ours"', "allow": True},
+        {"name": "work", "match": 'path == "/work" or dest.host in list("social")', "deny": 403},
+        {"name": "inside", "match": 'method == "CONNECT" and dest.ip in list("inside")', "deny": "close"},
+    )
+    log = tmp_path / "access.log"
+    settings = ruled(*rules) | {"log": {"access": {"to": str(log)}}}
+    settings["lists"] = {
+        "social": {"file": str(tmp_path / "social.txt")},
+        "inside": {"file": str(tmp_path / "inside.txt"), "kind": "networks"},
+    }
+    with NameServer("127.0.0.1") as names, penstock.Proxy(settings | {"dns": {"servers": [names.address]}}) as proxy:
+        assert get(proxy, scripted, f"GET http://{scripted.address}/ours") == 200
+        assert status(ask(proxy, "GET http://www.social.example/")) == 403
+        assert status(ask(proxy, f"GET http://{scripted.address}/work")) == 403
+        client = connect(proxy.address("out"))
+        client.send(f"CONNECT {scripted.address} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        client.read_until(lambda _: False)
+    rows = {row["rule"] + row["target"][-5:]: row for row in map(json.loads, log.read_text().splitlines())}
+    told = [(row.get("list"), row.get("list_line")) for row in rows.values()]
+    assert told == [
+        (None, None),
+        ("social", f"{tmp_path}/social.txt:3"),
+        (None, None),
+        ("inside", f"{tmp_path}/inside.txt:2"),
+    ]

@@ -257,3 +257,20 @@ def test_usr1_reopens_the_file(tmp_path: Path, peers: tuple[str, str]) -> None:
         finally:
             running.terminate()
             assert running.wait(10) == 0
+
+
+@pytest.mark.parametrize(("format_name", "kept"), [("json", 2), ("combined", 2), ("haproxy", 1)])
+def test_queries_are_left_out_where_they_are_nobodys(
+    tmp_path: Path, peers: tuple[str, str], format_name: str, kept: int
+) -> None:
+    settings = _config(tmp_path / "access.log", format_name, *peers)
+    request = b"GET /a?secret=b?c HTTP/1.1\r\nHost: a\r\nReferer: http://a/of?secret=d\r\n\r\n"
+    for query in (True, False):
+        settings["log"]["access"]["query"] = query
+        with penstock.Proxy(settings) as proxy:
+            _ask(proxy.address("web"), request)
+    with_query, without = (tmp_path / "access.log").read_text().splitlines()
+    assert (with_query.count("secret="), without.count("secret=")) == (kept, 0)
+    assert "/a?secret=b?c" in with_query
+    assert re.search(r"/a[ \"]", without)
+    assert ('http://a/of"' in without) is (kept > 1)

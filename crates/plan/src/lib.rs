@@ -129,6 +129,8 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// `"stdout"` or `{"file": "/path"}`.
     pub to: LogTarget,
+    /// Whether queries of targets and referrers are written.
+    pub query: bool,
 }
 
 /// The shape of an access record.

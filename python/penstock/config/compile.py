@@ -90,6 +90,7 @@ def compile_text(
         and {
             "format": access.format,
             "to": "stdout" if access.to == "stdout" else {"file": _absolute(access.to, folder)},
+            "query": access.query,
         },
     }
     return f'{_write(rest)[:-1]},"routes":[{",".join(routes)}]}}'

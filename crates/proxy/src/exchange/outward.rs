@@ -245,14 +245,16 @@ impl<'a> Story<'a> {
     fn judge(&mut self, forward: &'a Forward, request: &RequestHead, address: Option<IpAddr>) -> Result<(), Kind> {
         let ahead = self.exchange.worker.shared.ahead_of_utc.load(Ordering::Relaxed);
         let errand = Errand { user: self.user.as_deref(), address, moment: moment(ahead) };
-        let judged = forward.rules.judge(&View { errand: Some(&errand), ..self.view(request) });
-        let Some((at, rule)) = judged else { return Ok(()) };
+        let view = View { errand: Some(&errand), ..self.view(request) };
+        let Some((at, rule)) = forward.rules.judge(&view) else { return Ok(()) };
+        let listed = if rule.refuses() { rule.listed(&view) } else { None };
         if !self.rule.is_some_and(|before| std::ptr::eq(before, rule)) {
             forward.taken.iter().skip(at).take(1).for_each(|shared| {
                 shared.counters.of(self.exchange.worker.index).taken.add(1);
             });
         }
         self.rule = Some(rule);
+        self.listed = listed.map(Box::new);
         if rule.refuses() { Err(Kind::RuleDenied) } else { Ok(()) }
     }
 

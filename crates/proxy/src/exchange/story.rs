@@ -20,6 +20,7 @@ use penstock_rules::forward::Rule;
 use penstock_rules::grpc;
 use penstock_rules::health::Cause;
 use penstock_rules::http::{HostLine, Known, Length, RequestHead, ResponseHead, forwarded};
+use penstock_rules::list::Hit;
 use penstock_rules::pace::LeastRate;
 use penstock_rules::page::Pages;
 use penstock_rules::route::View;
@@ -71,6 +72,8 @@ pub(crate) struct Story<'a> {
     pub(crate) user: Option<Box<str>>,
     /// The rule of a forward proxy that took the request, if one did.
     pub(crate) rule: Option<&'a Rule>,
+    /// The list, and the line of it, for which that rule refused.
+    pub(crate) listed: Option<Box<Hit>>,
     /// The copy of the request that goes elsewhere, if there is one.
     pub(crate) mirrored: Option<Mirrored>,
     /// The connection that this client has authenticated, until it is used.
@@ -174,6 +177,7 @@ impl<'a> Story<'a> {
             upgraded: false,
             user: None,
             rule: None,
+            listed: None,
             mirrored: None,
             pinned: None,
             taken: None,
@@ -227,7 +231,7 @@ impl<'a> Story<'a> {
         if let Some(log) = &local.snapshot.plan.access_log {
             let record = access_log::Record { story: self, request, total, bytes_in };
             let mut batch = worker.records.borrow_mut();
-            access_log::add(log.format, &record, &mut batch);
+            access_log::add(log, &record, &mut batch);
             worker.counters().records.add(1);
             if batch.is_full() {
                 worker.shared.log.flush(&mut batch, worker.counters());

@@ -170,13 +170,13 @@ fn append(path: &str) -> io::Result<File> {
 }
 
 /// Add the record of an exchange.
-pub(crate) fn add(format: LogFormat, record: &Record<'_>, batch: &mut RecordBatch) {
+pub(crate) fn add(log: &AccessLog, record: &Record<'_>, batch: &mut RecordBatch) {
     batch.count += 1;
     let RecordBatch { text, stamp, .. } = batch;
-    match format {
-        LogFormat::Json => format::json(record, stamp, text),
-        LogFormat::Combined => format::combined(record, stamp, text),
-        LogFormat::Haproxy => format::haproxy(record, stamp, text),
+    match log.format {
+        LogFormat::Json => format::json(record, log.query, stamp, text),
+        LogFormat::Combined => format::combined(record, log.query, stamp, text),
+        LogFormat::Haproxy => format::haproxy(record, log.query, stamp, text),
     }
     batch.full = batch.text.len() >= BATCH;
 }

@@ -58,6 +58,10 @@ const ALLOWED: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
+/// Fields by which a client, or a proxy before us, says whose request it is, beside those that are known as such and all of
+/// `X-Forwarded-`, in lower case.
+const TELLING: &[&str] =
+    &["cf-connecting-ip", "client-ip", "fastly-client-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip"];
 /// Sent in place of what an anonymous client calls itself.
 const USER_AGENT: &str = "Mozilla/5.0";
 
@@ -82,7 +86,7 @@ impl Outward {
             _ => format!("for={address}"),
         };
         let before = (joined(head, Known::XForwardedFor), joined(head, Known::Forwarded));
-        head.fields.retain(|field| !field.known.is_identity());
+        head.fields.retain(|field| !field.known.is_identity() && !tells_whose(field.name));
         for (name, value) in [
             ("x-forwarded-for", told(self.forwarded_for, before.0, &address, "unknown")),
             ("forwarded", told(self.forwarded, before.1, &node, "for=unknown")),
@@ -95,6 +99,13 @@ impl Outward {
             anonymise(head);
         }
     }
+}
+
+/// Whether a field that we do not know otherwise is there to say who the client is.
+fn tells_whose(name: &[u8]) -> bool {
+    let prefix = b"x-forwarded-";
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        || TELLING.iter().any(|telling| name.eq_ignore_ascii_case(telling.as_bytes()))
 }
 
 fn joined(head: &RequestHead, known: Known) -> Vec<u8> {
@@ -163,7 +174,8 @@ mod tests {
 
     #[test]
     fn modes_say_what_squid_says_by_them() {
-        let said = "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-A: 1\r\n";
+        let said = "X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-A: 1\r\n\
+                    X-Forwarded-Server: a\r\nX-Forwarded: 1\r\nTRUE-Client-IP: 6.6.6.6\r\n";
         for (mode, for_, forwarded) in [
             (Told::On, Some("6.6.6.6, 192.0.2.1"), Some("for=6.6.6.6, for=192.0.2.1")),
             (Told::Off, Some("6.6.6.6, unknown"), Some("for=6.6.6.6, for=unknown")),
@@ -175,6 +187,7 @@ mod tests {
             outward(mode, mode, false).prepare(&mut head, Some([192, 0, 2, 1].into()));
             let expected = [
                 Some("x-a: 1".to_owned()),
+                Some("x-forwarded: 1".to_owned()),
                 for_.map(|value| format!("x-forwarded-for: {value}")),
                 forwarded.map(|value| format!("forwarded: {value}")),
             ];

@@ -53,6 +53,11 @@ impl Rule {
         matches!(self.verdict, Verdict::Deny(_) | Verdict::Close)
     }
 
+    /// Where the first list that it looks into has what it refuses.
+    pub fn listed(&self, view: &View<'_>) -> Option<Hit> {
+        self.test.as_ref()?.listed(view)
+    }
+
     /// Whether a tunnel that it takes is opened.
     pub fn opens(&self) -> bool {
         self.verdict == Verdict::Intercept

@@ -108,6 +108,11 @@ impl Test {
         self.0.hits(view, &mut hits);
         hits
     }
+
+    /// Where the first list stands, of those that make the test match, that has what is looked for in it.
+    pub fn listed(&self, view: &View<'_>) -> Option<Hit> {
+        self.0.listed(view)
+    }
 }
 
 impl Node {
@@ -142,16 +147,18 @@ impl Node {
         match self {
             Node::All(nodes) | Node::Any(nodes) => nodes.iter().for_each(|node| node.hits(view, hits)),
             Node::Not(node) => node.hits(view, hits),
-            Node::Leaf(Leaf::InList(value, list), _) => {
-                hits.extend(value.read(view, |value| list.hit_text(value)).flatten());
-            }
-            Node::Leaf(Leaf::ClientInList(list), _) => {
-                hits.extend(view.client.and_then(|client| list.hit_address(client)));
-            }
-            Node::Leaf(Leaf::DestInList(list), _) => {
-                hits.extend(view.errand.and_then(|errand| list.hit_address(errand.address?)));
-            }
-            Node::Constant(_) | Node::Leaf(..) => {}
+            Node::Leaf(leaf, _) => hits.extend(leaf.hit(view)),
+            Node::Constant(_) => {}
+        }
+    }
+
+    fn listed(&self, view: &View<'_>) -> Option<Hit> {
+        match self {
+            Node::All(nodes) => nodes.iter().find_map(|node| node.listed(view)),
+            Node::Any(nodes) => nodes.iter().filter(|node| node.matches(view)).find_map(|node| node.listed(view)),
+            Node::Leaf(leaf, _) => leaf.hit(view),
+            // What is in a list makes no test match that asks whether it is not.
+            Node::Not(_) | Node::Constant(_) => None,
         }
     }
 
@@ -178,6 +185,16 @@ impl Node {
 }
 
 impl Leaf {
+    /// Where the list that is looked into has what is looked for.
+    fn hit(&self, view: &View<'_>) -> Option<Hit> {
+        match self {
+            Leaf::InList(value, list) => value.read(view, |value| list.hit_text(value)).flatten(),
+            Leaf::ClientInList(list) => list.hit_address(view.client?),
+            Leaf::DestInList(list) => list.hit_address(view.errand?.address?),
+            _ => None,
+        }
+    }
+
     fn matches(&self, view: &View<'_>) -> bool {
         // A value that is missing makes the whole leaf false: also `!=`.
         self.answer(view).unwrap_or(false)

@@ -51,6 +51,8 @@ class AccessLog(Model):
     (timers and termination flags). Default "json"."""
     to: Annotated[str, Field(min_length=1)] = "stdout"
     """"stdout", or the path of a file, relative to the configuration file. Default "stdout"."""
+    query: bool = True
+    """Whether records have the queries of targets and referrers, which may hold what is nobody else's. Default true."""
 
 
 class Log(Model):

@@ -87,7 +87,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 }
 
 /// One JSON object.
-pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
+pub(crate) fn json(record: &Record<'_>, query: bool, stamp: &mut Stamp, to: &mut Vec<u8>) {
     let Record { story, request, .. } = record;
     time(stamp, to);
     put(to, b"\"client\":\"");
@@ -98,7 +98,7 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     text(to, b"\",\"listener\":\"", story.exchange.listener.plan.name.as_bytes());
     text(to, b"\",\"method\":\"", request.method().as_bytes());
     sent(to, b"\",\"host\":\"", request.host().as_bytes());
-    sent(to, b"\",\"target\":\"", request.raw_target().as_bytes());
+    sent(to, b"\",\"target\":\"", of(request.raw_target().as_bytes(), query));
     put(to, b"\",\"version\":\"");
     put(to, request.version.number().as_bytes());
     put(to, b"\"");
@@ -127,6 +127,12 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     if let Some(rule) = story.rule {
         text(to, b",\"rule\":\"", rule.name.as_bytes());
         put(to, b"\"");
+        if let (Some(hit), Some(Kind::RuleDenied)) = (&story.listed, story.error) {
+            text(to, b",\"list\":\"", hit.list.as_bytes());
+            text(to, b"\",\"list_line\":\"", hit.source.as_bytes());
+            number(to, b":", u64::from(hit.line));
+            put(to, b"\"");
+        }
         if let Some(word) = story.opening(request) {
             text(to, b",\"interception\":\"", word.as_bytes());
             put(to, b"\"");
@@ -141,7 +147,8 @@ pub(crate) fn json(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     }
     sent(to, b",\"request_id\":\"", story.id(request));
     sent(to, b"\",\"user_agent\":\"", request.fields.known(Known::UserAgent).unwrap_or_default());
-    sent(to, b"\",\"referer\":\"", request.fields.known(Known::Referer).unwrap_or_default());
+    let referer = request.fields.known(Known::Referer).unwrap_or_default();
+    sent(to, b"\",\"referer\":\"", of(referer, query));
     text(to, b"\",\"outcome\":\"", outcome(story).as_bytes());
     text(to, b"\",\"cause\":\"", story.error.map_or("", Kind::word).as_bytes());
     if let (Some(reason), Some(_)) = (&story.reason, story.error) {
@@ -171,7 +178,7 @@ fn tls(secured: &Secured, to: &mut Vec<u8>) {
 }
 
 /// The combined log format.
-pub(crate) fn combined(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
+pub(crate) fn combined(record: &Record<'_>, query: bool, stamp: &mut Stamp, to: &mut Vec<u8>) {
     let Record { story, request, .. } = record;
     stamp.set();
     address(story.client, to);
@@ -184,19 +191,19 @@ pub(crate) fn combined(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>)
     }
     put(to, stamp.common.as_bytes());
     text(to, b"] \"", request.method().as_bytes());
-    sent(to, b" ", request.raw_target().as_bytes());
+    sent(to, b" ", of(request.raw_target().as_bytes(), query));
     put(to, b" ");
     put(to, request.version.as_str().as_bytes());
     number(to, b"\" ", u64::from(story.status));
     number(to, b" ", story.body_out);
-    or_dash(to, b" \"", request.fields.known(Known::Referer));
+    or_dash(to, b" \"", request.fields.known(Known::Referer).map(|referer| of(referer, query)));
     or_dash(to, b"\" \"", request.fields.known(Known::UserAgent));
     put(to, b"\"\n");
 }
 
 /// Timers and termination flags in HAProxy's order: `client [time] listener upstream/endpoint TR/Tw/Tc/Tr/Ta status bytes - -
 /// flags`, with the request line last.
-pub(crate) fn haproxy(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
+pub(crate) fn haproxy(record: &Record<'_>, query: bool, stamp: &mut Stamp, to: &mut Vec<u8>) {
     let Record { story, request, .. } = record;
     let millis = stamp.set();
     address(story.client, to);
@@ -232,7 +239,7 @@ pub(crate) fn haproxy(record: &Record<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) 
     number(to, b"/", in_flight);
     number(to, b"/", u64::from(story.attempts.saturating_sub(1)));
     text(to, b" 0/0 \"", request.method().as_bytes());
-    sent(to, b" ", request.raw_target().as_bytes());
+    sent(to, b" ", of(request.raw_target().as_bytes(), query));
     put(to, b" ");
     put(to, request.version.as_str().as_bytes());
     put(to, b"\"\n");
@@ -352,6 +359,12 @@ pub(super) fn address(address: Option<IpAddr>, to: &mut Vec<u8>) {
         Some(address) => put(to, address.to_string().as_bytes()),
         None => put(to, b"unix"),
     }
+}
+
+/// A URL, less its query unless that is to be told.
+fn of(url: &[u8], query: bool) -> &[u8] {
+    let end = if query { None } else { url.iter().position(|&byte| byte == b'?') };
+    end.and_then(|end| url.get(..end)).unwrap_or(url)
 }
 
 /// A value that a client sent, of which a record has the beginning.

@@ -144,6 +144,8 @@ fn lists_are_asked_and_say_where_they_have_it() {
     assert!(test.matches(&view("192.0.2.1")) && !test.matches(&view("10.1.2.3")));
     let hits: Vec<_> = test.hits(&view("10.1.2.3")).into_iter().map(|hit| (hit.list, hit.entry, hit.line)).collect();
     assert_eq!(hits, [("social".into(), "social.test".into(), 2), ("office".into(), "10.0.0.0/8".to_owned(), 1)]);
+    let listed = test.listed(&view("192.0.2.1")).unwrap();
+    assert_eq!((listed.list.as_str(), listed.source.as_str(), listed.line), ("social", "social.txt", 2));
     let refusal = test.refusal(&view("10.1.2.3")).unwrap();
     assert_eq!((refusal.at, refusal.found.as_deref()), (Some(Span(27, 60)), Some("10.1.2.3")));
     social.put(List::empty(ListKind::Domains));
@@ -151,6 +153,31 @@ fn lists_are_asked_and_say_where_they_have_it() {
     for (value, list) in [("host", "office"), ("client_ip", "social"), ("host", "none"), ("port", "social")] {
         let wrong = serde_json::from_value(json!({"in_list": {"value": value, "list": list, "at": [0, 1]}})).unwrap();
         assert_eq!(Test::compile(&wrong, "x", &lists).unwrap_err().len(), 1, "{value} in {list}");
+    }
+}
+
+#[test]
+fn the_list_that_is_told_is_one_for_which_the_test_matches() {
+    let list = |name: &str, text: &str| {
+        let mut draft = Draft::new(ListKind::Domains);
+        draft.add(0, text.as_bytes());
+        Arc::new(Shared::new(name, ListKind::Domains, [format!("{name}.txt")], draft.finish().unwrap()))
+    };
+    let lists: Lists =
+        [list("first", "a.test"), list("second", "# one\na.test"), list("third", "b.test")].into_iter().collect();
+    let within = |name: &str| json!({"in_list": {"value": "host", "list": name, "at": [0, 1]}});
+    let post = json!({"compare": {"left": "method", "operator": "==", "right": {"text": "POST"}, "at": [0, 1]}});
+    let head = RequestHead::compose("GET", "/", "a.test", &[]).unwrap();
+    for (predicate, expected) in [
+        (json!({"or": [{"and": [within("first"), post]}, within("second")]}), Some(("second", 2))),
+        (json!({"or": [within("third"), within("first")]}), Some(("first", 1))),
+        (json!({"or": [{"not": within("third")}, within("third")]}), None),
+        (json!({"not": {"and": [within("first"), post]}}), None),
+    ] {
+        let test = Test::compile(&serde_json::from_value(predicate.clone()).unwrap(), "x", &lists).unwrap();
+        assert!(test.matches(&View::of(&head)), "{predicate}");
+        let listed = test.listed(&View::of(&head));
+        assert_eq!(listed.as_ref().map(|hit| (hit.list.as_str(), hit.line)), expected, "{predicate}");
     }
 }
 
