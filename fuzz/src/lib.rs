@@ -13,5 +13,6 @@ pub mod predicate;
 pub mod proxy_protocol;
 pub mod request_head;
 pub mod response_head;
+pub mod socks;
 mod split;
 mod written;

@@ -99,7 +99,7 @@ def test_version_4_and_4a(proxy: penstock.Proxy, scripted: Origin, name: bytes |
         (b"\x05\x01\x00\x01\xa9\xfe\xa9\xfe\x01\xbb", b"\x02"),
         (named(b"no-such-name.invalid", 443), b"\x04"),
         (named(b"a", 443, command=2), b"\x07"),
-        (named(b"a", 443, command=3), b"\x07"),
+        (named(b"a", 443, command=4), b"\x07"),
         (b"\x05\x01\x00\x05", b"\x08"),
         (named(b"a\0b", 443), b"\x01"),
         (named(b"a b", 443), b"\x01"),

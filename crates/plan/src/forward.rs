@@ -71,6 +71,8 @@ pub struct ForwardRule {
     pub name: String,
     /// Which requests it takes. `null`: all that come to it.
     pub when: Option<Match>,
+    /// Whether it asks for the answer, so that it can be asked only when that is there: it allows or refuses then.
+    pub waits: bool,
     /// What becomes of those.
     pub verdict: Verdict,
 }

@@ -203,6 +203,8 @@ pub enum Operand {
     TimeHour,
     /// Of a forward proxy: the day of the week in local time, 0 (Monday) to 6.
     TimeWeekday,
+    /// Of a forward proxy: the media type of the answer, in lower case, without parameters.
+    ResponseType,
     /// A whole number in a JSON body, by JSON Pointer; missing where something else stands there.
     JsonNumber(String),
     /// A header field, a query parameter, a cookie or a text in a JSON body.

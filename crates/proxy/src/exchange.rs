@@ -1,6 +1,7 @@
 //! The story of one exchange, from a whole request head to the last byte of its answer, in nine steps:
 //! 1 admit, 2 route, 3 request filters, 4 pick, 5 connect, 6 send, 7 relay, 8 finish or retry, 9 record.
 
+mod answered;
 mod authorize;
 mod connect;
 mod converse;

@@ -137,7 +137,8 @@ fn interception(forward: &Forward) -> Map<String, Value> {
 /// Sessions of layer 4 that have ended, by how.
 fn sessions(protocol: Protocol, counters: &Sharded<ListenerCounters>) -> Map<String, Value> {
     let ends = match protocol {
-        Protocol::Http | Protocol::Forward => &[],
+        Protocol::Http => &[],
+        Protocol::Forward => End::OF_ASSOCIATIONS,
         Protocol::Tcp => End::OF_CONNECTIONS,
         Protocol::Udp => End::OF_DATAGRAMS,
     };

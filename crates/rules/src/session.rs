@@ -50,6 +50,8 @@ impl End {
     pub const OF_CONNECTIONS: &[usize] = &[0, 1, 2, 3, 4, 5, 8];
     /// Places in [`End::WORDS`] of those that sessions of datagrams have: nobody closes those.
     pub const OF_DATAGRAMS: &[usize] = &[3, 4, 5, 6, 7, 8];
+    /// Places in [`End::WORDS`] of those that associations of a forward proxy have: datagrams, with a connection that they end with.
+    pub const OF_ASSOCIATIONS: &[usize] = &[0, 2, 4, 5, 8];
 
     /// Place in [`End::WORDS`].
     pub fn index(self) -> usize {

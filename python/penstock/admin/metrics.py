@@ -155,15 +155,16 @@ def _of_traffic(stats: Stats) -> Iterator[str]:
     yield Family("interceptions_total", "counter", meaning).text(opened)
     checks = [({"listener": row.name}, row.users.checks) for row in stats.listeners if row.users]
     yield Family("password_checks_total", "counter", "Passwords that were checked against a hash.").text(checks)
-    layer4 = [row for row in stats.listeners if row.protocol in ("tcp", "udp")]
+    layer4 = [row for row in stats.listeners if row.protocol in ("tcp", "udp", "forward")]
     ended = [({"listener": row.name, "ended": word}, count) for row in layer4 for word, count in row.sessions.items()]
-    yield Family("sessions_total", "counter", "Sessions of layer 4 that have ended, by how.").text(ended)
+    meaning = "Sessions of layer 4 and associations of SOCKS that have ended, by how."
+    yield Family("sessions_total", "counter", meaning).text(ended)
     ways = [({"listener": row.name, "direction": "in"}, row.bytes_in) for row in layer4]
     ways += [({"listener": row.name, "direction": "out"}, row.bytes_out) for row in layer4]
-    meaning = "Bytes of sessions of layer 4, in (to endpoints) and out (to clients)."
+    meaning = "Bytes of sessions and associations, in (to endpoints) and out (to clients)."
     yield Family("session_bytes_total", "counter", meaning).text(ways)
     yield from _of_captures(stats)
-    yield from _of_datagrams([row for row in layer4 if row.protocol == "udp"])
+    yield from _of_datagrams([row for row in layer4 if row.protocol in ("udp", "forward")])
     handshakes: list[Sample] = []
     for row in stats.listeners:
         if row.certificates:

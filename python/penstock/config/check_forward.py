@@ -11,7 +11,7 @@ from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
     from penstock.config.document import KeyPath, Report
-    from penstock.config.model import Config, Listener
+    from penstock.config.model import Config, Listener, Rule
 
 _NOT_HERE = {
     "upstream": "clients say where requests go",
@@ -102,5 +102,16 @@ def _rules(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> Non
         except ExpressionError as error:
             fault((*place, "match"), str(error))
             continue
-        if "json" in asked(compiled):
+        wanted = set(asked(compiled))
+        if "json" in wanted:
             fault((*place, "match"), "asks for a value of the body, which rules of a forward proxy do not wait for")
+        if "response_type" in wanted:
+            _of_response((*place, "match"), rule, wanted, fault)
+
+
+def _of_response(key: KeyPath, rule: Rule, wanted: set[str], fault: Report) -> None:
+    """A rule that is asked when the server has answered."""
+    if not rule.allow and rule.deny is None:
+        fault(key, "asks for the server's answer, which comes too late for that: only allow and deny can wait for it")
+    if "dest_ip" in wanted:
+        fault(key, "asks for the server's answer and for dest.ip, which is known before; write two rules")

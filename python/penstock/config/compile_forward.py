@@ -89,4 +89,5 @@ def _rule(number: int, rule: Rule) -> dict[str, Any]:
     verdict: Any = "intercept" if rule.intercept else "tunnel" if rule.tunnel else "allow"
     if rule.deny is not None:
         verdict = "close" if rule.deny == "close" else {"deny": rule.deny}
-    return {"name": rule_name(number, rule), "when": when, "verdict": verdict}
+    waits = when is not None and "response_type" in asked(when["predicate"])
+    return {"name": rule_name(number, rule), "when": when, "waits": waits, "verdict": verdict}

@@ -127,13 +127,15 @@ class ListenerStats:
     state: Literal["open", "draining"]
     protocol: Literal["http", "tcp", "udp", "forward"]
     sessions: dict[str, int]
-    """With "tcp" and "udp": sessions that have ended, by how; none with "http"."""
+    """With "tcp" and "udp": sessions that have ended, by how, with "forward" associations of SOCKS; none with
+    "http"."""
     bytes_in: int
-    """With "tcp" and "udp": what went from clients to endpoints, and as `bytes_out` back."""
+    """With "tcp" and "udp", and in associations of SOCKS: what went from clients to endpoints, and as `bytes_out`
+    back."""
     bytes_out: int
     datagrams_in: int
-    """With "udp": datagrams that went from clients to endpoints, as `datagrams_out` back, as `datagrams_dropped`
-    nowhere."""
+    """With "udp", and in associations of SOCKS: datagrams that went from clients to endpoints, as `datagrams_out`
+    back, as `datagrams_dropped` nowhere."""
     datagrams_out: int
     datagrams_dropped: int
     rules: dict[str, int]

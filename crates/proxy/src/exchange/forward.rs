@@ -162,9 +162,14 @@ impl Story<'_> {
             return Err(Error { kind: Kind::UpstreamStatus, retry: Retry::Idempotent });
         }
         let answered = response.status;
-        if let Some(addons) = self.route.and_then(|route| route.addons.as_ref()).filter(|addons| addons.has_response())
-        {
-            Box::pin(self.ask_of_response(addons, down, request, response)).await?;
+        match self.route {
+            Some(route) => {
+                if let Some(addons) = route.addons.as_ref().filter(|addons| addons.has_response()) {
+                    Box::pin(self.ask_of_response(addons, down, request, response)).await?;
+                }
+            }
+            // A forward proxy has no routes.
+            None => self.judge_response(request, response)?,
         }
         if answered == 101 && (!upload.is_done() || !down.is_ended()) {
             // What is left of the body would go on as bytes of the other protocol (RFC 9110 §7.8).

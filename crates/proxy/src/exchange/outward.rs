@@ -244,7 +244,7 @@ impl<'a> Story<'a> {
     /// Step 2: the first rule that matches.
     fn judge(&mut self, forward: &'a Forward, request: &RequestHead, address: Option<IpAddr>) -> Result<(), Kind> {
         let ahead = self.exchange.worker.shared.ahead_of_utc.load(Ordering::Relaxed);
-        let errand = Errand { user: self.user.as_deref(), address, moment: moment(ahead) };
+        let errand = Errand { user: self.user.as_deref(), address, moment: moment(ahead), response: None };
         let view = View { errand: Some(&errand), ..self.view(request) };
         let Some((at, rule)) = forward.rules.judge(&view) else { return Ok(()) };
         let listed = if rule.refuses() { rule.listed(&view) } else { None };

@@ -1,6 +1,7 @@
 //! The forward proxy: a listener whose clients name the origin. What it decides is in `rules::forward`; the story of its requests is
 //! `exchange/outward.rs`.
 
+mod associate;
 pub(crate) mod inside;
 mod leaves;
 mod origins;

@@ -1,6 +1,7 @@
 //! Clients that speak SOCKS where a forward proxy listens: told from HTTP by their first byte, heard here until they have said where
-//! they want to go, and from then on a tunnel like that of any `CONNECT`.
+//! they want to go, and from then on a tunnel like that of any `CONNECT`; or an association of datagrams.
 
+use super::associate;
 use crate::clock::Tick;
 use crate::codec::Outgoing;
 use crate::codec::h1::H1;
@@ -9,7 +10,7 @@ use crate::exchange::{self, Exchange};
 use crate::forward::Forward;
 use crate::respond;
 use penstock_rules::error::Kind;
-use penstock_rules::forward::socks::{self, Method, Socks, Wrong};
+use penstock_rules::forward::socks::{self, Command, Method, Socks, Wrong};
 use penstock_rules::http::{RequestHead, ResponseHead};
 use penstock_rules::users::Login;
 use std::future::poll_fn;
@@ -25,17 +26,23 @@ pub(crate) fn begins(input: &[u8]) -> Option<Socks> {
 pub(crate) async fn serve(exchange: &Exchange<'_>, down: &mut H1, version: Socks, until: Tick) {
     let Exchange { worker, local, origin, .. } = *exchange;
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
-    if let Err(kind) = hear(exchange, down, (version, until), &mut request).await {
-        // What is said last is still on its way.
-        let _ = poll_fn(|cx| down.poll_flush(cx)).await;
-        respond::refuse_connection(worker, (local, origin), kind);
-        return;
-    }
+    let (command, login) = match hear(exchange, down, (version, until), &mut request).await {
+        Ok(heard) => heard,
+        Err(kind) => {
+            // What is said last is still on its way.
+            let _ = poll_fn(|cx| down.poll_flush(cx)).await;
+            respond::refuse_connection(worker, (local, origin), kind);
+            return;
+        }
+    };
     if worker.is_overloaded() {
         down.wire.out.extend_from_slice(version.refused(Kind::Overloaded.status()));
         let _ = poll_fn(|cx| down.poll_flush(cx)).await;
         respond::refuse_connection(worker, (local, origin), Kind::Overloaded);
         return;
+    }
+    if command == Command::Associate {
+        return associate::serve(exchange, down, login.map(|login| login.user)).await;
     }
     down.speak_socks(version);
     let under_way = worker.counters().requests.raise();
@@ -52,13 +59,13 @@ pub(crate) async fn serve(exchange: &Exchange<'_>, down: &mut H1, version: Socks
     drop(under_way);
 }
 
-/// Hear who the client is, and where it wants to go.
+/// Hear who the client is, and what it wants.
 async fn hear(
     exchange: &Exchange<'_>,
     down: &mut H1,
     (version, until): (Socks, Tick),
     request: &mut RequestHead,
-) -> Result<(), Kind> {
+) -> Result<(Command, Option<Login>), Kind> {
     let forward = exchange.listener.forward.as_deref().ok_or(Kind::Internal)?;
     let mut login = None;
     if version == Socks::V5 {
@@ -84,11 +91,17 @@ async fn hear(
         return Err(Kind::UserMissing);
     }
     let asked = read(down, until, |input| version.read_request(input)).await?;
-    let understood = asked.and_then(|place| socks::tunnel_to(&place, login.as_ref(), request));
-    understood.map_err(|wrong| {
+    let understood = asked.and_then(|command| {
+        if let Command::Connect(place) = &command {
+            socks::tunnel_to(place, login.as_ref(), request)?;
+        }
+        Ok(command)
+    });
+    let command = understood.map_err(|wrong| {
         down.wire.out.extend_from_slice(version.wrong(wrong));
         Kind::BadSocks
-    })
+    })?;
+    Ok((command, login))
 }
 
 /// Who is not served anyway is not told whether that is a password.

@@ -53,6 +53,7 @@ impl About {
         let Some(log) = &local.snapshot.plan.access_log else { return };
         let record = access_log::SessionRecord {
             peer: self.peer,
+            user: None,
             sni: self.sni.as_deref(),
             listener: &listener.name,
             route: self.route.as_ref().map_or("", |route| &route.name),

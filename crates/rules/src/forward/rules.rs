@@ -1,6 +1,7 @@
 //! The ordered rules of a forward proxy: the first that matches says what becomes of a request; after the last it goes out.
 
 use crate::fault::Fault;
+use crate::http::ResponseHead;
 use crate::list::{Hit, Lists};
 use crate::route::{Refusal, Test, View};
 use penstock_plan::{ForwardRule, Verdict};
@@ -15,6 +16,8 @@ pub struct Errand<'a> {
     pub address: Option<IpAddr>,
     /// When, in local time.
     pub moment: Moment,
+    /// What the origin answers; `None` before it has.
+    pub response: Option<&'a ResponseHead>,
 }
 
 /// A moment in local time.
@@ -44,6 +47,8 @@ pub struct Rule {
     pub name: String,
     /// What becomes of a request that it takes.
     pub verdict: Verdict,
+    /// Whether it is asked when the origin has answered.
+    waits: bool,
     test: Option<Test>,
 }
 
@@ -51,6 +56,16 @@ impl Rule {
     /// Whether what it takes does not go out.
     pub fn refuses(&self) -> bool {
         matches!(self.verdict, Verdict::Deny(_) | Verdict::Close)
+    }
+
+    fn takes(&self, view: &View<'_>) -> bool {
+        self.test.as_ref().is_none_or(|test| test.matches(view))
+    }
+
+    /// Why it does not take a request that has no answer yet.
+    fn refusal(&self, view: &View<'_>) -> Option<Refusal> {
+        let refusal = self.test.as_ref()?.refusal(view);
+        if self.waits { refusal.or(Some(Refusal { at: None, found: None })) } else { refusal }
     }
 
     /// Where the first list that it looks into has what it refuses.
@@ -79,24 +94,34 @@ impl Rules {
             let place = format!("{path}.rules[{at}].when");
             let test = rule.when.as_ref().map(|when| Test::compile(&when.predicate, &place, lists));
             match test.transpose() {
-                Ok(test) => rules.push(Rule { name: rule.name.clone(), verdict: rule.verdict, test }),
+                Ok(test) => {
+                    rules.push(Rule { name: rule.name.clone(), verdict: rule.verdict, waits: rule.waits, test })
+                }
                 Err(found) => faults.extend(found),
             }
         }
         if faults.is_empty() { Ok(Rules(rules)) } else { Err(faults) }
     }
 
-    /// The rule that takes the request, and its place; `None`: it goes out.
+    /// The rule that takes the request, of those that do not wait for the answer, and its place; `None`: it goes out.
     pub fn judge(&self, view: &View<'_>) -> Option<(usize, &Rule)> {
-        self.0.iter().enumerate().find(|(_, rule)| rule.test.as_ref().is_none_or(|test| test.matches(view)))
+        self.0.iter().enumerate().find(|(_, rule)| !rule.waits && rule.takes(view))
+    }
+
+    /// Whether some wait for the answer.
+    pub fn wait(&self) -> bool {
+        self.0.iter().any(|rule| rule.waits)
+    }
+
+    /// The rule that takes the answer to a request, of those that wait for it and stand before the one that has taken the request.
+    pub fn judge_response(&self, view: &View<'_>, taken: Option<&Rule>) -> Option<(usize, &Rule)> {
+        let before = self.0.iter().take_while(|rule| taken.is_none_or(|taken| !std::ptr::eq(*rule, taken)));
+        before.enumerate().find(|(_, rule)| rule.waits && rule.takes(view))
     }
 
     /// Those before the one that takes the request, each with the part of its match that says no.
     pub fn passed_over<'r>(&'r self, view: &'r View<'_>) -> impl Iterator<Item = (usize, &'r str, Refusal)> {
-        self.0
-            .iter()
-            .enumerate()
-            .map_while(|(at, rule)| Some((at, rule.name.as_str(), rule.test.as_ref()?.refusal(view)?)))
+        self.0.iter().enumerate().map_while(|(at, rule)| Some((at, rule.name.as_str(), rule.refusal(view)?)))
     }
 
     /// Where lists have what was looked for, of the rules up to the one that takes the request.
@@ -121,7 +146,8 @@ mod tests {
     use serde_json::json;
 
     fn judged(when: serde_json::Value, errand: Errand<'_>) -> bool {
-        let rule = json!({"name": "one", "when": {"text": "", "predicate": when}, "verdict": {"deny": 403}});
+        let rule =
+            json!({"name": "one", "when": {"text": "", "predicate": when}, "waits": false, "verdict": {"deny": 403}});
         let rules = Rules::build(&[serde_json::from_value(rule).unwrap()], "forward", &Lists::default()).unwrap();
         let mut head = RequestHead::default();
         let limits = HeadLimits { bytes: 1000, fields: 10, uri: 1000, elsewhere: true };
@@ -133,7 +159,7 @@ mod tests {
     fn what_only_an_errand_has_can_be_asked() {
         let compare = |left: serde_json::Value, right: serde_json::Value| json!({"compare": {"left": left, "operator": "==", "right": right, "at": [0, 1]}});
         let moment = Moment { hour: 9, weekday: 6 };
-        let errand = Errand { user: Some("dev"), address: Some([10, 0, 0, 1].into()), moment };
+        let errand = Errand { user: Some("dev"), address: Some([10, 0, 0, 1].into()), moment, response: None };
         assert!(judged(compare(json!("user"), json!({"text": "dev"})), errand));
         assert!(!judged(compare(json!("user"), json!({"text": "dev"})), Errand { user: None, ..errand }));
         assert!(judged(compare(json!("dest_port"), json!({"number": 80})), errand));
@@ -156,7 +182,7 @@ mod tests {
     #[test]
     fn the_first_that_matches_decides() {
         let rule = |name: &str, when: serde_json::Value, verdict: serde_json::Value| -> ForwardRule {
-            serde_json::from_value(json!({"name": name, "when": when, "verdict": verdict})).unwrap()
+            serde_json::from_value(json!({"name": name, "when": when, "waits": false, "verdict": verdict})).unwrap()
         };
         let host = |host: &str| json!({"text": "", "predicate": {"compare": {"left": "host", "operator": "==", "right": {"text": host}, "at": [0, 1]}}});
         let plan = [
@@ -173,5 +199,41 @@ mod tests {
         assert_eq!(taken("b"), Some((1, Verdict::Close)));
         assert_eq!(taken("c"), Some((2, Verdict::Deny(451))));
         assert!(Rules::default().judge(&View::of(&RequestHead::default())).is_none());
+    }
+
+    #[test]
+    fn what_waits_for_the_answer_is_asked_then_alone() {
+        let kind = |media: &str| json!({"compare": {"left": "response_type", "operator": "==", "right": {"text": media}, "at": [0, 1]}});
+        let host =
+            |host: &str| json!({"compare": {"left": "host", "operator": "==", "right": {"text": host}, "at": [0, 1]}});
+        let rule = |name: &str, waits: bool, when: serde_json::Value, verdict: serde_json::Value| -> ForwardRule {
+            let when = json!({"text": "", "predicate": when});
+            serde_json::from_value(json!({"name": name, "when": when, "waits": waits, "verdict": verdict})).unwrap()
+        };
+        let plan = [
+            rule("no-zip", true, kind("application/zip"), json!({"deny": 403})),
+            rule("a", false, host("a"), json!("allow")),
+            rule("not-html", true, json!({"not": kind("text/html")}), json!("close")),
+        ];
+        let rules = Rules::build(&plan, "forward", &Lists::default()).unwrap();
+        for (host, media, before, behind) in [
+            ("a", Some("Application/ZIP; x=y"), Some("a"), Some("no-zip")),
+            ("a", Some("text/plain"), Some("a"), None),
+            ("b", Some("text/plain"), None, Some("not-html")),
+            ("b", Some("text/html;charset=utf-8"), None, None),
+            ("b", None, None, Some("not-html")),
+        ] {
+            let head = RequestHead::compose("GET", "/", host, &[]).unwrap();
+            let mut response = ResponseHead::default();
+            media.into_iter().for_each(|media| response.fields.push("content-type", media));
+            let errand = Errand::default();
+            let taken = rules.judge(&View { errand: Some(&errand), ..View::of(&head) }).map(|(_, rule)| rule);
+            assert_eq!(taken.map(|rule| rule.name.as_str()), before, "{host} {media:?}");
+            let errand = Errand { response: Some(&response), ..errand };
+            let told = rules.judge_response(&View { errand: Some(&errand), ..View::of(&head) }, taken);
+            assert_eq!(told.map(|(_, rule)| rule.name.as_str()), behind, "{host} {media:?}");
+            let none = View { errand: Some(&Errand::default()), ..View::of(&head) };
+            assert_eq!(rules.passed_over(&none).count(), if host == "a" { 1 } else { 3 });
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! What clients of SOCKS say (RFC 1928 and the older versions 4 and 4A), read as far as it has come. Whatever is longer than it may be,
 //! or cannot become a destination, is told from what is still on its way, so that nobody waits for what never comes.
 
+mod datagram;
+
+pub use datagram::{Destinations, MOST, Way, destination, split, write_granted, write_header};
+
 use crate::http::{HeadLimits, RequestHead, host};
 use crate::users::Login;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,15 +22,25 @@ pub enum Socks {
 pub const LONGEST: usize = 600;
 /// Bytes of a name, and of a user of version 4.
 const LONGEST_TEXT: usize = 255;
-/// `CONNECT`, in every version.
+/// `CONNECT`, in every version, and `UDP ASSOCIATE`, in version 5.
 const CONNECT: u8 = 1;
+const ASSOCIATE: u8 = 3;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A tunnel to `host:port`.
+    Connect(String),
+    /// That its datagrams are passed on. From where it says that they come is not looked at: most do not know.
+    Associate,
+}
 
 /// Why a client gets no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// It is not SOCKS, or asks for what no name can be.
     Malformed,
-    /// Another command than `CONNECT`.
+    /// Another command.
     Command,
     /// An address of another kind.
     Kind,
@@ -45,11 +59,11 @@ impl Socks {
         }
     }
 
-    /// Which destination is asked for, as `host:port`.
+    /// What is asked for.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read_request(self, input: &[u8]) -> Read<String> {
+    pub fn read_request(self, input: &[u8]) -> Read<Command> {
         match self {
             Socks::V4 => read_request_v4(input),
             Socks::V5 => read_request_v5(input),
@@ -142,15 +156,23 @@ pub fn proved(well: bool) -> &'static [u8] {
     if well { &[1, 0] } else { &[1, 1] }
 }
 
-fn read_request_v5(input: &[u8]) -> Read<String> {
+fn read_request_v5(input: &[u8]) -> Read<Command> {
     match input {
         [5, ..] | [] => {}
         _ => return Err(Wrong::Malformed),
     }
-    let [_, command, _, kind, rest @ ..] = input else { return Ok(None) };
-    if *command != CONNECT {
+    let [_, command, _, address @ ..] = input else { return Ok(None) };
+    if !matches!(*command, CONNECT | ASSOCIATE) {
         return Err(Wrong::Command);
     }
+    let Some(((host, port), length)) = read_address(address)? else { return Ok(None) };
+    let asked = if *command == CONNECT { Command::Connect(place(&host, port)?) } else { Command::Associate };
+    Ok(Some((asked, 3 + length)))
+}
+
+/// A host and a port (RFC 1928 §5).
+fn read_address(input: &[u8]) -> Read<(String, u16)> {
+    let [kind, rest @ ..] = input else { return Ok(None) };
     let (host, length) = match (kind, rest) {
         (1, [a, b, c, d, ..]) => (Ipv4Addr::new(*a, *b, *c, *d).to_string(), 4),
         (4, rest) => match rest.first_chunk::<16>() {
@@ -165,10 +187,10 @@ fn read_request_v5(input: &[u8]) -> Read<String> {
         _ => return Err(Wrong::Kind),
     };
     let Some([high, low, ..]) = rest.get(length..) else { return Ok(None) };
-    Ok(Some((place(&host, u16::from_be_bytes([*high, *low]))?, 4 + length + 2)))
+    Ok(Some(((host, u16::from_be_bytes([*high, *low])), 1 + length + 2)))
 }
 
-fn read_request_v4(input: &[u8]) -> Read<String> {
+fn read_request_v4(input: &[u8]) -> Read<Command> {
     let [_, command, high, low, a, b, c, d, rest @ ..] = input else { return Ok(None) };
     if *command != CONNECT {
         return Err(Wrong::Command);
@@ -183,7 +205,7 @@ fn read_request_v4(input: &[u8]) -> Read<String> {
         },
         address => (Ipv4Addr::from(address).to_string(), 0),
     };
-    Ok(Some((place(&host, u16::from_be_bytes([*high, *low]))?, 8 + user + length)))
+    Ok(Some((Command::Connect(place(&host, u16::from_be_bytes([*high, *low]))?), 8 + user + length)))
 }
 
 /// A text that ends with a zero, and its bytes with that.
@@ -247,11 +269,20 @@ mod tests {
                 assert_eq!(version.read_request(&said[..end]), Ok(None), "{place} {end}");
             }
             let more = [&said[..], b"more"].concat();
-            assert_eq!(version.read_request(&more), Ok(Some((place.to_owned(), said.len()))));
+            assert_eq!(version.read_request(&more), Ok(Some((Command::Connect(place.to_owned()), said.len()))));
             let mut head = RequestHead::default();
             tunnel_to(place, None, &mut head).unwrap();
             assert_eq!(head.port(), place.rsplit(':').next().and_then(|port| port.parse().ok()));
         }
+    }
+
+    #[test]
+    fn an_association_is_asked_for_from_nowhere_in_particular() {
+        for said in [&b"\x05\x03\0\x01\0\0\0\0\0\0"[..], b"\x05\x03\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x10\x00"] {
+            assert!((0..said.len()).all(|end| Socks::V5.read_request(&said[..end]) == Ok(None)));
+            assert_eq!(Socks::V5.read_request(said), Ok(Some((Command::Associate, said.len()))));
+        }
+        assert_eq!(Socks::V4.read_request(b"\x04\x03\0\x35\x01\x01\x01\x01\0"), Err(Wrong::Command));
     }
 
     #[test]
@@ -297,8 +328,9 @@ mod tests {
         fn any_bytes_get_a_verdict(said: Vec<u8>) {
             let _ = (read_greeting(&said, true), read_login(&said).is_ok());
             for version in [Socks::V4, Socks::V5] {
-                if let Ok(Some((place, length))) = version.read_request(&said) {
+                if let Ok(Some((asked, length))) = version.read_request(&said) {
                     prop_assert!(length <= said.len());
+                    let Command::Connect(place) = asked else { continue };
                     prop_assert!(!place.contains(['\r', '\n', '\0', ' ']));
                 }
                 if said.len() >= LONGEST {

@@ -30,6 +30,7 @@ enum Source {
     Listener,
     ClientIp,
     User,
+    ResponseType,
     Field(Field),
     Json(Pointer),
 }
@@ -71,6 +72,7 @@ impl Value {
             Operand::TimeHour => return Ok(Value::Number(Number::Hour)),
             Operand::TimeWeekday => return Ok(Value::Number(Number::Weekday)),
             Operand::User => Source::User,
+            Operand::ResponseType => Source::ResponseType,
             Operand::JsonNumber(pointer) => return Ok(Value::Number(Number::Json(Pointer::compile(pointer)?))),
             Operand::Number(number) => return Ok(Value::Number(Number::Literal(*number))),
             Operand::Port => return Ok(Value::Number(Number::Port)),
@@ -92,7 +94,12 @@ impl Value {
             Operand::Field(field) => Source::Field(field.clone()),
             Operand::Lower(_) => return Err("lower() needs a text"),
         };
-        let lower = lower && !matches!(source, Source::Literal(_) | Source::Host);
+        // Media types are the same whatever their letters' case (RFC 9110 §8.3.1).
+        let lower = match source {
+            Source::Literal(_) | Source::Host => false,
+            Source::ResponseType => true,
+            _ => lower,
+        };
         Ok(Value::Text(Text { source, lower }))
     }
 }
@@ -183,6 +190,11 @@ impl Source {
             Source::User => view.errand?.user?,
             // Written by `Text::read`.
             Source::ClientIp => return None,
+            Source::ResponseType => {
+                let media = view.errand?.response?.fields.known(Known::ContentType)?;
+                let media = media.split(|byte| *byte == b';').next().unwrap_or_default();
+                return Some(Cow::Borrowed(media.trim_ascii()));
+            }
             Source::Field(field) => return read_field(field, view),
             Source::Json(pointer) => {
                 return view.body?.read(pointer, |found| match found {

@@ -38,6 +38,7 @@ _OPERATORS: dict[type[ast.cmpop], str] = {
 Wrong = tuple[str, str] | None
 """A mistake, as what it is and what was expected."""
 _SCHEMES = ("http", "https")
+_MEDIA_TYPE = re.compile(r"[^\s/;,]+/[^\s/;,]+")
 _HOST_WITH_PORT = re.compile(r"[^\[\]:]+:[0-9]+|\[.*\]:[0-9]+")
 
 _NO_TESTS: tuple[tuple[Any, str, str], ...] = (
@@ -333,6 +334,8 @@ class _Compiler:
 
 def _affix(text: str, value: Value, name: str) -> tuple[str, Wrong]:
     """The text that a method looks for, in the form that the value has, and what is wrong with it."""
+    if value.base == "response.content_type":
+        return text.lower(), None
     if value.base == "host":
         text = text.lower()
         return (text if name == "startswith" else text.removesuffix(".")), None
@@ -350,11 +353,22 @@ def _fitted(literal: str, other: Value, *, exact: bool) -> tuple[str, Wrong]:
             return literal, ("host has no port", "the host alone, and a test of port beside it")
         literal = literal.lower()
         return (literal.removesuffix(".") if exact else literal), None
-    if exact and other.base == "scheme" and literal not in _SCHEMES:
-        return literal, (f'scheme is never "{literal}"', '"http" or "https"')
-    if exact and other.base == "path" and literal != "*" and not literal.startswith("/"):
-        return literal, (f'path is never "{literal}"', f'"/{literal}"')
+    if exact and (expected := _never(literal, other)):
+        return literal, (f'{other.base} is never "{literal}"', expected)
+    if other.base == "response.content_type":
+        return literal.lower(), None
     return literal, _capitals(literal, other)
+
+
+def _never(literal: str, other: Value) -> str | None:
+    """What the value can be, if it can never be this."""
+    if other.base == "scheme" and literal not in _SCHEMES:
+        return '"http" or "https"'
+    if other.base == "path" and literal != "*" and not literal.startswith("/"):
+        return f'"/{literal}"'
+    if other.base == "response.content_type" and not _MEDIA_TYPE.fullmatch(literal):
+        return 'a type without parameters, such as "text/html"'
+    return None
 
 
 def _capitals(literal: str, value: Value) -> Wrong:

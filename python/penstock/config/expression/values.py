@@ -122,6 +122,16 @@ _ERRAND = {
         "hour": _number("time_hour", "time.hour"),
         "weekday": _number("time_weekday", "time.weekday"),
     },
+    # Known when the head of the answer is there: a rule that asks for it waits until then.
+    "response": {
+        "content_type": Value(
+            Type.TEXT,
+            "response_type",
+            "response.content_type",
+            {"compare": {"left": "response_type", "operator": ">=", "right": {"text": ""}}},
+            base="response.content_type",
+        )
+    },
 }
 """Values that only a request of a forward proxy has, by their two names."""
 TABLES = ("header", "query", "cookie", "json")

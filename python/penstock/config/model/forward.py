@@ -77,7 +77,8 @@ class Rule(Model):
     """Shown to the client that is refused, in the log and in metrics. Default: `rule-1` for the first, and so on."""
     match: str | None = None
     """Which requests it takes; beside what is known of every request: `user`, `dest.host`, `dest.ip`, `dest.port`,
-    `time.hour` and `time.weekday`. Default: all."""
+    `time.hour`, `time.weekday` and `response.content_type`, for which `allow` and `deny` alone can wait. Default:
+    all."""
     allow: Flag = False
     """They go out."""
     deny: Annotated[int | str | None, BeforeValidator(_status_or_close, json_schema_input_type=_DENY)] = None

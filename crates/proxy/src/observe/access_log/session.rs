@@ -10,6 +10,8 @@ use std::time::Duration;
 /// One session, whole.
 pub(crate) struct SessionRecord<'a> {
     pub(crate) peer: Option<SocketAddr>,
+    /// Who has proved to be whom, where a forward proxy wants that.
+    pub(crate) user: Option<&'a str>,
     /// The host that its TLS asks for, where that was read.
     pub(crate) sni: Option<&'a str>,
     pub(crate) listener: &'a str,
@@ -43,6 +45,9 @@ fn json(record: &SessionRecord<'_>, stamp: &mut Stamp, to: &mut Vec<u8>) {
     time(stamp, to);
     put(to, b"\"client\":\"");
     address(record.peer.map(|peer| peer.ip()), to);
+    if let Some(user) = record.user {
+        text(to, b"\",\"user\":\"", user.as_bytes());
+    }
     put(to, if record.datagrams.is_some() { b"\",\"protocol\":\"udp" } else { b"\",\"protocol\":\"tcp" });
     text(to, b"\",\"listener\":\"", record.listener.as_bytes());
     if let Some(sni) = record.sni {
