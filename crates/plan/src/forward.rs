@@ -33,6 +33,8 @@ pub struct Forward {
     pub timeouts: UpstreamTimeouts,
     /// How much an origin may ask of us; those that count, count over all origins together.
     pub limits: UpstreamLimits,
+    /// How an origin proves who it is, where we speak TLS to it.
+    pub tls: UpstreamTls,
     /// How tunnels are opened. `null`: no rule says that any is.
     pub interception: Option<Interception>,
 }
@@ -43,8 +45,6 @@ pub struct Forward {
 pub struct Interception {
     /// Folder of the authority whose certificates clients are shown, an absolute path. What is missing of it is made.
     pub authority: String,
-    /// How an origin proves who it is.
-    pub tls: UpstreamTls,
     /// How long the tunnels of a client that does not take our certificate for a host stay closed to that host. 0: they never do.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]

@@ -113,7 +113,7 @@ impl Story<'_> {
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).
             Target::Server => return self.answer_fields(down, response, 204, &Fields::default()).await,
             // Boxed, so that the task of every other exchange stays small.
-            Target::Elsewhere | Target::Tunnel | Target::Inside => {
+            Target::Elsewhere | Target::Secure | Target::Tunnel | Target::Inside => {
                 return Box::pin(self.go_out(down, request, response)).await;
             }
         };

@@ -39,6 +39,7 @@ def forward(
         **{name: getattr(listener, name) for name in _TOLD},
         "timeouts": timeouts(listener.origins.timeouts),
         "limits": dict(listener.origins.limits),
+        "tls": _tls(listener, absolute),
         "interception": _interception(listener, absolute) if intercepts(listener) else None,
     }
 
@@ -54,17 +55,20 @@ def authority_folder(listener: Listener, absolute: Callable[[str], str]) -> str:
     return str(state_folder("interception")) if given is None else absolute(given)
 
 
-def _interception(listener: Listener, absolute: Callable[[str], str]) -> dict[str, Any]:
+def _tls(listener: Listener, absolute: Callable[[str], str]) -> dict[str, Any]:
     tls = listener.origins.tls
     return {
+        "ca": tls.ca and absolute(tls.ca),
+        "name": None,
+        "certificate": None,
+        "insecure": False,
+        "min_version": tls.min_version,
+    }
+
+
+def _interception(listener: Listener, absolute: Callable[[str], str]) -> dict[str, Any]:
+    return {
         "authority": authority_folder(listener, absolute),
-        "tls": {
-            "ca": tls.ca and absolute(tls.ca),
-            "name": None,
-            "certificate": None,
-            "insecure": False,
-            "min_version": tls.min_version,
-        },
         "pinned": round(listener.interception.pinned / timedelta(milliseconds=1)),
     }
 

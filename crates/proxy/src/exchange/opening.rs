@@ -4,8 +4,10 @@ use super::{Exchange, Story};
 use crate::codec::Downstream;
 use crate::forward::{Forward, Inside, Interception, Opening, Site, prepare};
 use crate::stream::Stream;
+use crate::tls::Failure;
 use crate::upstream::endpoint::Place;
 use penstock_rules::error::{Error, Kind};
+use penstock_rules::forward::Rule;
 use penstock_rules::http::{RequestHead, Target};
 use penstock_rules::tls::{First, Hello, HelloReader, LONGEST};
 use std::future::poll_fn;
@@ -28,9 +30,18 @@ impl<'a> Story<'a> {
     {
         let Some(inside) = self.inside() else { return Ok(Site { place: format!("{host}:{port}"), secure: None }) };
         // A reload may have taken away that tunnels are opened.
-        let interception = forward.interception.as_ref().ok_or(Kind::Misdirected)?;
-        let secure = Some((&interception.tls, &*inside.name));
-        Ok(Site { place: format!("{}:{}", inside.host, inside.port), secure })
+        let tls = forward.tls.as_ref().filter(|_| forward.interception.is_some()).ok_or(Kind::Misdirected)?;
+        Ok(Site { place: format!("{}:{}", inside.host, inside.port), secure: Some((tls, &*inside.name)) })
+    }
+
+    /// The origin of a request that we are to speak TLS for.
+    pub(super) fn secure_site<'s>(forward: &'s Forward, host: &'s str, port: u16) -> Result<Site<'s>, Failure> {
+        let nobody = || Failure {
+            kind: Kind::UpstreamCertificate,
+            reason: Some("this machine trusts no authority that could prove who a server is".into()),
+        };
+        let tls = forward.tls.as_ref().ok_or_else(nobody)?;
+        Ok(Site { place: format!("{host}:{port}"), secure: Some((tls, host)) })
     }
 
     /// What its client is shown is made while the origin is connected to, where it is known by then that the tunnel is opened.
@@ -43,9 +54,14 @@ impl<'a> Story<'a> {
 
     /// How the tunnel is opened, if the rule that took it says that it is.
     fn interception(&self) -> Option<&'a Interception> {
-        // TLS in TLS is not opened; a reload may have met a connection with it.
         self.rule.filter(|rule| rule.opens() && self.exchange.origin.secured.is_none())?;
         self.exchange.listener.forward.as_ref()?.interception.as_ref()
+    }
+
+    /// Whether a rule says that the tunnel is opened, and it would be TLS in TLS, which is not: the connection is older than the
+    /// configuration, which has no listener that does both.
+    pub(super) fn cannot_open(&self) -> bool {
+        self.exchange.origin.secured.is_some() && self.rule.is_some_and(Rule::opens)
     }
 
     /// Whether the tunnel, whose origin is connected, is to be opened: then the name in its client's hello, if there is one.
@@ -129,9 +145,13 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// Why an origin was not believed, for the client that asks for it through a tunnel that was opened: it sees no certificate but ours.
+    /// Why an origin was not believed, for a client that we speak TLS for: it does not see the origin's certificate.
     pub(crate) fn reason_of_origin(&self, kind: Kind) -> Option<String> {
-        self.inside()?;
+        let forward = self.exchange.listener.forward.as_deref()?;
+        let asked = || self.upstream.is_some_and(|settings| std::ptr::eq(settings, &raw const forward.secure));
+        if self.inside().is_none() && !asked() {
+            return None;
+        }
         let of_tls = [Kind::UpstreamCertificate, Kind::UpstreamTlsFailed, Kind::UpstreamTlsTimeout];
         let reason = self.reason.as_deref().filter(|_| of_tls.contains(&kind))?;
         // It can hold names of the origin's certificate.

@@ -76,12 +76,20 @@ impl<'a> Story<'a> {
             return Err(failure.kind.into());
         }
         let Exchange { worker, .. } = self.exchange;
-        let site = self.site(forward, request.host(), port)?;
+        let secure = inside.is_some() || request.target == Target::Secure;
+        let settings = if secure { &forward.secure } else { &forward.settings };
+        self.upstream = Some(settings);
+        let site = if request.target == Target::Secure {
+            Self::secure_site(forward, request.host(), port).map_err(|Failure { kind, reason }| {
+                self.reason = reason;
+                kind
+            })?
+        } else {
+            self.site(forward, request.host(), port)?
+        };
         let endpoint = worker.origins.get(forward, &site, &worker.clock).ok_or(Kind::Internal)?;
-        let settings = if inside.is_some() { &forward.secure } else { &forward.settings };
         let upstream = nowhere(&settings.plan);
         let mut course = Course::new(settings, &upstream, request.is_idempotent());
-        self.upstream = Some(settings);
         self.under_way = course.enter(Limit::Requests, worker.index)?;
         if request.target == Target::Tunnel {
             self.begin(&endpoint)?;
@@ -90,7 +98,7 @@ impl<'a> Story<'a> {
             return tunnelled.inspect_err(|error| self.note_failure(settings, *error));
         }
         // In HTTP/2 an origin may say that it did nothing with a request, whatever its method.
-        if request.is_idempotent() || inside.is_some() {
+        if request.is_idempotent() || secure {
             self.replay.keep_up_to(settings.plan.retry.buffer as usize);
         }
         loop {
@@ -211,6 +219,10 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         self.prepare_opening(request);
         let stream = self.reach(request, course, down).await?;
+        if self.cannot_open() {
+            down.close_after();
+            return Err(Kind::Misdirected.into());
+        }
         if !down.respond_connected() {
             return Err(Kind::MethodNotAllowed.into());
         }

@@ -172,7 +172,8 @@ async fn shake_hands(
     let name: Box<str> = sni.map_or_else(|| host.clone(), String::into_boxed_str);
     let own = bare(&name);
     prepare(worker, &interception.authority, own);
-    let site = Site { place: format!("{host}:{port}"), secure: Some((&interception.tls, &name)) };
+    let tls = forward.tls.as_ref().ok_or(Kind::Internal)?;
+    let site = Site { place: format!("{host}:{port}"), secure: Some((tls, &name)) };
     let proved = prove(worker, &forward, &site, (stream, taken), addresses).await;
     let counters = interception.shared.counters.of(worker.index);
     counters.unverified.add(u64::from(proved.is_err()));

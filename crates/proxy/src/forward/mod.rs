@@ -39,8 +39,12 @@ pub(crate) struct Forward {
     pub(crate) taken: Vec<Arc<SharedRule>>,
     /// How origins are treated: as endpoints of an upstream that has none until somebody asks for them.
     pub(crate) settings: UpstreamSettings,
-    /// The same for those that are asked through a tunnel that was opened: they may choose HTTP/2.
+    /// The same for those that we speak TLS to: they may choose HTTP/2.
     pub(crate) secure: UpstreamSettings,
+    /// How those prove who they are; `None`: this machine trusts nobody.
+    pub(crate) tls: Option<Arc<UpstreamTls>>,
+    /// What `tls` is to speak with once its snapshot runs, where it runs already.
+    pub(crate) renewed: Option<Arc<Credentials>>,
     /// How tunnels are opened; `None` where none are.
     pub(crate) interception: Option<Interception>,
 }
@@ -49,10 +53,6 @@ pub(crate) struct Forward {
 pub(crate) struct Interception {
     /// Stands for origins.
     pub(crate) authority: Arc<Authority>,
-    /// How origins are spoken to.
-    pub(crate) tls: Arc<UpstreamTls>,
-    /// What `tls` is to speak with once its snapshot runs, where it runs already.
-    pub(crate) renewed: Option<Arc<Credentials>>,
     pub(crate) shared: Arc<SharedInterception>,
 }
 

@@ -3,7 +3,7 @@
 use super::{Registry, SharedUpstream, UpstreamSettings};
 use crate::forward::{Forward, Interception, ORIGINS, Resolvers, SharedInterception, SharedRule};
 use crate::observe::metrics::Sharded;
-use crate::tls::{Authority, SystemRoots, build_upstream};
+use crate::tls::{Authority, BuiltUpstream, SystemRoots, build_upstream};
 use crate::upstream::circuit::Circuit;
 use crate::upstream::resolve;
 use crate::users::Users;
@@ -30,7 +30,7 @@ impl Registry {
         let before = known.and_then(|known| known.interception.as_ref());
         let interception = plan.interception.as_ref().map(|plan| {
             let path = format!("listeners[{at}].forward.interception");
-            self.interception((plan, &path), before, roots).map_err(|found| faults.extend(found)).ok()
+            self.interception((plan, &path), before).map_err(|found| faults.extend(found)).ok()
         });
         let interception = match interception {
             Some(built) => Some(built?),
@@ -42,6 +42,8 @@ impl Registry {
         {
             return Some(Arc::clone(known));
         }
+        let tls = self.origin_tls((at, plan), known, roots, faults)?;
+        let (tls, renewed) = tls.map_or((None, None), |(tls, renewed)| (Some(tls), renewed));
         let leave = Leave::build(plan, &format!("listeners[{at}].forward"));
         let leave = leave.map_err(|found| faults.extend(found)).ok();
         let rules = Rules::build(&plan.rules, &format!("listeners[{at}].forward"), lists);
@@ -69,6 +71,8 @@ impl Registry {
             taken,
             settings,
             secure,
+            tls,
+            renewed,
             interception,
         }))
     }
@@ -78,17 +82,34 @@ impl Registry {
         &self,
         (plan, path): (&penstock_plan::Interception, &str),
         known: Option<&Interception>,
-        roots: &SystemRoots,
     ) -> Result<Interception, Vec<Fault>> {
-        let tls_path = format!("{path}.tls");
-        let known_tls = known.map(|known| &known.tls);
-        let (tls, renewed) = build_upstream(&plan.tls, known_tls, roots, (|| self.id(), &tls_path))?;
         let authority = Authority::open(&plan.authority, known.map(|known| &known.authority));
         let authority = authority.map_err(|message| vec![Fault::new(format!("{path}.authority"), message)])?;
         let shared = known.map(|known| Arc::clone(&known.shared)).unwrap_or_else(|| {
             Arc::new(SharedInterception { counters: Sharded::new(self.workers), pinned: Mutex::default() })
         });
-        Ok(Interception { authority, tls, renewed, shared })
+        Ok(Interception { authority, shared })
+    }
+
+    /// How origins prove who they are: what runs already of it. A machine that trusts nobody may still have a proxy, of which nobody
+    /// wants TLS to be spoken.
+    fn origin_tls(
+        &self,
+        (at, plan): (usize, &penstock_plan::Forward),
+        known: Option<&Arc<Forward>>,
+        roots: &SystemRoots,
+        faults: &mut Vec<Fault>,
+    ) -> Option<Option<BuiltUpstream>> {
+        let path = format!("listeners[{at}].forward.tls");
+        let known = known.and_then(|known| known.tls.as_ref());
+        match build_upstream(&plan.tls, known, roots, (|| self.id(), &path)) {
+            Ok(built) => Some(Some(built)),
+            Err(_) if plan.tls.ca.is_none() && plan.interception.is_none() => Some(None),
+            Err(found) => {
+                faults.extend(found);
+                None
+            }
+        }
     }
 
     /// Whoever is asked for names by each worker, where a listener needs that; those that there are, if the same servers are asked.

@@ -1,7 +1,7 @@
 //! The TLS of a snapshot's listeners and upstreams.
 
 use super::{Registry, Snapshot};
-use crate::forward::Interception;
+use crate::forward::Forward;
 use crate::tls::{
     self, BuiltUpstream, Certificates, Credentials, Secure, SystemRoots, Tls, UpstreamTls, build_upstream,
 };
@@ -70,9 +70,9 @@ impl Registry {
                 tls.renew(renewed);
             }
         }
-        for interception in snapshot.interceptions() {
-            if let Some(renewed) = &interception.renewed {
-                interception.tls.renew(renewed);
+        for forward in snapshot.forwards() {
+            if let (Some(tls), Some(renewed)) = (&forward.tls, &forward.renewed) {
+                tls.renew(renewed);
             }
         }
         let listeners = snapshot.listeners.iter().filter_map(|one| Some((one.shared.name.clone(), one.tls.clone()?)));
@@ -108,9 +108,9 @@ fn named(
 }
 
 impl Snapshot {
-    /// Those of its forward proxies that open tunnels.
-    pub(crate) fn interceptions(&self) -> impl Iterator<Item = &Interception> {
-        self.listeners.iter().filter_map(|listener| listener.forward.as_ref()?.interception.as_ref())
+    /// Its forward proxies.
+    pub(crate) fn forwards(&self) -> impl Iterator<Item = &Forward> {
+        self.listeners.iter().filter_map(|listener| listener.forward.as_deref())
     }
 
     /// What is doubtful, but stops nothing: where in the plan, and why.

@@ -102,7 +102,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
 fn owners(snapshot: &Snapshot) -> impl Iterator<Item = Owner> {
     let listeners = snapshot.listeners.iter().filter_map(|one| one.tls.clone()).map(Owner::Listener);
     let of_upstreams = snapshot.upstreams.iter().flat_map(|one| one.tls.iter().chain(&one.probe_tls));
-    let of_origins = snapshot.interceptions().map(|interception| &interception.tls);
+    let of_origins = snapshot.forwards().filter_map(|forward| forward.tls.as_ref());
     let upstreams = of_upstreams.chain(of_origins).cloned().map(Owner::Upstream);
     listeners.chain(upstreams)
 }

@@ -102,6 +102,13 @@ mod tests {
             forwarded: penstock_plan::Told::Delete,
             via: true,
             anonymous: false,
+            tls: penstock_plan::UpstreamTls {
+                ca: None,
+                name: None,
+                certificate: None,
+                insecure: false,
+                min_version: penstock_plan::TlsVersion::Tls12,
+            },
             interception: None,
             timeouts: penstock_plan::UpstreamTimeouts {
                 connect: wait,

@@ -141,7 +141,8 @@ fn anonymise(head: &mut RequestHead) {
 
 /// Whether a referrer is of the host that is asked: no other learns where its visitor comes from.
 fn is_of_host(referrer: &[u8], head: &RequestHead) -> bool {
-    let (scheme, usual) = if head.target == Target::Inside { (&b"https://"[..], 443) } else { (&b"http://"[..], 80) };
+    let secure = matches!(head.target, Target::Inside | Target::Secure);
+    let (scheme, usual) = if secure { (&b"https://"[..], 443) } else { (&b"http://"[..], 80) };
     let Some(rest) = referrer.strip_prefix(scheme) else { return false };
     let authority = rest.split(|byte| b"/?#".contains(byte)).next().unwrap_or_default();
     let mut name = [0; host::LONGEST];

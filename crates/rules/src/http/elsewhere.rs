@@ -12,9 +12,14 @@ const DOTS: [char; 3] = ['\u{3002}', '\u{ff0e}', '\u{ff61}'];
 const HTTPS: u16 = 443;
 
 impl RequestHead {
-    /// `http://host/path`. The path goes on as it came: what is canonical for its origin is not known here.
+    /// `http://host/path`, `https://host/path`. The path goes on as it came: what is canonical for its origin is not known here.
     pub(super) fn read_elsewhere(&mut self, target: &str) -> Result<(), Kind> {
-        let scheme = target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://")).ok_or(Kind::BadUri)?;
+        let begins = |with: &str| target.get(..with.len()).filter(|scheme| scheme.eq_ignore_ascii_case(with));
+        let (scheme, kind) = match (begins("http://"), begins("https://")) {
+            (Some(scheme), _) => (scheme, Target::Elsewhere),
+            (_, Some(scheme)) => (scheme, Target::Secure),
+            _ => return Err(Kind::BadUri),
+        };
         let rest = target.get(scheme.len()..).unwrap_or_default();
         let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
         let (authority, resource) = rest.split_at(end);
@@ -41,7 +46,7 @@ impl RequestHead {
             "" => "/",
             path => path,
         };
-        (self.target, self.path) = (Target::Elsewhere, self.fields.store(path.as_bytes()));
+        (self.target, self.path) = (kind, self.fields.store(path.as_bytes()));
         self.query = query.map(|query| self.fields.store(query.as_bytes()));
         Ok(())
     }
@@ -91,7 +96,7 @@ impl RequestHead {
 
     /// The port that is asked for, by name or as the usual one.
     pub fn place_port(&self) -> u16 {
-        self.port.unwrap_or(if self.target == Target::Inside { HTTPS } else { 80 })
+        self.port.unwrap_or(if matches!(self.target, Target::Inside | Target::Secure) { HTTPS } else { 80 })
     }
 
     fn read_authority(&mut self, authority: &str) -> Result<(), Kind> {
@@ -154,6 +159,14 @@ mod tests {
         assert_eq!(parse("GET /x").unwrap().target, Target::Resource);
         assert_eq!(parse("GET http://a:81").unwrap().place_port(), 81);
         assert_eq!(parse("GET http://a").unwrap().place_port(), 80);
+        for (target, url, port) in [
+            ("HTTPS://u:p@EXAMPLE.com/a//../b?x", "HTTPS://EXAMPLE.com/a//../b?x", 443),
+            ("https://example.com:8443", "https://example.com:8443", 8443),
+        ] {
+            let head = parse(&format!("GET {target}")).unwrap();
+            assert_eq!((head.target, head.host(), head.place_port()), (Target::Secure, "example.com", port));
+            assert_eq!(head.raw_target(), url);
+        }
     }
 
     #[test]
@@ -191,7 +204,9 @@ mod tests {
             ("GET file:///etc/passwd", Kind::BadUri),
             ("GET gopher://a/", Kind::BadUri),
             ("GET urn:x:y", Kind::BadUri),
-            ("GET https://a/", Kind::BadUri),
+            ("GET https:/a/", Kind::BadUri),
+            ("GET https:///x", Kind::BadHost),
+            ("GET httpss://a/", Kind::BadUri),
             ("GET http:a", Kind::BadUri),
             ("GET http:///x", Kind::BadHost),
             ("GET http://u@/x", Kind::BadHost),

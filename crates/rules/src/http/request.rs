@@ -17,6 +17,8 @@ pub enum Target {
     Server,
     /// `http://host/path`, of a forward proxy: a resource of any host.
     Elsewhere,
+    /// `https://host/path`, of a forward proxy: the same of one that is to be spoken to with TLS.
+    Secure,
     /// `CONNECT host:port`, of a forward proxy: a tunnel to there.
     Tunnel,
     /// `/path`, in a tunnel of a forward proxy that was opened: a resource of the host that the tunnel is for.

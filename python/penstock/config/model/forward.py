@@ -14,7 +14,7 @@ Told = Literal["on", "off", "transparent", "truncate", "delete"]
 
 
 class OriginTls(Model):
-    """How the servers of tunnels that are opened prove who they are. Nothing turns that off."""
+    """How servers prove who they are that Penstock speaks TLS to. Nothing turns that off."""
 
     ca: Annotated[str, Field(min_length=1)] | None = None
     """File of the authorities whose certificates are believed, and no others. Default: those that this machine
@@ -31,7 +31,7 @@ class Origins(Model):
     limits: UpstreamLimits = UpstreamLimits.defaults()
     """How much one may answer; `connections`, `pending` and `requests` count over all of them together."""
     tls: OriginTls = OriginTls.defaults()
-    """Whose certificates are believed where a tunnel is opened."""
+    """Whose certificates are believed, where a tunnel is opened, and where a client asks for an `https://` URL."""
 
 
 class Interception(Model):

@@ -55,6 +55,7 @@ fn a_forward_proxy_is_told_where_to_go_by_the_authority() {
             "*",
             Length::Chunked,
         ),
+        (GET, Target::Secure, "https://A.example:8443/x/./y?z", "a.example", Some(8443), "/x/./y", Length::Chunked),
         (connect, Target::Tunnel, "A.example:8443", "a.example", Some(8443), "", Length::None),
         (
             Pseudo { scheme: Some("http"), ..WEBSOCKET },
