@@ -119,6 +119,19 @@ pub struct Engine {
 pub struct Dns {
     /// Addresses with ports, `"10.0.0.53:53"`; none: the system's.
     pub servers: Vec<String>,
+    /// Which addresses of a name come first that has both kinds.
+    pub prefer: Family,
+}
+
+/// A kind of addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    Ipv4,
+    /// IPv6.
+    Ipv6,
 }
 
 /// Where access records go, and how they look.

@@ -80,7 +80,10 @@ def compile_text(
             "memory": config.engine.memory,
             "watchdog": _milliseconds(config.engine.watchdog),
         },
-        "dns": {"servers": [texts.read_server(server) for server in config.dns.servers]},
+        "dns": {
+            "servers": [texts.read_server(server) for server in config.dns.servers],
+            "prefer": config.dns.prefer,
+        },
         "listeners": [_listener(name, listener, config, folder) for name, listener in config.listeners.items()],
         "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
         "lists": [_list(name, model, folder) for name, model in config.lists.items()],

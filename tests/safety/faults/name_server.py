@@ -8,12 +8,12 @@ import struct
 import threading
 from typing import Self
 
-_TYPE_A = 1
+_TYPE_A, _TYPE_AAAA = 1, 28
 _SERVER_FAILURE = 2
 
 
 class NameServer:
-    """Answers every question for an address with `addresses`; with `ttl` seconds to live."""
+    """Answers every question for an address with those of its kind in `addresses`; with `ttl` seconds to live."""
 
     def __init__(self, *addresses: str, ttl: int = 0) -> None:
         self.addresses: tuple[str, ...] = addresses
@@ -58,8 +58,10 @@ class NameServer:
         self.asked += kind == _TYPE_A
         if self.silent:
             return None
-        found = self.addresses if kind == _TYPE_A and not self.failing else ()
+        family = {_TYPE_A: socket.AF_INET, _TYPE_AAAA: socket.AF_INET6}.get(kind)
+        known = [] if self.failing or family is None else self.addresses
+        found = [socket.inet_pton(family, one) for one in known if (":" in one) == (family == socket.AF_INET6)]
         flags = 0x8180 | (_SERVER_FAILURE if self.failing else 0)
         head = question[:2] + struct.pack(">HHHHH", flags, 1, len(found), 0, 0)
-        rows = [struct.pack(">HHHIH", 0xC00C, _TYPE_A, 1, self.ttl, 4) + socket.inet_aton(one) for one in found]
+        rows = [struct.pack(">HHHIH", 0xC00C, kind, 1, self.ttl, len(one)) + one for one in found]
         return head + question[12:end] + b"".join(rows)

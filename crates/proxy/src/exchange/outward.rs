@@ -341,6 +341,7 @@ impl<'a> Story<'a> {
             let reason = first.map(|first| first.ip().to_string().into());
             return Err(Failure { kind: refused, reason });
         }
+        let mut found = resolve::by_turns(found);
         found.truncate(ADDRESSES);
         addresses.store(Arc::new(found.clone()));
         Ok(found)

@@ -5,8 +5,8 @@ use super::endpoint::{Endpoint, Place};
 use crate::observe::events::Level;
 use crate::worker::Shared;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
-use penstock_plan::Dns;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
+use penstock_plan::{Dns, Family};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +26,10 @@ pub(crate) fn resolver(dns: &Dns) -> Option<TokioResolver> {
     let mut options = ResolverOpts::default();
     options.timeout = Duration::from_secs(2);
     options.attempts = 2;
+    options.ip_strategy = match dns.prefer {
+        Family::Ipv4 => LookupIpStrategy::Ipv4AndIpv6,
+        Family::Ipv6 => LookupIpStrategy::Ipv6AndIpv4,
+    };
     let servers: Vec<_> = dns.servers.iter().filter_map(|server| Some(name_server(server.parse().ok()?))).collect();
     let builder = if servers.is_empty() {
         TokioResolver::builder_tokio()
@@ -56,11 +60,27 @@ pub(crate) async fn ask(
 ) -> Result<(Vec<SocketAddr>, Duration), String> {
     let answer = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
     let mut addresses: Vec<SocketAddr> = answer.iter().take(ADDRESSES).map(|ip| SocketAddr::new(ip, port)).collect();
-    // IPv4 first: where both are given, both are tried.
-    addresses.sort_by_key(|address| (address.is_ipv6(), *address));
+    // Where both kinds are given, both are tried.
+    let ipv6_first = resolver.options().ip_strategy == LookupIpStrategy::Ipv6AndIpv4;
+    addresses.sort_by_key(|address| (address.is_ipv6() != ipv6_first, *address));
     addresses.dedup();
     let wait = answer.valid_until().saturating_duration_since(Instant::now()).clamp(LEAST, MOST);
     if addresses.is_empty() { Err("the name has no address".into()) } else { Ok((addresses, wait)) }
+}
+
+/// Addresses in the order in which they are raced: both kinds by turns, beginning with that of the first (RFC 8305 §4), so that a kind
+/// which leads nowhere costs the start of one address and not of all.
+pub(crate) fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut own, mut other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
+    let (mut own, mut other) = (own.drain(..), other.drain(..));
+    let mut turns = Vec::new();
+    loop {
+        match (own.next(), other.next()) {
+            (None, None) => return turns,
+            (one, two) => turns.extend(one.into_iter().chain(two)),
+        }
+    }
 }
 
 /// Ask for the name of `endpoint` and note the answer; how long until it is to be asked again, or why there was none.
@@ -107,5 +127,26 @@ pub(crate) async fn follow(
             }
         };
         tokio::time::sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_addresses_take_turns() {
+        for (given, raced) in
+            [("", ""), ("1 2 3", "1 2 3"), ("1 2 3 a b", "1 a 2 b 3"), ("a 1 2", "a 1 2"), ("a b c 1", "a 1 b c")]
+        {
+            let read = |text: &str| -> Vec<SocketAddr> {
+                let one = |name: &str| match name.parse::<u8>() {
+                    Ok(number) => SocketAddr::from(([192, 0, 2, number], 80)),
+                    Err(_) => format!("[2001:db8::{name}]:80").parse().unwrap(),
+                };
+                text.split_whitespace().map(one).collect()
+            };
+            assert_eq!(by_turns(read(given)), read(raced), "{given}");
+        }
     }
 }

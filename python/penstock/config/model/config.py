@@ -34,6 +34,8 @@ class Dns(Model):
 
     servers: tuple[str, ...] = ()
     """Name servers: "10.0.0.53", or with a port "10.0.0.53:5353", "[::1]:53". Default: those of the system."""
+    prefer: Literal["ipv4", "ipv6"] = "ipv4"
+    """Which addresses of a name are tried first that has both kinds: "ipv4" or "ipv6". Default "ipv4"."""
 
 
 class Admin(Model):

@@ -42,7 +42,7 @@ fn plan() -> Plan {
     let plan = json!({
         "version": 1,
         "engine": {"workers": 1, "drain_timeout": 1, "watchdog": 0, "memory": 0},
-        "dns": {"servers": []},
+        "dns": {"servers": [], "prefer": "ipv4"},
         "listeners": [listener("web", ":8080"), listener("local", "unix:/run/p.sock")],
         "lists": [], "upstreams": [upstream("shop"), upstream("next")],
         "routes": [
