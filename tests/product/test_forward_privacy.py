@@ -73,7 +73,7 @@ MODES = [
     *(Mode(forwarded=mode, via=False) for mode in ("on", "off", "transparent", "truncate")),
 ]
 OURS = re.compile(r"^1\.1 penstock-\w+$")
-ROADS = ["plain", "user", "opened", "opened for a user", "opened by socks"]
+ROADS = ["plain", "user", "https", "opened", "opened for a user", "opened by socks"]
 
 
 class Watcher(threading.Thread):
@@ -117,7 +117,7 @@ def watched(folder: Path, mode: Mode, road: str) -> Iterator[tuple[penstock.Prox
     if road == "closed":
         made["listeners"]["out"]["rules"] = []
     with (
-        closing(Watcher(shows if road.startswith("opened") else None)) as watcher,
+        closing(Watcher(shows if road.startswith(("opened", "https")) else None)) as watcher,
         NameServer("127.0.0.1") as names,
         penstock.Proxy(asking(names, made)) as proxy,
     ):
@@ -129,7 +129,7 @@ def reach(proxy: penstock.Proxy, road: str, folder: Path, port: int) -> tuple[so
     if not road.startswith("opened"):
         return socket.create_connection(
             proxy.address("out"), DEADLINE, source_address=(CLIENT, 0)
-        ), f"http://{NAME}:{port}"
+        ), f"{'https' if road == 'https' else 'http'}://{NAME}:{port}"
     return trusting(folder).wrap_socket(tunnel(proxy, road, port), server_hostname=NAME), ""
 
 
@@ -209,7 +209,7 @@ def test_of_a_client_that_says_nothing_nothing_is_seen(tmp_path: Path, *, anonym
     assert told == ({"user-agent": "Mozilla/5.0"} if anonymous else {})
 
 
-@pytest.mark.parametrize(("road", "scheme"), [("plain", "http"), ("opened", "https")])
+@pytest.mark.parametrize(("road", "scheme"), [("plain", "http"), ("https", "https"), ("opened", "https")])
 def test_an_anonymous_referrer_goes_to_its_own_host(tmp_path: Path, road: str, scheme: str) -> None:
     said = [("Content-Length", "4"), ("Referer", f"{scheme}://{NAME}:0/page")]
     assert ("referer", f"{scheme}://{NAME}:{{}}/page") in [
