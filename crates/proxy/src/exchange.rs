@@ -7,6 +7,7 @@ mod connect;
 mod converse;
 mod course;
 mod forward;
+mod judge;
 mod line;
 mod mirror;
 mod opening;
@@ -17,6 +18,8 @@ mod route;
 mod stand_in;
 mod story;
 mod tap;
+mod throttled;
+mod through;
 mod whole;
 
 pub(crate) use course::Course;

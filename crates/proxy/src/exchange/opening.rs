@@ -9,6 +9,7 @@ use penstock_rules::error::{Error, Kind};
 use penstock_rules::http::{RequestHead, Target};
 use penstock_rules::tls::{First, Hello, HelloReader, LONGEST};
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
@@ -110,8 +111,11 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         let Exchange { listener, reserved, .. } = self.exchange;
         let forward = listener.forward.as_ref().map(Arc::clone).ok_or(Kind::Internal)?;
-        let Some(Place::Tcp { addresses, .. }) = self.endpoint.as_ref().map(|one| &one.endpoint.shared.place) else {
-            return Err(Kind::Internal.into());
+        let endpoint = self.endpoint.as_ref().map(|in_flight| &in_flight.endpoint).ok_or(Kind::Internal)?;
+        let is_parent = self.upstream.is_some_and(|settings| settings.parent.is_some());
+        let addresses = match &endpoint.shared.place {
+            Place::Tcp { addresses, .. } if !is_parent => addresses.load_full(),
+            _ => Arc::default(),
         };
         reserved.leave_tunnel(Opening {
             forward,
@@ -120,7 +124,8 @@ impl<'a> Story<'a> {
             sni,
             stream,
             taken: self.taken.take(),
-            addresses: addresses.load_full(),
+            addresses,
+            parent: is_parent.then(|| Rc::clone(endpoint)),
             client: self.client,
             user: self.user.clone(),
         });
