@@ -2,6 +2,7 @@
 //! the one that is really connected to (safety.md 147 to 151).
 
 mod address;
+mod help;
 mod parent;
 mod pinned;
 mod privacy;
@@ -9,6 +10,7 @@ mod rules;
 pub mod socks;
 
 pub use address::is_public;
+pub use help::{About, Help, Reached, pac, page};
 pub use parent::{Asking, Next, Parent, Refused, is_localhost, literal};
 pub use pinned::{Pinned, Sign};
 pub use privacy::Outward;
