@@ -6,6 +6,7 @@
 pub struct Reached<'a> {
     /// As a URL has it: an address of IPv6 in brackets.
     pub host: &'a str,
+    /// The port of that.
     pub port: u16,
     /// Whether over TLS.
     pub tls: bool,
