@@ -138,7 +138,7 @@ def test_what_cannot_be_reached_is_told(proxy: penstock.Proxy) -> None:
 
 
 def test_a_request_without_a_url_is_none_for_a_proxy(proxy: penstock.Proxy) -> None:
-    assert status(ask(proxy, "GET /")) == 404
+    assert status(ask(proxy, "GET /no-page-of-ours")) == 404
     assert status(ask(proxy, "CONNECT a:443", "Content-Length: 1")) == 400
 
 

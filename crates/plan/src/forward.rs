@@ -17,10 +17,10 @@ pub struct Forward {
     pub connect_ports: Vec<(u16, u16)>,
     /// Whether addresses may be reached that are not public: of this machine, of its network, and the like.
     pub allow_private: bool,
+    /// Index of the upstream through which requests go out, unless their rule says otherwise. `null`: they go straight to origins.
+    pub parent: Option<u32>,
     /// What becomes of requests, the first that matches decides; after the last they go out.
     pub rules: Vec<ForwardRule>,
-    /// Whether a rule asks for the address of the origin, which is then found out before the rules are asked.
-    pub resolves: bool,
     /// What origins hear of the client in `X-Forwarded-For`.
     pub forwarded_for: Told,
     /// What they hear of it in `Forwarded` (RFC 7239).
@@ -73,8 +73,13 @@ pub struct ForwardRule {
     pub when: Option<Match>,
     /// Whether it asks for the answer, so that it can be asked only when that is there: it allows or refuses then.
     pub waits: bool,
+    /// Whether it asks for the address of the origin, which is found out before it is asked.
+    pub resolves: bool,
     /// What becomes of those.
     pub verdict: Verdict,
+    /// Bytes a second that go each way of one of them. `null`: as many as there are.
+    #[schemars(range(min = 1024))]
+    pub throttle: Option<u64>,
 }
 
 /// What becomes of a request.
@@ -83,6 +88,10 @@ pub struct ForwardRule {
 pub enum Verdict {
     /// It goes out.
     Allow,
+    /// It goes straight to its origin.
+    Direct,
+    /// It goes out through the upstream of this index.
+    Parent(u32),
     /// It is answered with this status.
     Deny(u16),
     /// Its connection is closed without a word.

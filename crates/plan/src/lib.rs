@@ -53,8 +53,8 @@ pub use split::{Override, Share, Split};
 pub use template::{Piece, Template};
 pub use tls::{Alpn, Certificate, ClientCertificates, Internal, ServerName, Tls, TlsVersion, UnknownName, UpstreamTls};
 pub use upstream::{
-    AdminState, Endpoint, HostHeader, Order, ProxyVersion, Queue, Upstream, UpstreamLimits, UpstreamProtocol,
-    UpstreamTimeouts,
+    AdminState, Endpoint, HostHeader, Order, Parent, ParentProtocol, ProxyVersion, Queue, Upstream, UpstreamLimits,
+    UpstreamProtocol, UpstreamTimeouts,
 };
 
 use schemars::JsonSchema;

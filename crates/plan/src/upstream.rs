@@ -1,6 +1,6 @@
 //! Named groups of endpoints.
 
-use crate::{Affinity, Balance, HealthCheck, Outlier, Retry, UpstreamTls, millis};
+use crate::{Affinity, Balance, HealthCheck, Outlier, Retry, Secret, UpstreamTls, millis};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct Upstream {
     pub proxy_protocol: Option<ProxyVersion>,
     /// What is spoken to the endpoints.
     pub protocol: UpstreamProtocol,
+    /// How the endpoints are asked for origins of forward proxies. `null`: they are not.
+    pub parent: Option<Parent>,
     /// TLS to the endpoints. `null`: they are spoken to in clear.
     pub tls: Option<UpstreamTls>,
     /// How long we wait for an endpoint.
@@ -37,6 +39,28 @@ pub struct Upstream {
     pub outlier: Option<Outlier>,
     /// When a request is sent once more.
     pub retry: Retry,
+}
+
+/// Proxies behind which origins are reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// What they speak.
+    pub protocol: ParentProtocol,
+    /// Who we are there. `null`: they do not ask.
+    pub user: Option<String>,
+    /// Where the password of that is found. `null` without a user.
+    pub password: Option<Secret>,
+}
+
+/// What a parent speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParentProtocol {
+    /// HTTP/1.1: whole URLs, and `CONNECT`.
+    Http,
+    /// SOCKS 5.
+    Socks5,
 }
 
 /// One member of an upstream.

@@ -7,6 +7,8 @@ mod connect;
 mod converse;
 mod course;
 mod forward;
+mod help;
+mod judge;
 mod line;
 mod mirror;
 mod opening;
@@ -17,6 +19,8 @@ mod route;
 mod stand_in;
 mod story;
 mod tap;
+mod throttled;
+mod through;
 mod whole;
 
 pub(crate) use course::Course;
@@ -108,6 +112,9 @@ impl Story<'_> {
                 Ok(route) => route,
                 // A forward proxy has no routes: in a tunnel that was opened everything goes to its origin.
                 Err(_) if self.inside().is_some() => return Box::pin(self.go_out(down, request, response)).await,
+                Err(error) if listener.forward.is_some() && error.kind == Kind::NoRoute => {
+                    return Box::pin(self.help(down, request, response)).await;
+                }
                 Err(error) => return Err(error),
             },
             // `OPTIONS *` asks for the proxy itself (RFC 9110 §9.3.7).

@@ -30,6 +30,7 @@ mod observe;
 mod pipes;
 mod relay;
 mod respond;
+mod secret;
 mod session;
 mod snapshot;
 mod stats;

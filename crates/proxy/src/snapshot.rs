@@ -27,7 +27,7 @@ use penstock_rules::answer::Answer;
 use penstock_rules::auth::ForwardAuth;
 use penstock_rules::balance::{self, HashTable};
 use penstock_rules::filter::Filters;
-use penstock_rules::forward::Outward;
+use penstock_rules::forward::{Outward, Parent};
 use penstock_rules::health::Question;
 use penstock_rules::http::HeadLimits;
 use penstock_rules::https::ToHttps;
@@ -137,6 +137,8 @@ pub(crate) struct UpstreamSettings {
     tables: ArcSwap<Vec<Arc<HashTable>>>,
     /// What binds clients to its endpoints.
     pub(crate) affinity: Option<Affinity>,
+    /// How they are asked for origins of forward proxies; `None`: they are not.
+    pub(crate) parent: Option<Parent>,
     /// What origins of a forward proxy are told, which are told nothing of the client; of an upstream `None`.
     pub(crate) outward: Option<Outward>,
 }

@@ -181,6 +181,8 @@ kinds! {
     Loop "loop" 508 Downstream,
     /// The name in the request has no address.
     NameUnresolved "name_unresolved" 502 Upstream,
+    /// The parent of a forward proxy did not open the way to the origin, or wants to know who we are.
+    ParentRefused "parent_refused" 502 Upstream,
     /// Nothing matched.
     NoRoute "no_route" 404 Proxy,
     /// The route is in maintenance, and the request is none that passes nevertheless.

@@ -1,6 +1,7 @@
 //! Limits as arithmetic: who counts as one client, and how many connections a number of descriptors carries.
 
 pub mod rate;
+pub mod throttle;
 
 use std::net::{IpAddr, Ipv6Addr};
 

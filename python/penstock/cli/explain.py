@@ -126,6 +126,7 @@ def explanation_lines(title: str, found: Explanation) -> list[str]:
 _OUTWARD = {
     "forward": "it goes out",
     "intercept": "the tunnel is opened, and what is asked for in it comes to the rules again",
+    "parent": "it goes out through a parent",
     "deny": "it is refused",
     "close": "closed without a word",
 }
@@ -141,7 +142,8 @@ def _route(found: Explanation) -> str:
         rule = (
             f"{click.style(found.rule.name, bold=True)} (rules[{found.rule.index}])" if found.rule else "none matches"
         )
-        return f"rule       {rule}: {_OUTWARD[found.action]}"
+        slow = f", {found.throttle} bytes a second each way" if found.throttle else ""
+        return f"rule       {rule}: {_OUTWARD[found.action]}{slow}"
     if found.route:
         return f"route      {click.style(found.route.name, fg='green', bold=True)} (routes[{found.route.index}])"
     if found.action == "https_redirect":

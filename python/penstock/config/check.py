@@ -17,6 +17,7 @@ from penstock.config.check_health import check_health
 from penstock.config.check_layer4 import check_layer4
 from penstock.config.check_lists import check_lists
 from penstock.config.check_pages import check_pages
+from penstock.config.check_parents import check_parents
 from penstock.config.check_tls import check_listener_tls, check_tls
 from penstock.config.collector import uncollected
 from penstock.config.compile import resolve_address
@@ -39,6 +40,7 @@ CONSEQUENCES = (
     "listeners: none",
     "has exactly one key",
     "a rule has exactly",
+    "user and password go together",
 )
 """How sentences begin that may be true only because a key of the wrong shape was left out."""
 
@@ -87,6 +89,7 @@ class _Check:
         check_lists(self.config, self.loaded.memory, self.fault)
         check_layer4(self.config, self.fault, self.warn)
         check_forward(self.config, self.fault, self.warn)
+        check_parents(self.config, self.fault, self.warn)
         route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
         for index, test in enumerate(self.config.tests):
             self.test(("tests", index), test, route_names)

@@ -22,6 +22,10 @@ _NOT_HERE = {
 }
 
 _LONGEST_REALM = 100
+_ONE_OF = (
+    "a rule has exactly one of allow = true, deny, intercept = true, tunnel = true, direct = true and parent, "
+    "or throttle alone"
+)
 
 
 def check_forward(config: Config, fault: Report, warn: Report) -> None:
@@ -91,8 +95,11 @@ def _rules(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> Non
         fault(place, texts.wrong_name(rule.name) if rule.name is not None else None)
         if (first := names.setdefault(rule_name(index + 1, rule), index)) != index:
             fault((*place, "name"), f'"{rule_name(index + 1, rule)}" is already the name of rules[{first}]')
-        if sum((rule.allow, rule.deny is not None, rule.intercept, rule.tunnel)) != 1:
-            fault(place, "a rule has exactly one of allow = true, deny, intercept = true and tunnel = true")
+        ways = (rule.allow, rule.deny is not None, rule.intercept, rule.tunnel, rule.direct, rule.parent is not None)
+        if sum(ways) > 1 or not (any(ways) or rule.throttle is not None):
+            fault(place, _ONE_OF)
+        if rule.throttle is not None and rule.deny is not None:
+            fault((*place, "throttle"), "nothing goes, so there is nothing to throttle")
         if rule.match is None:
             if index + 1 < len(listener.rules):
                 warn(place, "matches everything, so the rules behind it are never asked")
@@ -111,7 +118,7 @@ def _rules(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> Non
 
 def _of_response(key: KeyPath, rule: Rule, wanted: set[str], fault: Report) -> None:
     """A rule that is asked when the server has answered."""
-    if not rule.allow and rule.deny is None:
+    if rule.throttle is not None or (not rule.allow and rule.deny is None):
         fault(key, "asks for the server's answer, which comes too late for that: only allow and deny can wait for it")
     if "dest_ip" in wanted:
         fault(key, "asks for the server's answer and for dest.ip, which is known before; write two rules")

@@ -13,6 +13,7 @@ from penstock.config.check_mapping import check_edit_cookies, check_hsts, check_
 from penstock.config.check_mirror import check_copies, check_mirror
 from penstock.config.check_pages import check_pages
 from penstock.config.check_split import check_shares, check_split
+from penstock.config.compile_forward import parents
 from penstock.config.document import KeyPath, Report, unknown
 from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
@@ -245,6 +246,7 @@ def _unused(config: Config, referring: list[Route], warn: Report) -> None:
     used |= {share.upstream for route in referring for share in route.shares}
     used |= {route.mirror.upstream for route in referring if route.mirror}
     used |= {listener.upstream for listener in config.listeners.values()}
+    used |= {name for listener in config.listeners.values() for name in parents(listener)}
     for name in config.upstreams:
         if name not in used:
             warn(("upstreams", name), "no route or listener uses it")

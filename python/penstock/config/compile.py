@@ -15,7 +15,7 @@ from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.check_pages import page_type
 from penstock.config.collector import uncollected
 from penstock.config.compile_filter import compile_filter, field_pairs
-from penstock.config.compile_forward import forward
+from penstock.config.compile_forward import forward, parent, secret
 from penstock.config.compile_layer4 import IDLE, layer4, limits_of
 from penstock.config.compile_list import compile_list
 from penstock.config.compile_tls import listener_tls, upstream_tls
@@ -85,7 +85,7 @@ def compile_text(
             "prefer": config.dns.prefer,
         },
         "listeners": [_listener(name, listener, config, folder) for name, listener in config.listeners.items()],
-        "upstreams": [_upstream(name, upstream, folder) for name, upstream in config.upstreams.items()],
+        "upstreams": [_upstream(name, upstream, config, folder) for name, upstream in config.upstreams.items()],
         "lists": [_list(name, model, folder) for name, model in config.lists.items()],
         "error_pages": _error_pages(config.error_pages, folder),
         "addons": [_addon(name, addon, (addons or {}).get(name, _UNLOADED)) for name, addon in config.addons.items()],
@@ -114,7 +114,7 @@ def _listener(name: str, listener: Listener, config: Config, folder: Path) -> Pl
         "bind": [resolve_address(bind, folder) for bind in listener.bind],
         "protocol": listener.protocol,
         **layer4(name, listener, config),
-        "forward": forward(listener, _timeouts, partial(_absolute, folder=folder)),
+        "forward": forward(listener, config, _timeouts, partial(_absolute, folder=folder)),
         "tls": listener.tls and listener_tls(listener, listener.tls, config, partial(_absolute, folder=folder)),
         "h2c": listener.h2c,
         "trusted_proxies": [texts.read_network(network) for network in listener.trusted_proxies],
@@ -141,7 +141,7 @@ def _proxy_protocol(senders: ProxyProtocol) -> Plan:
     return {"from": networks, "timeout": _milliseconds(senders.timeout)}
 
 
-def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
+def _upstream(name: str, upstream: Upstream, config: Config, folder: Path) -> Plan:
     return {
         "name": name,
         "endpoints": [_endpoint(endpoint, folder) for endpoint in upstream.endpoints],
@@ -150,6 +150,7 @@ def _upstream(name: str, upstream: Upstream, folder: Path) -> Plan:
         "host": upstream.host if upstream.host in ("keep", "upstream") else {"literal": upstream.host},
         "proxy_protocol": upstream.proxy_protocol,
         "protocol": upstream.protocol,
+        "parent": parent(name, upstream, config, partial(_absolute, folder=folder)),
         "tls": upstream.tls and upstream_tls(upstream.tls, partial(_absolute, folder=folder)),
         "timeouts": _timeouts(upstream.timeouts),
         "limits": dict(upstream.limits),
@@ -250,11 +251,8 @@ def _affinity(affinity: Affinity, folder: Path) -> Plan:
     if affinity.table is not None:
         table = {"key": list(compile_key(affinity.table)), "ttl": _milliseconds(affinity.ttl), "size": affinity.size}
         return {"table": table}
-    secret: Plan | None = None
-    if affinity.secret is not None:
-        env, file = affinity.secret.env, affinity.secret.file
-        secret = {"env": env} if file is None else {"file": _absolute(file, folder)}
-    return {"cookie": {"name": affinity.cookie, "secret": secret}}
+    found = affinity.secret and secret(affinity.secret, partial(_absolute, folder=folder))
+    return {"cookie": {"name": affinity.cookie, "secret": found}}
 
 
 def _balance(balance: Policy | HashBalance) -> Plan | str:

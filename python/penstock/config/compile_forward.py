@@ -11,31 +11,31 @@ from penstock.config.expression import asked, compile_expression
 from penstock.config.internal import state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from penstock.config.model import Listener, Rule, Users
+    from penstock.config.model import Config, Listener, Rule, Secret, Upstream, Users
 
 _TOLD = ("forwarded_for", "forwarded", "via", "anonymous")
 FORWARD_KEYS = (
-    "allow_clients", "users", "connect_ports", "allow_private", *_TOLD, "rules", "origins", "interception",
+    "allow_clients", "users", "connect_ports", "allow_private", *_TOLD, "parent", "rules", "origins", "interception",
 )  # fmt: skip
 """Keys of a listener that only those of "forward" have."""
 
 
 def forward(
-    listener: Listener, timeouts: Callable[[Any], dict[str, Any]], absolute: Callable[[str], str]
+    listener: Listener, config: Config, timeouts: Callable[[Any], dict[str, Any]], absolute: Callable[[str], str]
 ) -> dict[str, Any] | None:
     """The part of the plan; `timeouts` makes milliseconds of durations, `absolute` a path of one that is relative."""
     if listener.protocol != "forward":
         return None
-    rules = [_rule(number, rule) for number, rule in enumerate(listener.rules, 1)]
+    upstreams = {name: index for index, name in enumerate(config.upstreams)}
     return {
         "allow_clients": [texts.read_network(network) for network in listener.allow_clients],
         "users": listener.users and _users(listener.users, absolute),
         "connect_ports": [list(texts.read_ports(ports)) for ports in listener.connect_ports],
         "allow_private": listener.allow_private,
-        "rules": rules,
-        "resolves": any("dest_ip" in asked(rule["when"] and rule["when"]["predicate"]) for rule in rules),
+        "parent": None if listener.parent is None else upstreams[listener.parent],
+        "rules": [_rule(number, rule, upstreams) for number, rule in enumerate(listener.rules, 1)],
         **{name: getattr(listener, name) for name in _TOLD},
         "timeouts": timeouts(listener.origins.timeouts),
         "limits": dict(listener.origins.limits),
@@ -86,12 +86,48 @@ def _users(users: Users, absolute: Callable[[str], str]) -> dict[str, Any]:
     }
 
 
-def _rule(number: int, rule: Rule) -> dict[str, Any]:
+def is_parent(name: str, config: Config) -> bool:
+    """Whether a forward proxy goes out through this upstream."""
+    return any(name in parents(listener) for listener in config.listeners.values())
+
+
+def parents(listener: Listener) -> set[str]:
+    """The upstreams through which it goes out."""
+    return {name for name in (listener.parent, *(rule.parent for rule in listener.rules)) if name is not None}
+
+
+def parent(name: str, upstream: Upstream, config: Config, absolute: Callable[[str], str]) -> dict[str, Any] | None:
+    """How an upstream is asked for servers, in the shape of `crates/plan/src/upstream.rs`."""
+    given = upstream.parent
+    if given is None:
+        return {"protocol": "http", "user": None, "password": None} if is_parent(name, config) else None
+    return {
+        "protocol": given.protocol,
+        "user": given.user,
+        "password": given.password and secret(given.password, absolute),
+    }
+
+
+def secret(place: Secret, absolute: Callable[[str], str]) -> dict[str, str]:
+    """Where a secret is found."""
+    return {"env": place.env} if place.env is not None else {"file": absolute(place.file or "")}
+
+
+def _rule(number: int, rule: Rule, upstreams: Mapping[str, int]) -> dict[str, Any]:
     when = None
     if rule.match is not None:
         when = {"text": rule.match, "predicate": compile_expression(rule.match, errand=True)}
-    verdict: Any = "intercept" if rule.intercept else "tunnel" if rule.tunnel else "allow"
+    verdict: Any = next((way for way in ("intercept", "tunnel", "direct") if getattr(rule, way)), "allow")
+    if rule.parent is not None:
+        verdict = {"parent": upstreams[rule.parent]}
     if rule.deny is not None:
         verdict = "close" if rule.deny == "close" else {"deny": rule.deny}
-    waits = when is not None and "response_type" in asked(when["predicate"])
-    return {"name": rule_name(number, rule), "when": when, "waits": waits, "verdict": verdict}
+    names = asked(when and when["predicate"])
+    return {
+        "name": rule_name(number, rule),
+        "when": when,
+        "waits": "response_type" in names,
+        "resolves": "dest_ip" in names,
+        "verdict": verdict,
+        "throttle": rule.throttle,
+    }

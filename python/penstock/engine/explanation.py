@@ -129,6 +129,8 @@ class Explanation:
     rule: RouteTaken | None
     """The rule of a forward proxy that takes the request; nothing where none matches, and it goes out."""
     action: str | None
+    throttle: int | None
+    """Bytes a second that go each way of it, where a rule of a forward proxy says so."""
     status: int | None
     refused: str | None
     maintenance: Literal["refused", "excepted"] | None

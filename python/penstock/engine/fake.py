@@ -194,6 +194,7 @@ def _explanation(plan: dict[str, Any], request: Mapping[str, Any], takes: Mappin
             "request": {"method": request["method"], "scheme": "http", "host": "x", "path": path, "query": query},
             "route": None if index is None else {"index": index, "name": routes[index]["name"]},
             "action": action,
+            "throttle": None,
             "status": status,
             "refused": None,
             "maintenance": None,

@@ -42,6 +42,7 @@ FOUND = Explanation(
     route=RouteTaken(2, "api"),
     rule=None,
     action="upstream",
+    throttle=None,
     status=None,
     refused=None,
     maintenance=None,

@@ -66,6 +66,7 @@ def test_spans_and_candidates_of_an_explanation() -> None:
             "request": {"path": "/x"},
             "route": {"index": 1, "name": "b"},
             "action": "upstream",
+            "throttle": None,
             "status": None,
             "refused": None,
             "maintenance": None,

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// The attempts of one request at one upstream.
 pub(crate) struct Course<'a> {
     pub(crate) settings: &'a UpstreamSettings,
+    /// What says how a request is sent: the same, if it goes through no parent.
+    pub(crate) sent_as: &'a UpstreamSettings,
     pub(crate) upstream: &'a LocalUpstream,
     /// Bit N: endpoint N was tried. Those beyond 64 can be tried twice, which is harmless and rare.
     pub(crate) tried: u64,
@@ -22,7 +24,7 @@ pub(crate) struct Course<'a> {
 impl<'a> Course<'a> {
     pub(crate) fn new(settings: &'a UpstreamSettings, upstream: &'a LocalUpstream, idempotent: bool) -> Course<'a> {
         let retries = Retries::new(&settings.plan.retry, idempotent);
-        Course { settings, upstream, tried: 0, retries, current: 0 }
+        Course { settings, sent_as: settings, upstream, tried: 0, retries, current: 0 }
     }
 
     /// The next attempt goes to this endpoint.

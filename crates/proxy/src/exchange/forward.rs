@@ -151,7 +151,7 @@ impl Story<'_> {
         response: &mut ResponseHead,
         course: &Course<'_>,
     ) -> Result<Pump, Error> {
-        self.send(up, request, course.settings);
+        self.send(up, request, course.sent_as);
         let mut upload = Pump::default();
         let conversed = self.converse(down, up, &mut upload, (request, response), course.patience()).await;
         if self.mirrored.is_some() {
@@ -193,7 +193,7 @@ impl Story<'_> {
             up.spoil();
         }
         // An add-on that changed the status has said what the client gets.
-        let page = if response.status == answered { self.page_for(request, answered) } else { None };
+        let page = if response.status == answered { self.page_for(request, answered)? } else { None };
         match page {
             // Boxed, so that the task of every other exchange stays small.
             Some(page) => Box::pin(self.stand_in(down, up, (request, response), page)).await?,

@@ -4,13 +4,13 @@ use super::{Exchange, Story};
 use crate::codec::Downstream;
 use crate::forward::{Forward, Inside, Interception, Opening, Site, prepare};
 use crate::stream::Stream;
-use crate::tls::Failure;
 use crate::upstream::endpoint::Place;
 use penstock_rules::error::{Error, Kind};
 use penstock_rules::forward::Rule;
 use penstock_rules::http::{RequestHead, Target};
 use penstock_rules::tls::{First, Hello, HelloReader, LONGEST};
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
@@ -23,25 +23,36 @@ impl<'a> Story<'a> {
         self.exchange.origin.inside()
     }
 
+    /// Whether we are to speak TLS to the origin.
+    pub(super) fn is_secure(&self, request: &RequestHead) -> bool {
+        self.inside().is_some() || request.target == Target::Secure
+    }
+
     /// The origin of a request, or of a tunnel.
-    pub(super) fn site<'s>(&self, forward: &'s Forward, host: &str, port: u16) -> Result<Site<'s>, Kind>
+    pub(super) fn site<'s>(
+        &mut self,
+        forward: &'s Forward,
+        request: &'s RequestHead,
+        port: u16,
+    ) -> Result<Site<'s>, Kind>
     where
         'a: 's,
     {
-        let Some(inside) = self.inside() else { return Ok(Site { place: format!("{host}:{port}"), secure: None }) };
-        // A reload may have taken away that tunnels are opened.
-        let tls = forward.tls.as_ref().filter(|_| forward.interception.is_some()).ok_or(Kind::Misdirected)?;
-        Ok(Site { place: format!("{}:{}", inside.host, inside.port), secure: Some((tls, &*inside.name)) })
-    }
-
-    /// The origin of a request that we are to speak TLS for.
-    pub(super) fn secure_site<'s>(forward: &'s Forward, host: &'s str, port: u16) -> Result<Site<'s>, Failure> {
-        let nobody = || Failure {
-            kind: Kind::UpstreamCertificate,
-            reason: Some("this machine trusts no authority that could prove who a server is".into()),
+        if let Some(inside) = self.inside() {
+            // A reload may have taken away that tunnels are opened.
+            let tls = forward.tls.as_ref().filter(|_| forward.interception.is_some()).ok_or(Kind::Misdirected)?;
+            return Ok(Site { place: format!("{}:{}", inside.host, inside.port), secure: Some((tls, &*inside.name)) });
+        }
+        let host = request.host();
+        let secure = match (request.target, &forward.tls) {
+            (Target::Secure, None) => {
+                self.reason = Some("this machine trusts no authority that could prove who a server is".into());
+                return Err(Kind::UpstreamCertificate);
+            }
+            (Target::Secure, Some(tls)) => Some((tls, host)),
+            _ => None,
         };
-        let tls = forward.tls.as_ref().ok_or_else(nobody)?;
-        Ok(Site { place: format!("{host}:{port}"), secure: Some((tls, host)) })
+        Ok(Site { place: format!("{host}:{port}"), secure })
     }
 
     /// What its client is shown is made while the origin is connected to, where it is known by then that the tunnel is opened.
@@ -126,8 +137,11 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         let Exchange { listener, reserved, .. } = self.exchange;
         let forward = listener.forward.as_ref().map(Arc::clone).ok_or(Kind::Internal)?;
-        let Some(Place::Tcp { addresses, .. }) = self.endpoint.as_ref().map(|one| &one.endpoint.shared.place) else {
-            return Err(Kind::Internal.into());
+        let endpoint = self.endpoint.as_ref().map(|in_flight| &in_flight.endpoint).ok_or(Kind::Internal)?;
+        let is_parent = self.upstream.is_some_and(|settings| settings.parent.is_some());
+        let addresses = match &endpoint.shared.place {
+            Place::Tcp { addresses, .. } if !is_parent => addresses.load_full(),
+            _ => Arc::default(),
         };
         reserved.leave_tunnel(Opening {
             forward,
@@ -136,7 +150,8 @@ impl<'a> Story<'a> {
             sni,
             stream,
             taken: self.taken.take(),
-            addresses: addresses.load_full(),
+            addresses,
+            parent: is_parent.then(|| Rc::clone(endpoint)),
             client: self.client,
             user: self.user.clone(),
         });

@@ -3,12 +3,14 @@
 
 use super::course::Course;
 use super::forward::needs_http1;
+use super::throttled::Throttled;
 use super::{Exchange, Story};
 use crate::clock::Clock;
 use crate::codec::Downstream;
 use crate::codec::h1::{ENDPOINT, H1};
-use crate::forward::{Forward, moment, nowhere};
+use crate::forward::{Forward, nowhere};
 use crate::listen::is_own;
+use crate::snapshot::UpstreamSettings;
 use crate::stream::Stream;
 use crate::tls::Failure;
 use crate::upstream::channel::Lease;
@@ -19,14 +21,11 @@ use crate::upstream::resolve;
 use crate::wire::Wire;
 use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::{Error, Kind};
-use penstock_rules::forward::Errand;
 use penstock_rules::http::{Known, Length, RequestHead, ResponseHead, Target, take_hop};
-use penstock_rules::route::View;
 use penstock_rules::users::Login;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -57,9 +56,7 @@ impl<'a> Story<'a> {
             None => self.identify(forward, down, request).await?,
         }
         let port = self.look_at(forward, request)?;
-        if !forward.plan.resolves {
-            self.judge(forward, request, None)?;
-        }
+        self.undecided = !self.judge(forward, request)?;
         if request.target != Target::Tunnel && !take_hop(request) {
             return self.answer_fields(down, response, 204, &Default::default()).await;
         }
@@ -75,18 +72,34 @@ impl<'a> Story<'a> {
             self.reason.clone_from(&failure.reason);
             return Err(failure.kind.into());
         }
+        if self.undecided && forward.chooses_ways {
+            self.find_way(forward, request, down, port).await?;
+        }
+        match self.rule.and_then(|rule| rule.throttle) {
+            None => self.go(down, request, response, (forward, port)).await,
+            Some(rate) => {
+                let mut slow = Throttled::new(down, rate);
+                Box::pin(self.go(&mut slow, request, response, (forward, port))).await
+            }
+        }
+    }
+
+    /// Steps 4 to 8, whichever way it goes.
+    async fn go(
+        &mut self,
+        down: &mut impl Downstream,
+        request: &mut RequestHead,
+        response: &mut ResponseHead,
+        (forward, port): (&'a Forward, u16),
+    ) -> Result<(), Error> {
+        if let Some(at) = self.parent(forward) {
+            return Box::pin(self.go_through(down, request, response, (forward, at))).await;
+        }
         let Exchange { worker, .. } = self.exchange;
-        let secure = inside.is_some() || request.target == Target::Secure;
+        let secure = self.is_secure(request);
         let settings = if secure { &forward.secure } else { &forward.settings };
         self.upstream = Some(settings);
-        let site = if request.target == Target::Secure {
-            Self::secure_site(forward, request.host(), port).map_err(|Failure { kind, reason }| {
-                self.reason = reason;
-                kind
-            })?
-        } else {
-            self.site(forward, request.host(), port)?
-        };
+        let site = self.site(forward, request, port)?;
         let endpoint = worker.origins.get(forward, &site, &worker.clock).ok_or(Kind::Internal)?;
         let upstream = nowhere(&settings.plan);
         let mut course = Course::new(settings, &upstream, request.is_idempotent());
@@ -166,7 +179,7 @@ impl<'a> Story<'a> {
         response: &mut ResponseHead,
         course: &Course<'_>,
     ) -> Result<(), Error> {
-        if self.exchange.listener.forward.as_ref().is_some_and(|forward| forward.plan.resolves) {
+        if self.undecided {
             self.look_again(request, course, down).await?;
         }
         if course.settings.plan.protocol != UpstreamProtocol::Http1
@@ -201,9 +214,8 @@ impl<'a> Story<'a> {
         if self.pinned.is_some() || channels.has_fallen_back(worker.clock.now()) {
             return Ok(None);
         }
-        let looked = self.exchange.listener.forward.as_ref().is_some_and(|forward| forward.plan.resolves);
         let most = usize::from(course.settings.plan.limits.streams);
-        if !looked && !channels.is_open() && channels.dialed(most).is_none() {
+        if !self.undecided && !channels.is_open() && channels.dialed(most).is_none() {
             // A new one goes to addresses that were looked at just now.
             self.look_again(request, course, down).await?;
         }
@@ -219,6 +231,17 @@ impl<'a> Story<'a> {
     ) -> Result<(), Error> {
         self.prepare_opening(request);
         let stream = self.reach(request, course, down).await?;
+        self.tunnel_over(stream, down, request, course.settings).await
+    }
+
+    /// Step 7 of a tunnel, whichever way it goes.
+    pub(super) async fn tunnel_over(
+        &mut self,
+        stream: Stream,
+        down: &mut impl Downstream,
+        request: &RequestHead,
+        settings: &UpstreamSettings,
+    ) -> Result<(), Error> {
         if self.cannot_open() {
             down.close_after();
             return Err(Kind::Misdirected.into());
@@ -232,7 +255,7 @@ impl<'a> Story<'a> {
             return self.leave_tunnel(down, request, (sni, stream));
         }
         let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
-        let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(course.settings));
+        let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(settings));
         self.pass(down, &mut up, false).await
     }
 
@@ -251,23 +274,6 @@ impl<'a> Story<'a> {
         self.note_connect(began, down, found)?;
         endpoint.sweep(&worker.clock);
         Ok(())
-    }
-
-    /// Step 2: the first rule that matches.
-    fn judge(&mut self, forward: &'a Forward, request: &RequestHead, address: Option<IpAddr>) -> Result<(), Kind> {
-        let ahead = self.exchange.worker.shared.ahead_of_utc.load(Ordering::Relaxed);
-        let errand = Errand { user: self.user.as_deref(), address, moment: moment(ahead), response: None };
-        let view = View { errand: Some(&errand), ..self.view(request) };
-        let Some((at, rule)) = forward.rules.judge(&view) else { return Ok(()) };
-        let listed = if rule.refuses() { rule.listed(&view) } else { None };
-        if !self.rule.is_some_and(|before| std::ptr::eq(before, rule)) {
-            forward.taken.iter().skip(at).take(1).for_each(|shared| {
-                shared.counters.of(self.exchange.worker.index).taken.add(1);
-            });
-        }
-        self.rule = Some(rule);
-        self.listed = listed.map(Box::new);
-        if rule.refuses() { Err(Kind::RuleDenied) } else { Ok(()) }
     }
 
     /// Step 5: find out where the origin is, and connect. Names are asked for here and nowhere else: what is looked at is what is
@@ -305,7 +311,7 @@ impl<'a> Story<'a> {
     }
 
     /// The addresses of an origin that may be connected to.
-    async fn find_out(
+    pub(super) async fn find_out(
         &mut self,
         request: &RequestHead,
         endpoint: &LocalEndpoint,
@@ -331,11 +337,18 @@ impl<'a> Story<'a> {
         let first = found.first().copied();
         found.retain(|one| forward.leave.address(one.ip()) && !is_own(&worker.shared, *one));
         let mut refused = Kind::AddressForbidden;
-        if forward.plan.resolves {
+        if self.undecided {
+            let mut first = None;
             found.retain(|one| {
-                let judged = self.judge(forward, request, Some(one.ip()));
-                judged.inspect_err(|kind| refused = *kind).is_ok()
+                let judged = self.judge_address(forward, request, one.ip()).inspect_err(|kind| refused = *kind);
+                if judged.is_ok() {
+                    first.get_or_insert(self.rule);
+                }
+                judged.is_ok()
             });
+            if let Some(rule) = first {
+                self.rule = rule;
+            }
         }
         if found.is_empty() {
             let reason = first.map(|first| first.ip().to_string().into());

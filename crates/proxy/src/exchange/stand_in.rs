@@ -3,7 +3,7 @@
 use super::Story;
 use crate::codec::{Chunk, Downstream, Incoming, Upstream};
 use crate::respond;
-use penstock_rules::error::Error;
+use penstock_rules::error::{Error, Kind};
 use penstock_rules::http::{RequestHead, ResponseHead};
 use penstock_rules::page::{self, Page};
 use std::future::poll_fn;
@@ -14,11 +14,20 @@ const MOST_DISCARDED: u64 = 64 << 10;
 
 impl<'a> Story<'a> {
     /// The page that stands in for an endpoint's answer with this status.
-    pub(super) fn page_for(&self, request: &RequestHead, status: u16) -> Option<&'a Page> {
-        if status < 400 {
-            return None;
+    ///
+    /// # Errors
+    /// `ParentRefused`, or `BadResponse`: who else asks a client of a forward proxy who it is, would learn what is for the proxy alone.
+    #[inline]
+    pub(super) fn page_for(&self, request: &RequestHead, status: u16) -> Result<Option<&'a Page>, Kind> {
+        if status < 400 { Ok(None) } else { self.page_for_failure(request, status) }
+    }
+
+    fn page_for_failure(&self, request: &RequestHead, status: u16) -> Result<Option<&'a Page>, Kind> {
+        if status == 407 && self.exchange.listener.forward.is_some() {
+            let by_parent = self.upstream.is_some_and(|settings| settings.parent.is_some());
+            return Err(if by_parent { Kind::ParentRefused } else { Kind::BadResponse });
         }
-        page::choose(self.pages(), status, page::wants_json(&request.fields), true)
+        Ok(page::choose(self.pages(), status, page::wants_json(&request.fields), true))
     }
 
     /// Send the page.

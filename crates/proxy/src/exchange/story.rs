@@ -70,6 +70,8 @@ pub(crate) struct Story<'a> {
     pub(crate) upgraded: bool,
     /// Who asks, where a forward proxy wants that proved.
     pub(crate) user: Option<Box<str>>,
+    /// Which rule takes it is not known before the address of its origin is.
+    pub(super) undecided: bool,
     /// The rule of a forward proxy that took the request, if one did.
     pub(crate) rule: Option<&'a Rule>,
     /// The list, and the line of it, for which that rule refused.
@@ -176,6 +178,7 @@ impl<'a> Story<'a> {
             reason: None,
             upgraded: false,
             user: None,
+            undecided: false,
             rule: None,
             listed: None,
             mirrored: None,
@@ -341,13 +344,20 @@ impl<'a> Story<'a> {
         if error.side() != Side::Upstream {
             return;
         }
-        self.exchange.worker.counters().fail(error.kind);
-        self.counted = Some(error.kind);
+        self.count_failure(error);
         let Some(in_flight) = &self.endpoint else { return };
         in_flight.endpoint.counters().failures.add(1);
         // Of a status it was told when it came.
         if !self.is_stale(error) && error.kind != Kind::UpstreamStatus {
             self.speak_against(settings, Cause::Failure(error.kind));
+        }
+    }
+
+    /// The same, where that says nothing of the endpoint.
+    pub(super) fn count_failure(&mut self, error: Error) {
+        if error.side() == Side::Upstream {
+            self.exchange.worker.counters().fail(error.kind);
+            self.counted = Some(error.kind);
         }
     }
 

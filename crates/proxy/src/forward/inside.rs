@@ -10,11 +10,12 @@ use crate::contain::contain;
 use crate::observe::events::Level;
 use crate::respond;
 use crate::stream::Stream;
-use crate::tls::{self, Failure, Secured, Shown};
+use crate::tls::{self, Failure, Secure, Secured, Shown};
 use crate::upstream::channel::{Terms, adopt};
 use crate::upstream::circuit::Taken;
 use crate::upstream::connect::greet;
-use crate::upstream::endpoint::{Opened, Place};
+use crate::upstream::endpoint::{LocalEndpoint, Opened, Place};
+use crate::upstream::local::{InFlight, LocalUpstream};
 use crate::worker::Worker;
 use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::Kind;
@@ -42,6 +43,8 @@ pub(crate) struct Opening {
     pub(crate) stream: Stream,
     pub(crate) taken: Option<Taken>,
     pub(crate) addresses: Arc<Vec<SocketAddr>>,
+    /// The parent through which it goes, which alone knows addresses.
+    pub(crate) parent: Option<Rc<LocalEndpoint>>,
     pub(crate) client: Option<IpAddr>,
     /// Who asked for it, where that was to be proved.
     pub(crate) user: Option<Box<str>>,
@@ -67,11 +70,21 @@ pub(crate) struct Inside {
     pub(crate) failure: Option<Failure>,
     /// The connection over which it proved that, for the first request. In a pool it would be taken for one that spoke unasked: tickets
     /// come behind the handshake.
-    proved: Cell<Option<Opened>>,
+    proved: Cell<Option<Proved>>,
     /// Whether the client has asked for something.
     asked: Cell<bool>,
     since: Instant,
     noticer: Noticer,
+}
+
+/// A connection over which the origin has proved who it is, and nobody uses.
+struct Proved {
+    opened: Opened,
+    /// The parent through which it goes. There it is kept from request to request, too: in the parent's pool are connections to the parent.
+    parent: Option<Rc<LocalEndpoint>>,
+    /// Whether something was asked for over it.
+    used: bool,
+    since: Instant,
 }
 
 impl fmt::Debug for Inside {
@@ -81,10 +94,36 @@ impl fmt::Debug for Inside {
 }
 
 impl Inside {
-    /// The connection over which the origin has proved who it is, if it was not used and is not too old for that.
+    /// The connection over which the origin has proved who it is, if it goes straight there, was not used, and is not too old for that.
     pub(crate) fn take_proved(&self) -> Option<Opened> {
-        let idle = self.noticer.forward.settings.plan.timeouts.idle;
-        self.proved.take().filter(|_| self.since.elapsed() < idle)
+        let proved = self.proved.take()?;
+        if proved.parent.is_some() {
+            self.proved.set(Some(proved));
+            return None;
+        }
+        self.is_fresh(&proved).then_some(proved.opened)
+    }
+
+    /// The same through one of these parents, with its place among them.
+    pub(crate) fn take_through(&self, parents: &LocalUpstream) -> Option<(usize, InFlight, Opened)> {
+        let proved = self.proved.take()?;
+        let place = |parent| parents.endpoints.iter().position(|endpoint| Rc::ptr_eq(endpoint, parent));
+        let Some((at, parent)) = proved.parent.as_ref().and_then(|parent| Some((place(parent)?, parent))) else {
+            self.proved.set(Some(proved));
+            return None;
+        };
+        let is_quiet = !proved.used || !proved.opened.stream.is_disturbed();
+        let in_flight = LocalEndpoint::begin(parent).filter(|_| is_quiet && self.is_fresh(&proved))?;
+        Some((at, in_flight, proved.opened))
+    }
+
+    /// Keep a connection through this parent for what is asked for next in the tunnel.
+    pub(crate) fn keep_through(&self, parent: &Rc<LocalEndpoint>, opened: Opened) {
+        self.proved.set(Some(Proved { opened, parent: Some(Rc::clone(parent)), used: true, since: Instant::now() }));
+    }
+
+    fn is_fresh(&self, proved: &Proved) -> bool {
+        proved.since.elapsed() < self.noticer.forward.settings.plan.timeouts.idle
     }
 
     /// The client asks for something: it has taken our certificate.
@@ -167,14 +206,17 @@ async fn shake_hands(
     Heard { client, said, opening }: Heard,
     alarm: &Alarm,
 ) -> Result<(Stream, Secured), Kind> {
-    let Opening { forward, host, port, sni, stream, taken, addresses, client: address, user } = opening;
+    let Opening { forward, host, port, sni, stream, taken, addresses, parent, client: address, user } = opening;
     let interception = forward.interception.as_ref().ok_or(Kind::Internal)?;
     let name: Box<str> = sni.map_or_else(|| host.clone(), String::into_boxed_str);
     let own = bare(&name);
     prepare(worker, &interception.authority, own);
     let tls = forward.tls.as_ref().ok_or(Kind::Internal)?;
     let site = Site { place: format!("{host}:{port}"), secure: Some((tls, &name)) };
-    let proved = prove(worker, &forward, &site, (stream, taken), addresses).await;
+    let proved = match &parent {
+        None => prove(worker, &forward, &site, (stream, taken), addresses).await,
+        Some(_) => prove_through(worker, &forward, &site, (stream, taken)).await.map(Some),
+    };
     let counters = interception.shared.counters.of(worker.index);
     counters.unverified.add(u64::from(proved.is_err()));
     let (local, _) = worker.local_of(origin.listener.id).ok_or(Kind::ClientClosed)?;
@@ -189,7 +231,9 @@ async fn shake_hands(
         Ok(Some((stream, mut secured))) => {
             counters.opened.add(1);
             let (proved, failure) = match proved {
-                Ok(opened) => (opened, None),
+                Ok(opened) => {
+                    (opened.map(|opened| Proved { opened, parent, used: false, since: Instant::now() }), None)
+                }
                 Err(failure) => (None, Some(failure)),
             };
             let (proved, asked, since) = (Cell::new(proved), Cell::new(false), Instant::now());
@@ -246,6 +290,20 @@ async fn prove(
         adopt(worker, &endpoint, opened, Terms::of(&forward.secure.plan));
     }
     Ok(None)
+}
+
+/// The same through a parent, where a connection is this tunnel's alone.
+async fn prove_through(
+    worker: &Rc<Worker>,
+    forward: &Forward,
+    site: &Site<'_>,
+    (stream, taken): (Stream, Option<Taken>),
+) -> Result<Opened, Failure> {
+    let secure = site.secure.and_then(|(tls, name)| Secure::named(tls, name)).ok_or(Kind::Internal)?;
+    let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
+    let Stream::Clear(socket) = stream else { return Err(Kind::Internal.into()) };
+    let stream = greet(socket, greeting, Instant::now() + forward.secure.plan.timeouts.connect).await?;
+    Ok(Opened { stream, taken, told: None })
 }
 
 /// A host without the brackets that an address of IPv6 has in a URL.

@@ -31,6 +31,8 @@ pub(crate) struct Forward {
     pub(crate) plan: penstock_plan::Forward,
     pub(crate) leave: Leave,
     pub(crate) rules: Rules,
+    /// Whether a request can go more than one way.
+    pub(crate) chooses_ways: bool,
     /// Who has to prove who they are; `None`: nobody.
     pub(crate) users: Option<Arc<Users>>,
     /// What the rules look into.

@@ -3,6 +3,7 @@
 use super::{Registry, SharedUpstream, UpstreamSettings};
 use crate::forward::{Forward, Interception, ORIGINS, Resolvers, SharedInterception, SharedRule};
 use crate::observe::metrics::Sharded;
+use crate::secret;
 use crate::tls::{Authority, BuiltUpstream, SystemRoots, build_upstream};
 use crate::upstream::circuit::Circuit;
 use crate::upstream::resolve;
@@ -10,9 +11,10 @@ use crate::users::Users;
 use arc_swap::ArcSwap;
 use penstock_plan::{Balance, HostHeader, Listener, Plan, Retry, Upstream, UpstreamProtocol};
 use penstock_rules::fault::Fault;
-use penstock_rules::forward::{Leave, Outward, Rules};
+use penstock_rules::forward::{Leave, Outward, Parent, Rules};
 use penstock_rules::http::HeadLimits;
 use penstock_rules::list::Lists;
+use penstock_rules::users::Login;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -65,6 +67,7 @@ impl Registry {
             id: self.id(),
             plan: plan.clone(),
             leave,
+            chooses_ways: plan.parent.is_some() || rules.choose_ways(),
             users,
             lists,
             rules,
@@ -143,6 +146,7 @@ impl Registry {
             host: HostHeader::Keep,
             proxy_protocol: None,
             protocol,
+            parent: None,
             tls: None,
             timeouts: plan.timeouts,
             limits: plan.limits,
@@ -177,10 +181,22 @@ impl Registry {
             key: None,
             tables: ArcSwap::default(),
             affinity: None,
+            parent: None,
             outward: Some(outward),
             plan,
         }
     }
+}
+
+/// How an upstream is asked for origins, whose part of the plan is at `path`.
+pub(super) fn parent(plan: &penstock_plan::Parent, path: &str) -> Result<Parent, Fault> {
+    let fault = |message: String| Fault::new(format!("{path}.password"), message);
+    let password = plan.password.as_ref().map(|password| secret::read(password, 1)).transpose().map_err(fault)?;
+    let login = plan.user.as_ref().map(|user| {
+        Login::new(user.as_bytes(), &password.unwrap_or_default())
+            .ok_or_else(|| fault("a name and a password are at most 255 bytes each, without control characters".into()))
+    });
+    Ok(Parent::new(plan.protocol, login.transpose()?))
 }
 
 /// What this process is called in `Via`.

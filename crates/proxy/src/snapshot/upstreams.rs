@@ -1,6 +1,6 @@
 //! What an upstream is in a snapshot.
 
-use super::{Registry, SharedUpstream, UpstreamSettings, tables};
+use super::{Registry, SharedUpstream, UpstreamSettings, outward, tables};
 use crate::observe::events::Told;
 use crate::observe::metrics::Sharded;
 use crate::tls::SystemRoots;
@@ -40,8 +40,11 @@ impl Registry {
         let circuit = Circuit::new(&plan.limits, &shared.counts);
         let (tls, renewed) = self.upstream_tls(at, plan, roots, faults);
         let (probe_tls, probe_renewed) = self.probe_tls(at, plan, roots, faults);
+        let parent = plan.parent.as_ref().map(|parent| outward::parent(parent, &format!("upstreams[{at}].parent")));
+        let parent = parent.transpose().map_err(|fault| faults.push(fault)).ok().flatten();
         UpstreamSettings {
             shared,
+            parent,
             plan: plan.clone(),
             limits,
             circuit,

@@ -25,6 +25,8 @@ const LEAF_DAYS: i64 = 7;
 /// An authority, and the key of all certificates that it signs.
 pub(crate) struct Authority {
     pub(crate) folder: String,
+    /// The certificate, for whoever is to trust it.
+    pub(crate) pem: String,
     /// Of its files, as they were when they were read.
     stamps: [Stamp; 2],
     issuer: Issuer<'static, KeyPair>,
@@ -68,6 +70,7 @@ impl Authority {
         // Before the files are read: a change in between is seen at the next look.
         let stamps = stamps();
         let certificate = read(&cert, &key)?;
+        let public = fs::read_to_string(&cert).map_err(|error| failed(&error))?;
         let pem = fs::read_to_string(&key).map_err(|error| failed(&error))?;
         let own = KeyPair::from_pem(&pem).map_err(|error| failed(&error))?;
         let subject = name(&own);
@@ -79,8 +82,8 @@ impl Authority {
         let der = PrivateKeyDer::Pkcs8(leaf.serialize_der().into());
         let signing = PROVIDER.key_provider.load_private_key(der).map_err(|error| failed(&error))?;
         let tickets = Arc::new(Tickets::new().map_err(|error| failed(&error))?);
-        let folder = folder.to_owned();
-        Ok(Arc::new(Authority { folder, stamps, issuer, certificate, leaf, signing, tickets }))
+        let (folder, public) = (folder.to_owned(), first_certificate(&public).to_owned());
+        Ok(Arc::new(Authority { folder, pem: public, stamps, issuer, certificate, leaf, signing, tickets }))
     }
 
     /// What a client shakes hands with that is to take us for `host`, a name or an address. This takes a moment: no worker waits for it.
@@ -135,6 +138,13 @@ fn make(cert: &str, key: &str) -> Result<(), Box<dyn std::error::Error>> {
     write(Path::new(key), &own.serialize_pem())?;
     write(Path::new(cert), &signed.pem())?;
     Ok(())
+}
+
+/// The part of the file that is a certificate. What somebody has put beside it, as the key, is not for others.
+fn first_certificate(text: &str) -> &str {
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+    let from = text.find(begin).and_then(|at| text.get(at..)).unwrap_or_default();
+    from.find(end).and_then(|at| from.get(..at + end.len())).unwrap_or_default()
 }
 
 /// The certificate, if its key is its own and it is still good.

@@ -7,7 +7,8 @@ pub(crate) use report::ask;
 pub(crate) use table::{Table, TableAffinity};
 
 use super::endpoint::Endpoint;
-use penstock_plan::{Affinity as Plan, Secret, Upstream};
+use crate::secret;
+use penstock_plan::{Affinity as Plan, Upstream};
 use penstock_rules::affinity::CookieAffinity;
 use penstock_rules::fault::Fault;
 use penstock_rules::route::{Key, View};
@@ -53,8 +54,6 @@ pub(crate) struct OwnSecret(OnceLock<[u8; SECRET]>);
 const SECRET: usize = 32;
 /// Shorter ones could be guessed.
 const SHORTEST: usize = 16;
-/// Longer ones are a mistake in the path.
-const LONGEST: u64 = 64 << 10;
 
 /// The affinity of an upstream with these endpoints, which stands at `path` in the plan. `known` is the table that the upstream has.
 ///
@@ -81,7 +80,7 @@ pub(crate) fn build(
             let fault = |message: String| vec![Fault::new(format!("{path}.cookie.secret"), message)];
             let secret = match &cookie.secret {
                 None => own.get().map_err(|error| fault(format!("the system gives no random bytes: {error}")))?,
-                Some(secret) => read(secret).map_err(fault)?,
+                Some(secret) => secret::read(secret, SHORTEST).map_err(fault)?,
             };
             let addresses = plan.endpoints.iter().map(|endpoint| endpoint.address.as_str());
             Ok(Some(Affinity::Cookie(CookieAffinity::build(&cookie.name, &secret, &plan.name, addresses))))
@@ -97,30 +96,6 @@ impl OwnSecret {
         let mut secret = [0; SECRET];
         File::open("/dev/urandom")?.read_exact(&mut secret)?;
         Ok(self.0.get_or_init(|| secret).to_vec())
-    }
-}
-
-/// The message of a failure never holds the secret.
-fn read(secret: &Secret) -> Result<Vec<u8>, String> {
-    let (mut bytes, place) = match secret {
-        Secret::Env(name) => match std::env::var_os(name) {
-            Some(value) => (value.into_encoded_bytes(), format!("the environment variable {name}")),
-            None => return Err(format!("the environment variable {name} is not set")),
-        },
-        Secret::File(path) => {
-            let mut bytes = Vec::new();
-            let read = File::open(path).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
-            read.map_err(|error| format!("{path} cannot be read: {error}"))?;
-            (bytes, path.clone())
-        }
-    };
-    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        bytes.pop();
-    }
-    match bytes.len() {
-        0..SHORTEST => Err(format!("{place} holds less than {SHORTEST} bytes: too short for a secret")),
-        length if length as u64 > LONGEST => Err(format!("{place} is longer than a secret can be")),
-        _ => Ok(bytes),
     }
 }
 

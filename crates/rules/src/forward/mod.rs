@@ -2,15 +2,19 @@
 //! the one that is really connected to (safety.md 147 to 151).
 
 mod address;
+mod help;
+mod parent;
 mod pinned;
 mod privacy;
 mod rules;
 pub mod socks;
 
 pub use address::is_public;
+pub use help::{About, Help, Reached, pac, page};
+pub use parent::{Asking, Next, Parent, Refused, is_localhost, literal};
 pub use pinned::{Pinned, Sign};
 pub use privacy::Outward;
-pub use rules::{Errand, Moment, Rule, Rules};
+pub use rules::{Decided, Errand, Moment, Rule, Rules};
 
 use crate::error::Kind;
 use crate::fault::Fault;
@@ -96,8 +100,8 @@ mod tests {
             users: None,
             connect_ports: vec![(443, 443), (8000, 8100)],
             allow_private: private,
+            parent: None,
             rules: Vec::new(),
-            resolves: false,
             forwarded_for: penstock_plan::Told::Delete,
             forwarded: penstock_plan::Told::Delete,
             via: true,

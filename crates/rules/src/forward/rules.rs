@@ -49,7 +49,20 @@ pub struct Rule {
     pub verdict: Verdict,
     /// Whether it is asked when the origin has answered.
     waits: bool,
+    /// Bytes a second that go each way of one.
+    pub throttle: Option<u64>,
     test: Option<Test>,
+    /// It asks for the address.
+    resolves: bool,
+}
+
+/// What is known of a request before the address of its origin is.
+#[derive(Clone, Copy, Debug)]
+pub enum Decided<'r> {
+    /// This rule takes it, which stands in this place; `None`: it goes out.
+    By(Option<(usize, &'r Rule)>),
+    /// A rule has to know the address.
+    NotYet,
 }
 
 impl Rule {
@@ -94,9 +107,14 @@ impl Rules {
             let place = format!("{path}.rules[{at}].when");
             let test = rule.when.as_ref().map(|when| Test::compile(&when.predicate, &place, lists));
             match test.transpose() {
-                Ok(test) => {
-                    rules.push(Rule { name: rule.name.clone(), verdict: rule.verdict, waits: rule.waits, test })
-                }
+                Ok(test) => rules.push(Rule {
+                    name: rule.name.clone(),
+                    verdict: rule.verdict,
+                    waits: rule.waits,
+                    throttle: rule.throttle,
+                    test,
+                    resolves: rule.resolves,
+                }),
                 Err(found) => faults.extend(found),
             }
         }
@@ -117,6 +135,26 @@ impl Rules {
     pub fn judge_response(&self, view: &View<'_>, taken: Option<&Rule>) -> Option<(usize, &Rule)> {
         let before = self.0.iter().take_while(|rule| taken.is_none_or(|taken| !std::ptr::eq(*rule, taken)));
         before.enumerate().find(|(_, rule)| rule.waits && rule.takes(view))
+    }
+
+    /// The rule that takes the request, as far as that can be said without an address.
+    pub fn decide(&self, view: &View<'_>) -> Decided<'_> {
+        for (at, rule) in self.0.iter().enumerate() {
+            if rule.resolves {
+                return Decided::NotYet;
+            }
+            if !rule.waits && rule.takes(view) {
+                return Decided::By(Some((at, rule)));
+            }
+        }
+        Decided::By(None)
+    }
+
+    /// Whether what becomes of a request can be more than to go out or not.
+    pub fn choose_ways(&self) -> bool {
+        self.0
+            .iter()
+            .any(|rule| matches!(rule.verdict, Verdict::Parent(_) | Verdict::Direct) || rule.throttle.is_some())
     }
 
     /// Those before the one that takes the request, each with the part of its match that says no.
@@ -146,8 +184,10 @@ mod tests {
     use serde_json::json;
 
     fn judged(when: serde_json::Value, errand: Errand<'_>) -> bool {
-        let rule =
-            json!({"name": "one", "when": {"text": "", "predicate": when}, "waits": false, "verdict": {"deny": 403}});
+        let rule = json!({
+            "name": "one", "when": {"text": "", "predicate": when}, "waits": false, "verdict": {"deny": 403}, "throttle": null,
+            "resolves": false,
+        });
         let rules = Rules::build(&[serde_json::from_value(rule).unwrap()], "forward", &Lists::default()).unwrap();
         let mut head = RequestHead::default();
         let limits = HeadLimits { bytes: 1000, fields: 10, uri: 1000, elsewhere: true };
@@ -182,7 +222,9 @@ mod tests {
     #[test]
     fn the_first_that_matches_decides() {
         let rule = |name: &str, when: serde_json::Value, verdict: serde_json::Value| -> ForwardRule {
-            serde_json::from_value(json!({"name": name, "when": when, "waits": false, "verdict": verdict})).unwrap()
+            let resolves = name == "by-address";
+            let rule = json!({"name": name, "when": when, "waits": false, "verdict": verdict, "throttle": null, "resolves": resolves});
+            serde_json::from_value(rule).unwrap()
         };
         let host = |host: &str| json!({"text": "", "predicate": {"compare": {"left": "host", "operator": "==", "right": {"text": host}, "at": [0, 1]}}});
         let plan = [
@@ -199,6 +241,20 @@ mod tests {
         assert_eq!(taken("b"), Some((1, Verdict::Close)));
         assert_eq!(taken("c"), Some((2, Verdict::Deny(451))));
         assert!(Rules::default().judge(&View::of(&RequestHead::default())).is_none());
+        // A rule that has to know the address ends what can be said without.
+        let inside = json!({"text": "", "predicate": {"dest_in_networks": {"networks": ["10.0.0.0/8"], "at": [0, 1]}}});
+        let plan = [rule("first", host("a"), json!({"parent": 0})), rule("by-address", inside, json!("close"))];
+        let rules = Rules::build(&plan, "forward", &Lists::default()).unwrap();
+        let decided = |host: &str| {
+            let head = RequestHead::compose("GET", "/", host, &[]).unwrap();
+            match rules.decide(&View::of(&head)) {
+                Decided::By(found) => Some(found.map(|(at, rule)| (at, rule.verdict))),
+                Decided::NotYet => None,
+            }
+        };
+        assert_eq!((decided("a"), decided("b")), (Some(Some((0, Verdict::Parent(0)))), None));
+        assert!(rules.choose_ways());
+        assert!(matches!(Rules::default().decide(&View::of(&RequestHead::default())), Decided::By(None)));
     }
 
     #[test]
@@ -208,7 +264,7 @@ mod tests {
             |host: &str| json!({"compare": {"left": "host", "operator": "==", "right": {"text": host}, "at": [0, 1]}});
         let rule = |name: &str, waits: bool, when: serde_json::Value, verdict: serde_json::Value| -> ForwardRule {
             let when = json!({"text": "", "predicate": when});
-            serde_json::from_value(json!({"name": name, "when": when, "waits": waits, "verdict": verdict})).unwrap()
+            serde_json::from_value(json!({"name": name, "when": when, "waits": waits, "verdict": verdict, "throttle": null, "resolves": false})).unwrap()
         };
         let plan = [
             rule("no-zip", true, kind("application/zip"), json!({"deny": 403})),

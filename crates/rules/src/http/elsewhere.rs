@@ -99,6 +99,18 @@ impl RequestHead {
         self.port.unwrap_or(if matches!(self.target, Target::Inside | Target::Secure) { HTTPS } else { 80 })
     }
 
+    /// Ask a parent for it: with the whole URL (RFC 9112 §3.2.2), and by what proves there who we are.
+    pub fn go_through(&mut self, authorization: Option<&str>) {
+        // RFC 9112 §3.2.4: of the server itself is asked without a path.
+        let path = if self.path() == "*" { "" } else { self.path() };
+        let port = self.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let url = format!("http://{}{port}{path}", self.host());
+        self.path = self.fields.store(url.as_bytes());
+        if let Some(authorization) = authorization {
+            self.fields.push_for_next("proxy-authorization", authorization);
+        }
+    }
+
     fn read_authority(&mut self, authority: &str) -> Result<(), Kind> {
         let dotted;
         let authority = if authority.is_ascii() {
@@ -225,6 +237,41 @@ mod tests {
             ("TRACE http://a/", Kind::MethodNotAllowed),
         ] {
             assert_eq!(parse(line).err(), Some(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_parent_gets_the_whole_url_and_who_we_are() {
+        for (line, path) in [
+            ("GET http://a.example:81/x?y", "http://a.example:81/x"),
+            ("GET http://[::1]/", "http://[::1]/"),
+            ("OPTIONS http://a.example", "http://a.example"),
+        ] {
+            let mut head = parse(line).unwrap();
+            head.fields.push("Proxy-Authorization", "Basic of the client");
+            head.go_through(Some("Basic ours"));
+            assert_eq!(head.path(), path);
+            let outward = crate::forward::Outward {
+                pseudonym: "penstock-1".into(),
+                via: true,
+                forwarded_for: penstock_plan::Told::Delete,
+                forwarded: penstock_plan::Told::Delete,
+                anonymous: false,
+            };
+            let lines = crate::http::RequestLines {
+                host: crate::http::HostLine::Keep(""),
+                framing: crate::http::BodyFraming::None,
+                identity: &crate::http::Identity::new("192.0.2.1", "http", None),
+                trusted: false,
+                outward: Some(&outward),
+                request_id: b"",
+                upgrade: false,
+            };
+            let mut written = Vec::new();
+            crate::http::write_request(&head, &lines, &mut written);
+            let written = String::from_utf8(written).unwrap();
+            assert!(written.contains("proxy-authorization: Basic ours\r\n") && !written.contains("of the client"));
+            assert!(!written.contains("192.0.2.1") && written.contains(" HTTP/1.1\r\nhost: "), "{written}");
         }
     }
 

@@ -238,6 +238,12 @@ impl Fields {
         self.index.push(entry);
     }
 
+    /// Append a field that goes on to the next hop, though its name says that it is for one hop alone.
+    pub(super) fn push_for_next(&mut self, name: &str, value: &str) {
+        let (name, value) = (self.store(name.as_bytes()), self.store(value.as_bytes()));
+        self.index.push(Entry { known: Known::Other, name, value });
+    }
+
     /// Whether any of these may be there: one that was taken out is still told of.
     #[inline(always)]
     pub(super) fn may_have(&self, any: &[Known]) -> bool {

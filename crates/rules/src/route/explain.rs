@@ -78,7 +78,11 @@ pub fn explain(
     let (index, listener) = find_listener(plan, request)?;
     let peer = peer(request)?;
     if let Some(forward) = &listener.forward {
-        return outward::explain((listener, forward), request, peer, (now.moment, table.lists()));
+        let mut answer = outward::explain((listener, forward), request, peer, (now.moment, table.lists()))?;
+        if let Some(at) = answer.parent {
+            answer.upstreams = choices(plan, &Action::Upstream(at), &now.standing);
+        }
+        return Ok(answer);
     }
     let mut answer = Explanation::new(&listener.name, Parts::asked(request));
     let mut head = match RequestHead::compose(&request.method, &request.target, &request.host, &request.headers) {

@@ -113,6 +113,7 @@ pub fn proof(secret: &[u8], hash: &Hash, login: &Login) -> Proof {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const FILE: &str = "# ours\n\nada:$2y$04$abcdefghijklmnopqrstuughE8Ev8uGFaUgY2cNEySvxngrb/Jzdm\r\n\
                         bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=:a comment\n";
@@ -133,6 +134,19 @@ mod tests {
         assert_eq!(bad.iter().map(|line| line.line).collect::<Vec<_>>(), [2, 3, 4, 5, 6, 7]);
         assert!(bad.iter().all(|line| !line.reason.contains("plain") && !line.reason.is_empty()));
         assert_eq!(Users::read(b"\xff:x").err().unwrap()[0].reason, "it is not UTF-8");
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_and_any_field_get_a_verdict(text: Vec<u8>, kind in "[$]?(2y|argon2id|5|6|[{]SHA[}])?[$]?", hash: String) {
+            let _ = Users::read(&text);
+            let _ = Users::read(format!("a:{kind}{hash}").as_bytes());
+            let mut fields = crate::http::Fields::default();
+            fields.push("proxy-authorization", [&b"Basic "[..], &text].concat());
+            let login = Login::take(&mut fields).flatten();
+            prop_assert!(login.is_none_or(|login| !login.user.is_empty() && login.password.len() <= LONGEST));
+            prop_assert!(fields.is_empty());
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ from penstock.config.model.route import (
     Split,
 )
 from penstock.config.model.tls import Certificate, ClientCertificates, ServerName, Tls, UpstreamTls
-from penstock.config.model.upstream import Endpoint, Queue, Upstream, UpstreamLimits, UpstreamTimeouts
+from penstock.config.model.upstream import Endpoint, Parent, Queue, Upstream, UpstreamLimits, UpstreamTimeouts
 
 __all__ = [
     "AccessLog",
@@ -80,6 +80,7 @@ __all__ = [
     "Origins",
     "Outlier",
     "Override",
+    "Parent",
     "ProxyProtocol",
     "Queue",
     "Rate",

@@ -27,6 +27,10 @@ def _not_a_value(value: object) -> Any:
     return value
 
 
+SecretPlace = Annotated[Secret, BeforeValidator(_not_a_value, json_schema_input_type=Secret)]
+"""Where a secret is found."""
+
+
 class Affinity(Model):
     """What binds a client to an endpoint. Exactly one of `cookie`, `header`, `key` and `table` is given."""
 
@@ -36,7 +40,7 @@ class Affinity(Model):
     """A request field, such as "X-Session": requests of one value go to one endpoint."""
     key: str | None = None
     """An expression that gives a text, such as 'client.ip': requests of one value go to one endpoint."""
-    secret: Annotated[Secret, BeforeValidator(_not_a_value, json_schema_input_type=Secret)] | None = None
+    secret: SecretPlace | None = None
     """With `cookie`: what its values are made with, 16 bytes or more. Default: random, made when the process starts;
     several machines need the same."""
     table: str | None = None

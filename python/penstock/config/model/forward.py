@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-from penstock.config.model.base import Duration, Flag, Model
+from penstock.config.model.base import Duration, Flag, Model, parse_size
 from penstock.config.model.rate import Rate, rate_from_text
 from penstock.config.model.upstream import UpstreamLimits, UpstreamTimeouts
 
@@ -53,8 +53,8 @@ class Users(Model):
     configuration file. One that changes is read anew at once, without a reload."""
     realm: str = "penstock"
     """What clients show to whoever is to give a name and a password. Default "penstock"."""
-    attempts: Annotated[Rate, BeforeValidator(rate_from_text, json_schema_input_type=str | Rate)] = Rate(
-        rate=(20, timedelta(minutes=1))
+    attempts: Annotated[Rate, BeforeValidator(rate_from_text, json_schema_input_type=str | Rate)] = (
+        Rate.model_construct(rate=(20, timedelta(minutes=1)))
     )
     """Wrong passwords of one client address (of one /64 with IPv6), as "20/m"; of more, none is looked at. Default
     "20/m"."""
@@ -70,8 +70,30 @@ def _status_or_close(value: object) -> object:
     return value
 
 
+def _byte_rate(value: object) -> int:
+    text = value.strip() if isinstance(value, str) else ""
+    size, slash, second = text.rpartition("/")
+    if not slash or second.strip() != "s":
+        raise ValueError('a rate of bytes is a text such as "1MB/s"')
+    rate = parse_size(size.rstrip())
+    if not _LEAST_THROTTLE <= rate <= _MOST_THROTTLE:
+        raise ValueError('a rate of bytes is from "1KB/s" to "1024GB/s"')
+    return rate
+
+
+_LEAST_THROTTLE, _MOST_THROTTLE = 1 << 10, 1 << 40
+ByteRate = Annotated[
+    int,
+    BeforeValidator(_byte_rate),
+    PlainSerializer(lambda rate: f"{rate}B/s"),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,3})? ?([KkMmGg]?[Bb]) ?/ ?s$"}),
+]
+"""Bytes a second, as "1MB/s"."""
+
+
 class Rule(Model):
-    """What becomes of a request to a forward proxy. It has one of `allow`, `deny`, `intercept` and `tunnel`."""
+    """What becomes of a request to a forward proxy. It has one of `allow`, `deny`, `intercept`, `tunnel`, `direct` and
+    `parent`, or only `throttle`."""
 
     name: str | None = None
     """Shown to the client that is refused, in the log and in metrics. Default: `rule-1` for the first, and so on."""
@@ -88,3 +110,9 @@ class Rule(Model):
     other request."""
     tunnel: Flag = False
     """They go out; a tunnel is not opened."""
+    direct: Flag = False
+    """They go straight to their servers, whatever `parent` of the listener says."""
+    parent: str | None = None
+    """They go through this upstream, whose endpoints are proxies."""
+    throttle: ByteRate | None = None
+    """Bytes a second that go each way of one of them, as "1MB/s"; alone, or beside what lets them go out."""

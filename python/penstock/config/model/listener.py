@@ -162,6 +162,9 @@ class Listener(Model):
     anonymous: Flag = False
     """With "forward": whether they hear nothing of the client that a request does not need: fields by a list, a plain
     User-Agent, no Referer of another site, no Via. Default false."""
+    parent: str | None = None
+    """With "forward": name of the upstream, whose endpoints are proxies, through which requests go out, unless a rule
+    says otherwise. Default: they go straight to servers."""
     rules: tuple[Rule, ...] = ()
     """With "forward": what becomes of requests, tried in the order written; the first that matches decides, and after
     the last they go out. Default: none."""

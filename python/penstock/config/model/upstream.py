@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from penstock.config.model.affinity import Affinity
+from penstock.config.model.affinity import Affinity, SecretPlace
 from penstock.config.model.balance import Balance
 from penstock.config.model.base import HeadSize, Model, Timeout, Whole
 from penstock.config.model.health import HealthCheck, Outlier
@@ -96,6 +96,18 @@ def _from_address(value: object) -> Any:
     return Endpoint(address=value) if isinstance(value, str) else value
 
 
+class Parent(Model):
+    """How endpoints that are proxies are asked for the servers behind them."""
+
+    protocol: Literal["http", "socks5"] = "http"
+    """What they speak: "http" (whole URLs and CONNECT; with `tls` of the upstream over TLS) or "socks5". Default
+    "http"."""
+    user: str | None = None
+    """Who we are there. Default: nobody asks."""
+    password: SecretPlace | None = None
+    """Where the password of that is found: { env = "NAME" } or { file = "path" }."""
+
+
 class Upstream(Model):
     """A named group of endpoints that can answer the same requests."""
 
@@ -117,6 +129,9 @@ class Upstream(Model):
     protocol: Literal["http1", "h2", "h2c", "auto"] = "http1"
     """What is spoken to the endpoints: "http1" (HTTP/1.1), "h2" (HTTP/2 with TLS), "h2c" (HTTP/2 in clear) or "auto"
     (with TLS, HTTP/2 if the endpoint has it, else HTTP/1.1). Default "http1"."""
+    parent: Parent | None = None
+    """That its endpoints are proxies, through which a listener of "forward" goes out: a table with `protocol`, `user`
+    and `password`. Default: for those that a listener names, what they are without a word."""
     tls: Annotated[UpstreamTls | None, BeforeValidator(tls_from_switch, json_schema_input_type=bool | UpstreamTls)] = (
         None
     )

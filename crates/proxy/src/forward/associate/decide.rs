@@ -124,13 +124,18 @@ impl Association<'_> {
             errand: Some(&errand),
             ..View::of(head)
         };
-        let Some((at, rule)) = self.forward.rules.judge(&view) else { return Ok(()) };
+        // What goes through a parent, and what is throttled, has no way for datagrams.
+        let default = if self.forward.plan.parent.is_none() { Ok(()) } else { Err(Kind::RuleDenied) };
+        let Some((at, rule)) = self.forward.rules.judge(&view) else { return default };
         if let Some(shared) = self.forward.taken.get(at) {
             shared.counters.of(worker.index).taken.add(1);
         }
-        // A rule that sends tunnels another way than straight on has none for datagrams.
-        let straight = matches!(rule.verdict, Verdict::Allow | Verdict::Tunnel | Verdict::Intercept);
-        if straight { Ok(()) } else { Err(Kind::RuleDenied) }
+        match rule.verdict {
+            _ if rule.throttle.is_some() => Err(Kind::RuleDenied),
+            Verdict::Direct => Ok(()),
+            Verdict::Allow | Verdict::Tunnel | Verdict::Intercept => default,
+            Verdict::Parent(_) | Verdict::Deny(_) | Verdict::Close => Err(Kind::RuleDenied),
+        }
     }
 
     /// Now, and how long decisions hold, in ticks.

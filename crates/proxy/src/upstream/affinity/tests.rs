@@ -20,7 +20,7 @@ fn plan(endpoints: usize, balance: Value, size: u64) -> Upstream {
     let plan = json!({
         "name": "shop", "balance": balance, "host": "keep", "proxy_protocol": null, "protocol": "http1", "tls": null,
         "queue": null, "affinity": {"table": {"key": ["client_ip"], "ttl": 60_000, "size": size}},
-        "health_check": null, "outlier": null,
+        "health_check": null, "parent": null, "outlier": null,
         "retry": {"attempts": 1, "per_try_timeout": null, "on": [], "least_pause": 1, "most_pause": 1, "buffer": 1},
         "endpoints": (0..endpoints).map(endpoint).collect::<Vec<_>>(),
         "timeouts": {"connect": 1, "head": 1, "body": 1, "write": 1, "idle": 1},

@@ -19,8 +19,13 @@ pub struct Explanation {
     /// The rule of a forward proxy that takes it; `None`: none matches, so it goes out.
     pub rule: Option<RouteTaken>,
     /// `upstream`, `split`, `respond` or `redirect`; `https_redirect` where the listener answers and no route is asked; of a forward
-    /// proxy `forward`, `intercept`, `deny` or `close`.
+    /// proxy `forward`, `parent`, `intercept`, `deny` or `close`.
     pub action: Option<&'static str>,
+    /// Bytes a second that go each way of it, where a rule of a forward proxy says so.
+    pub throttle: Option<u64>,
+    /// Index of the upstream through which a forward proxy goes, which is the only one of `upstreams`.
+    #[serde(skip)]
+    pub parent: Option<u32>,
     /// The status that is answered without an endpoint.
     pub status: Option<u16>,
     /// The word of [`crate::error::Kind`], where the request is refused.
@@ -221,6 +226,8 @@ impl Explanation {
             route: None,
             rule: None,
             action: None,
+            throttle: None,
+            parent: None,
             status: None,
             refused: None,
             maintenance: None,

@@ -84,15 +84,25 @@ fn weigh(
     answer.passed_over = passed.collect();
     answer.lists = rules.hits(&view);
     answer.action = Some("forward");
+    let mut parent = forward.parent;
     if let Some((index, rule)) = rules.judge(&view) {
         answer.rule = Some(RouteTaken { index, name: rule.name.clone() });
         match rule.verdict {
             Verdict::Allow | Verdict::Tunnel => {}
             Verdict::Intercept if tunnel => answer.action = Some("intercept"),
             Verdict::Intercept => {}
+            Verdict::Direct => parent = None,
+            Verdict::Parent(at) => parent = Some(at),
             Verdict::Deny(status) => (answer.action, answer.status) = (Some("deny"), Some(status)),
             Verdict::Close => answer.action = Some("close"),
         }
+        answer.throttle = rule.throttle;
+    }
+    if matches!(answer.action, Some("forward" | "intercept")) {
+        answer.parent = parent;
+    }
+    if answer.action == Some("forward") && parent.is_some() {
+        answer.action = Some("parent");
     }
     Ok(answer)
 }

@@ -32,7 +32,7 @@ fn plan() -> Plan {
     let endpoint = |address, weight| json!({"address": address, "weight": weight, "priority": 0, "max_connections": null, "slow_start": null, "admin": "ready"});
     let upstream = |name| {
         json!({
-            "name": name, "balance": "p2c", "host": "keep", "proxy_protocol": null, "protocol": "http1", "tls": null, "queue": null, "affinity": null, "health_check": null, "outlier": null,
+            "name": name, "balance": "p2c", "host": "keep", "proxy_protocol": null, "protocol": "http1", "tls": null, "queue": null, "affinity": null, "health_check": null, "parent": null, "outlier": null,
             "retry": {"attempts": 1, "per_try_timeout": null, "on": [], "least_pause": 1, "most_pause": 1, "buffer": 1},
             "endpoints": [endpoint("10.0.0.1:9000", 1), endpoint("10.0.0.2:9000", 0), endpoint("10.0.0.3:9000", 2)],
             "timeouts": {"connect": 1, "head": 1, "body": 1, "write": 1, "idle": 1},
@@ -118,6 +118,7 @@ fn the_whole_way_is_told() {
         "route": {"index": 5, "name": "api"},
         "rule": null,
         "action": "split",
+        "throttle": null,
         "status": null,
         "refused": null,
         "maintenance": null,
