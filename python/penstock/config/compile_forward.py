@@ -122,7 +122,7 @@ def _rule(number: int, rule: Rule, upstreams: Mapping[str, int]) -> dict[str, An
         verdict = {"parent": upstreams[rule.parent]}
     if rule.deny is not None:
         verdict = "close" if rule.deny == "close" else {"deny": rule.deny}
-    names = asked(when and when["predicate"])
+    names = set(asked(when and when["predicate"]))
     return {
         "name": rule_name(number, rule),
         "when": when,
