@@ -174,7 +174,9 @@ def test_an_https_url_is_asked_over_a_way_through_the_parent(tmp_path: Path, nam
 
 
 def test_a_parent_that_speaks_tls_leads_to_no_https_url(tmp_path: Path) -> None:
-    with closing(Origin()) as parent, penstock.Proxy(through(tmp_path, [parent.address], tls=True)) as proxy:
+    # A listener that opens tunnels cannot have such a parent in the first place.
+    closed = {"name": "closed", "allow": True}
+    with closing(Origin()) as parent, penstock.Proxy(through(tmp_path, [parent.address], closed, tls=True)) as proxy:
         assert status(ask(proxy, f"GET https://{NAME}/")) == 502
         assert rows(tmp_path, 1)[0]["cause"] == "parent_refused"
         assert parent.accept_all() == []
