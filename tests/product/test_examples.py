@@ -119,7 +119,7 @@ ASKS: dict[str, list[Ask]] = {
         Ask(target="http://ads.example/pixel", status=410),
         Ask(target="http://127.0.0.1/", status=403),
         Ask(target="http://192.0.2.1:25/", status=403),
-        Ask(target="/", status=404),
+        Ask(target="/", status=200, answer={"content-type": "text/html; charset=utf-8"}),
     ],
     "header_hygiene.toml": [
         Ask(

@@ -77,6 +77,17 @@ def dropped(proxy: penstock.Proxy, count: int) -> None:
     wait_for(lambda: proxy.stats().listeners[0].datagrams_dropped == count, f"{count} are dropped")
 
 
+def test_whoever_says_all_at_once_is_served() -> None:
+    # What is there when the connection is accepted is read before the event loop knows it.
+    with penstock.Proxy(settings()) as proxy:
+        for _ in range(30):
+            client = connect(proxy.address("out"), OWN)
+            client.send(GREETING + b"\x05\x03\x00" + ANYWHERE)
+            assert said(client, 2) == b"\x05\x00"
+            assert said(client, 10)[:4] == b"\x05\x00\x00\x01"
+            client.close()
+
+
 def test_a_name_is_asked_for_and_the_name_server_is_asked_through_it(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     with NameServer("127.0.0.1") as names, bound() as server, bound(OWN) as client:

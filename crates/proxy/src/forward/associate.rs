@@ -12,6 +12,7 @@ use crate::contain::contain;
 use crate::exchange::Exchange;
 use crate::observe::access_log::{self, SessionRecord};
 use crate::respond;
+use crate::stream::Stream;
 use penstock_rules::error::Kind;
 use penstock_rules::forward::socks::{self, Destinations, Socks, Way};
 use penstock_rules::session::End;
@@ -90,8 +91,8 @@ fn open<'a>(exchange: &'a Exchange<'a>, down: &mut H1, user: Option<Box<str>>) -
     let client = exchange.origin.peer.map(|peer| peer.ip().to_canonical());
     forward.leave.client(client)?;
     // Who came over a unix socket, or in TLS, has no address of ours that datagrams could come to.
-    let own = down.wire.stream().tcp().and_then(|tcp| tcp.local_addr().ok()).zip(client);
-    let (own, client) = own.ok_or(Kind::BadSocks)?;
+    let own = if let Stream::Clear(socket) = down.wire.stream() { socket.local() } else { None };
+    let (own, client) = own.zip(client).ok_or(Kind::BadSocks)?;
     let relay = bind(own.ip().to_canonical()).map_err(|_| Kind::Exhausted)?;
     let own = relay.local_addr().map_err(|_| Kind::Internal)?;
     socks::write_granted(own, &mut down.wire.out);
