@@ -36,11 +36,13 @@ pub enum Hook {
     RequestHeaders,
     /// The head of an endpoint's response, before the route's filters.
     ResponseHeaders,
+    /// The name and the password of a user of a forward proxy.
+    Authenticate,
 }
 
 impl Hook {
     /// Every hook, in the order of [`Hook::index`].
-    pub const ALL: [Hook; 2] = [Hook::RequestHeaders, Hook::ResponseHeaders];
+    pub const ALL: [Hook; 3] = [Hook::RequestHeaders, Hook::ResponseHeaders, Hook::Authenticate];
 
     /// Place in [`Hook::ALL`], for counters.
     pub fn index(self) -> usize {
@@ -52,6 +54,7 @@ impl Hook {
         match self {
             Hook::RequestHeaders => "request_headers",
             Hook::ResponseHeaders => "response_headers",
+            Hook::Authenticate => "authenticate",
         }
     }
 }

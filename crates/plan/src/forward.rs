@@ -55,8 +55,10 @@ pub struct Interception {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Users {
-    /// Path of a file of names and hashes.
-    pub htpasswd: String,
+    /// Path of a file of names and hashes; or `addon`.
+    pub htpasswd: Option<String>,
+    /// Index of the add-on that is asked.
+    pub addon: Option<u32>,
     /// What clients are told that they are asked for; without quotes and backslashes.
     pub realm: String,
     /// Wrong passwords of one client address (IPv6: of one /64); of more, none is looked at.

@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from penstock.config import Addon, Loaded
     from penstock.config.policy import WeightPolicy
 
-HOOKS = {"request_headers": ("request",), "response_headers": ("request", "response")}
+HOOKS = {
+    "request_headers": ("request",),
+    "response_headers": ("request", "response"),
+    "authenticate": ("user", "password"),
+}
 """Every hook with what it is called with, in the order of `crates/plan`."""
 
 THREADS = 8
@@ -174,8 +178,10 @@ def _values(code: object) -> Iterator[object]:
 def _nothing(code: object) -> str:
     near = [found for name in HOOKS for found in difflib.get_close_matches(name, dir(code), 1, 0.8)]
     hint = f"; it has {near[0]}" if near else ""
+    *names, last = HOOKS
     return (
-        f"defines no hook, a function named {' or '.join(HOOKS)}, and none that gives weights (penstock.weights){hint}"
+        f"defines no hook, a function named {', '.join(names)} or {last}, "
+        f"and none that gives weights (penstock.weights){hint}"
     )
 
 

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+AUTHENTICATE = "authenticate"
+"""The hook that is told no request, but a name and a password."""
 LARGEST_BODY = 1 << 20
 """Bytes of an answer's body."""
 
@@ -165,6 +167,19 @@ def read_call(document: str) -> tuple[Request, Response | None]:
         response = Response(answered["status"], answered["headers"])
         response.body = None
     return Request(**parts), response
+
+
+def read_login(document: str) -> tuple[str, str]:
+    """Who a client of a forward proxy says that it is, and the password."""
+    parts = json.loads(document)
+    return parts["user"], parts["password"]
+
+
+def write_login(returned: object) -> str:
+    """What the data plane is told of a login. Raises `TypeError` for what is neither true nor false."""
+    if not isinstance(returned, bool):
+        raise TypeError(f"returned {_kind(returned)}; return True for a user's name and password, or False")
+    return "{}" if returned else json.dumps({"answer": {"status": 407, "headers": []}})
 
 
 def write_verdict(request: Request, response: Response | None, returned: object) -> tuple[str, bytes]:

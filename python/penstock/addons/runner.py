@@ -13,7 +13,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.addons.message import read_call, write_verdict
+from penstock.addons.message import AUTHENTICATE, read_call, read_login, write_login, write_verdict
 from penstock.addons.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -139,8 +139,11 @@ class _Runner:
         request: Request | None = None
         response: Response | None = None
         try:
-            request, response = read_call(call.document)
             hook = self._loading.hooks[call.hook]
+            if call.hook == AUTHENTICATE:
+                call.answer(write_login(hook(*read_login(call.document))), b"")
+                return
+            request, response = read_call(call.document)
             self._finish(call, request, response, hook(*_arguments(request, response)))
         except BaseException as error:  # also SystemExit: no hook ends a thread of ours
             call.fail()
@@ -157,10 +160,18 @@ class _Runner:
         response: Response | None = None
         limit = asyncio.timeout(call.left())
         try:
-            request, response = read_call(call.document)
+            arguments: tuple[object, ...]
+            if call.hook == AUTHENTICATE:
+                arguments = read_login(call.document)
+            else:
+                request, response = read_call(call.document)
+                arguments = _arguments(request, response)
             async with limit:
-                returned = await hook(*_arguments(request, response))
-            self._finish(call, request, response, returned)
+                returned = await hook(*arguments)
+            if request is None:
+                call.answer(write_login(returned), b"")
+            else:
+                self._finish(call, request, response, returned)
         except asyncio.CancelledError:
             call.fail()
             raise

@@ -17,7 +17,7 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
-from penstock.addons.message import read_call
+from penstock.addons.message import AUTHENTICATE, read_call, read_login
 from penstock.errors import message_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Trouble:
         words = _words(request, response)
         # A hook may drop a field before it raises. What cannot be read has told the hook nothing.
         with suppress(Exception):
-            words |= _words(*read_call(call.document))
+            words |= _told(call)
         message = f"{type(error).__name__}: {_without(message_of(error), words)}".rstrip(": ")
         log.error("add-on %s: %s: %s", self._loading.name, hook, message, extra={"fields": fields})
 
@@ -78,6 +78,14 @@ class Trouble:
         own = [frame for frame in frames if frame[0] == self._loading.file]
         own = own or [frame for frame in frames if Path(frame[0]).parent != _HERE]
         return f"{Path(own[-1][0]).name}:{own[-1][1]}" if own else None
+
+
+def _told(call: Call) -> set[str]:
+    """What a hook was told and may be a secret: of a login, however short, all of it."""
+    if call.hook != AUTHENTICATE:
+        return _words(*read_call(call.document))
+    login = read_login(call.document)
+    return {word for text in login for word in (text, *_WORD.findall(text)) if word}
 
 
 def _words(request: Request | None, response: Response | None) -> set[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.config import texts
 from penstock.config.compile_forward import FORWARD_KEYS, intercepts, rule_name
+from penstock.config.document import unknown
 from penstock.config.expression import asked, compile_expression
 from penstock.errors import ExpressionError
 
@@ -34,7 +35,7 @@ def check_forward(config: Config, fault: Report, warn: Report) -> None:
     for name, listener in config.listeners.items():
         key: KeyPath = ("listeners", name)
         if name in proxies:
-            _listener(key, listener, fault, warn)
+            _listener(key, listener, config, fault, warn)
         elif listener.protocol == "http":
             for wrong in sorted(listener.model_fields_set.intersection(FORWARD_KEYS)):
                 fault((*key, wrong), 'belongs to a listener of "forward"')
@@ -48,7 +49,7 @@ def check_forward(config: Config, fault: Report, warn: Report) -> None:
             fault(("tests", index, "listener"), f'{test.listener} is a listener of "forward", which has no routes')
 
 
-def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> None:
+def _listener(key: KeyPath, listener: Listener, config: Config, fault: Report, warn: Report) -> None:
     for name in sorted(listener.model_fields_set.intersection(_NOT_HERE)):
         fault((*key, name), f'does not belong to a listener of "forward": {_NOT_HERE[name]}')
     for index, network in enumerate(listener.allow_clients):
@@ -60,7 +61,7 @@ def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> 
             continue
         if read.endswith("/0"):
             warn(place, f'"{network}" lets everybody use this proxy; name the networks of those who may')
-    _users((*key, "users"), listener, fault)
+    _users((*key, "users"), listener, config, fault)
     if listener.anonymous:
         for name in sorted(listener.model_fields_set.intersection(("forwarded_for", "forwarded", "via"))):
             fault(
@@ -79,9 +80,16 @@ def _listener(key: KeyPath, listener: Listener, fault: Report, warn: Report) -> 
             fault((*key, "connect_ports", index), str(error))
 
 
-def _users(key: KeyPath, listener: Listener, fault: Report) -> None:
+def _users(key: KeyPath, listener: Listener, config: Config, fault: Report) -> None:
     if listener.users is None:
         return
+    if (listener.users.htpasswd is None) == (listener.users.addon is None):
+        fault(key, "has one of htpasswd and addon, which say who the users are")
+    name = listener.users.addon
+    if name is not None and name not in config.addons:
+        fault((*key, "addon"), unknown("add-on", name, config.addons))
+    elif name is not None and config.addons[name].on_failure != "deny":
+        fault((*key, "addon"), f'who cannot be asked lets nobody in: on_failure of "{name}" must be "deny" here')
     realm = listener.users.realm
     wrong = any(not " " <= character <= "~" or character in '"\\' for character in realm)
     if wrong or len(realm) > _LONGEST_REALM:

@@ -31,7 +31,7 @@ def forward(
     upstreams = {name: index for index, name in enumerate(config.upstreams)}
     return {
         "allow_clients": [texts.read_network(network) for network in listener.allow_clients],
-        "users": listener.users and _users(listener.users, absolute),
+        "users": listener.users and _users(listener.users, config, absolute),
         "connect_ports": [list(texts.read_ports(ports)) for ports in listener.connect_ports],
         "allow_private": listener.allow_private,
         "parent": None if listener.parent is None else upstreams[listener.parent],
@@ -78,9 +78,10 @@ def rule_name(number: int, rule: Rule) -> str:
     return rule.name or f"rule-{number}"
 
 
-def _users(users: Users, absolute: Callable[[str], str]) -> dict[str, Any]:
+def _users(users: Users, config: Config, absolute: Callable[[str], str]) -> dict[str, Any]:
     return {
-        "htpasswd": absolute(users.htpasswd),
+        "htpasswd": users.htpasswd and absolute(users.htpasswd),
+        "addon": None if users.addon is None else list(config.addons).index(users.addon),
         "realm": users.realm,
         "attempts": compile_rate(users.attempts),
     }

@@ -102,9 +102,10 @@ class Captures:
 class UserStats:
     """The users of a listener."""
 
-    count: int
+    count: int | None
+    """`None`: an add-on knows."""
     checks: int
-    """Passwords that were looked at: those that had been right before are not."""
+    """Passwords that were looked at: those that had been right before are not. Calls of an add-on are counted there."""
     trouble: str | None
     """Why their file could not be read anew."""
 

@@ -68,7 +68,7 @@ def test_functions_that_give_weights_are_found_beside_hooks_and_without(loading:
 @pytest.mark.parametrize(
     ("code", "faults"),
     [
-        (WEIGHTS.format("shop"), ['5: routes[0].addons[0]: "a" defines no hook: it only gives weights']),
+        (WEIGHTS.format("shop"), ['5: routes[0].addons[0]: "a" defines no hook that is asked of requests']),
         (HOOK + WEIGHTS.format("shpo"), ['7: addons.a.module: weights of even: "shpo" is not an upstream of this']),
         (HOOK + WEIGHTS.format("shop") + WEIGHTS.format("shop").replace("even", "odd"), ["odd is its second function"]),
     ],
@@ -93,7 +93,7 @@ def test_an_add_on_that_nobody_asks_is_told_of_unless_it_gives_weights(tmp_path:
     file.write_text(text + '[upstreams.shop]\nendpoints = ["a:1"]\n', "utf-8")
     loaded = load(file)
     (warning,) = check_fit(loaded, Loader().load(loaded))
-    assert (warning.key, warning.message) == ("addons.a", "no route names it")
+    assert (warning.key, warning.message) == ("addons.a", "nothing names it")
 
 
 def test_what_has_not_changed_lives_on(loading: Callable[..., Loading]) -> None:
@@ -145,7 +145,8 @@ def test_the_text_that_is_there_runs_under_another_name_too(tmp_path: Path, load
         (
             "x = 1\n",
             "a.py",
-            "defines no hook, a function named request_headers or response_headers, and none that gives weights",
+            "defines no hook, a function named request_headers, response_headers or authenticate, "
+            "and none that gives weights",
         ),
         ("def request_header(request): pass\n", "a.py", "it has request_header"),
         ("request_headers = 7\n", "a.py", "request_headers is a int, not a function"),

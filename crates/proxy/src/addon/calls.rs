@@ -51,7 +51,7 @@ pub struct Call {
 }
 
 /// A call that somebody waits for. Dropped, nobody does.
-pub(super) struct Awaited {
+pub(crate) struct Awaited {
     calls: Arc<Calls>,
     id: u64,
     hook: Hook,
@@ -100,7 +100,7 @@ impl Calls {
         self.more.notify_all();
     }
 
-    pub(super) fn put(
+    pub(crate) fn put(
         self: &Arc<Self>,
         hook: Hook,
         document: String,
@@ -176,7 +176,7 @@ impl Awaited {
     ///
     /// # Errors
     /// `AddonFailed` where there was none, `AddonTimeout`.
-    pub(super) async fn verdict(mut self, wait: Duration, events: &Events) -> Result<Verdict, Kind> {
+    pub(crate) async fn verdict(mut self, wait: Duration, events: &Events) -> Result<Verdict, Kind> {
         // The worker's ticks are too coarse for a wait this short.
         match tokio::time::timeout(wait, &mut self.answer).await {
             Ok(answer) => answer.unwrap_or(Err(Kind::AddonFailed)),

@@ -11,10 +11,13 @@ use crate::clock::Clock;
 use crate::codec::Downstream;
 use crate::exchange::Story;
 use crate::observe::metrics::{Counter, Sharded};
+use crate::worker::Worker;
 use penstock_plan::{Hook, OnFailure};
 use penstock_rules::addon::{Answer, Verdict, describe_request, describe_response};
 use penstock_rules::error::Kind;
 use penstock_rules::http::{RequestHead, ResponseHead};
+use penstock_rules::users::Login;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +82,27 @@ impl RouteAddons {
 
     pub(crate) fn has_response(&self) -> bool {
         !self.response.is_empty()
+    }
+}
+
+impl Addon {
+    /// Whether the add-on takes this name and this password for a user's. Who cannot be asked lets nobody in.
+    ///
+    /// # Errors
+    /// `UserRefused`, or why there was no answer.
+    pub(crate) async fn authenticate(&self, worker: &Worker, login: &Login) -> Result<(), Kind> {
+        // Bytes that are no text are nobody's password.
+        let password = str::from_utf8(&login.password).map_err(|_| Kind::UserRefused)?;
+        let document = json!({"user": login.user, "password": password}).to_string();
+        let (began, events, wait) = (Instant::now(), &worker.shared.events, self.plan.timeout);
+        let result = match self.lane.0.put(Hook::Authenticate, document, began + wait, events) {
+            Ok(awaited) => awaited.verdict(wait, events).await,
+            Err(kind) => Err(kind),
+        };
+        if let Some(counters) = self.shared.counters.of(worker.index).get(Hook::Authenticate.index()) {
+            counters.observe(&result, began.elapsed());
+        }
+        if result?.is_answer() { Err(Kind::UserRefused) } else { Ok(()) }
     }
 }
 

@@ -138,7 +138,7 @@ impl<'a> Story<'a> {
         let Some(users) = &forward.users else { return Ok(()) };
         let login = login.ok_or(Kind::UserMissing)?.ok_or(Kind::UserRefused)?;
         let began = Instant::now();
-        let proved = users.prove(&login, self.client).await;
+        let proved = users.prove(self.exchange.worker, &login, self.client).await;
         // Neither the client was asked for its body meanwhile, nor the origin for an answer.
         down.excuse(Clock::ticks(began.elapsed()));
         self.start_over();

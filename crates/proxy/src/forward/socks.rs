@@ -109,7 +109,7 @@ async fn prove(exchange: &Exchange<'_>, forward: &Forward, login: Option<&Login>
     let client = exchange.origin.peer.map(|peer| peer.ip());
     forward.leave.client(client)?;
     let Some(users) = &forward.users else { return Ok(()) };
-    users.prove(login.ok_or(Kind::UserRefused)?, client).await
+    users.prove(exchange.worker, login.ok_or(Kind::UserRefused)?, client).await
 }
 
 /// Read until `parse` has a verdict.

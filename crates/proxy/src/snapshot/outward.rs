@@ -1,6 +1,7 @@
 //! What a listener of `forward` has in a snapshot.
 
 use super::{Registry, SharedUpstream, UpstreamSettings};
+use crate::addon::Addon;
 use crate::forward::{Forward, Interception, ORIGINS, Resolvers, SharedInterception, SharedRule};
 use crate::observe::metrics::Sharded;
 use crate::secret;
@@ -24,7 +25,7 @@ impl Registry {
     pub(super) fn forward(
         &self,
         (at, listener): (usize, &Listener),
-        (lists, roots): (&Lists, &SystemRoots),
+        (lists, roots, addons): (&Lists, &SystemRoots, &[Arc<Addon>]),
         faults: &mut Vec<Fault>,
     ) -> Option<Arc<Forward>> {
         let plan = listener.forward.as_ref()?;
@@ -38,7 +39,9 @@ impl Registry {
             Some(built) => Some(built?),
             None => None,
         };
+        let addon = plan.users.as_ref().and_then(|users| addons.get(users.addon? as usize));
         if let Some(known) = known.filter(|known| known.plan == *plan && known.lists.are(lists))
+            && known.users.as_ref().is_none_or(|users| users.asks(addon))
             && known.interception.as_ref().map(|one| Arc::as_ptr(&one.authority))
                 == interception.as_ref().map(|one| Arc::as_ptr(&one.authority))
         {
@@ -53,7 +56,7 @@ impl Registry {
         let counted = |name: &str| known.and_then(|known| known.taken.iter().find(|rule| rule.name == name).cloned());
         let users = plan.users.as_ref().map(|users| {
             let path = format!("listeners[{at}].forward.users");
-            Users::build(users, known.and_then(|known| known.users.as_ref()), (&self.line, &path))
+            Users::build(users, known.and_then(|known| known.users.as_ref()), addon, (&self.line, &path))
         });
         let users = users.transpose().map_err(|fault| faults.push(fault)).ok()?;
         let taken = rules.names();

@@ -115,12 +115,12 @@ impl Registry {
         let lists: Lists = loaded.iter().map(|list| Arc::clone(&list.shared)).collect();
         let table = Table::build(&plan, lists.clone()).map_err(|found| faults.extend(found)).ok();
         let roots = SystemRoots::default();
-        let known = (&lists, &roots);
+        let addons: Vec<_> = plan.addons.iter().map(|plan| Arc::new(self.addon(plan))).collect();
+        let known = (&lists, &roots, &*addons);
         let listeners: Vec<_> =
             plan.listeners.iter().enumerate().map(|listener| self.listener(listener, known, &mut faults)).collect();
         let upstreams: Vec<_> =
             plan.upstreams.iter().enumerate().map(|(at, plan)| self.upstream(at, plan, &roots, &mut faults)).collect();
-        let addons: Vec<_> = plan.addons.iter().map(|plan| Arc::new(self.addon(plan))).collect();
         let routes: Vec<_> = plan
             .routes
             .iter()
@@ -228,7 +228,7 @@ impl Registry {
     fn listener(
         &self,
         (at, plan): (usize, &penstock_plan::Listener),
-        (lists, roots): (&Lists, &SystemRoots),
+        (lists, roots, addons): (&Lists, &SystemRoots, &[Arc<Addon>]),
         faults: &mut Vec<Fault>,
     ) -> Listener {
         let trusted = plan.trusted_proxies.iter().enumerate().filter_map(|(entry, text)| {
@@ -259,7 +259,7 @@ impl Registry {
         let senders = plan.proxy_protocol.as_ref().map(|senders| Senders::build(senders, &path));
         let senders = senders.transpose().map_err(|found| faults.extend(found)).ok().flatten();
         let (tls, renewed) = self.listener_tls(at, plan, faults);
-        let forward = self.forward((at, plan), (lists, roots), faults);
+        let forward = self.forward((at, plan), (lists, roots, addons), faults);
         let path = format!("listeners[{at}].capture");
         let known = self.rings.get(&plan.name);
         let capture =

@@ -2,13 +2,14 @@
 //! is none, leaves things as they are.
 
 use super::{Line, Users};
+use crate::addon::Addon;
 use crate::lists::read_file;
 use crate::observe::events::{Events, Level};
 use crate::tls::{Stamp, stamp};
 use crate::worker::Shared as Process;
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
-use penstock_plan::Users as Plan;
+use penstock_plan::{Hook, Users as Plan};
 use penstock_rules::fault::Fault;
 use penstock_rules::users::{BadLine, Users as Known, challenge};
 use serde_json::json;
@@ -39,13 +40,22 @@ impl Users {
     pub(crate) fn build(
         plan: &Plan,
         known: Option<&Arc<Users>>,
+        addon: Option<&Arc<Addon>>,
         (line, path): (&Line, &str),
     ) -> Result<Arc<Users>, Fault> {
-        if let Some(known) = known.filter(|known| known.plan == *plan) {
+        if let Some(known) = known.filter(|known| known.plan == *plan && known.asks(addon)) {
             return Ok(Arc::clone(known));
         }
-        let state = State { stamp: stamp(&plan.htpasswd), ..State::default() };
-        let found = read(plan).map_err(|reason| Fault::new(format!("{path}.htpasswd"), reason))?;
+        let mut state = State::default();
+        let found = match (&plan.htpasswd, addon) {
+            (Some(file), None) => {
+                state.stamp = stamp(file);
+                read(file).map_err(|reason| Fault::new(format!("{path}.htpasswd"), reason))?
+            }
+            (None, Some(addon)) if addon.plan.hooks.contains(&Hook::Authenticate) => Known::default(),
+            (None, Some(_)) => return Err(Fault::new(format!("{path}.addon"), "it has no hook authenticate")),
+            _ => return Err(Fault::new(path, "one of htpasswd and addon says who the users are")),
+        };
         let mut secret = [0; 32];
         rand::fill(&mut secret).map_err(|_| Fault::new(path, "the system gives no random bytes"))?;
         Ok(Arc::new(Users {
@@ -53,6 +63,7 @@ impl Users {
             challenge: challenge(&plan.realm),
             known: ArcSwap::from_pointee(found),
             file: Mutex::new(state),
+            addon: addon.cloned(),
             began: Instant::now(),
             secret,
             proven: Default::default(),
@@ -63,9 +74,15 @@ impl Users {
         }))
     }
 
+    /// Whether this is asked, as it is loaded: `None`, a file.
+    pub(crate) fn asks(&self, addon: Option<&Arc<Addon>>) -> bool {
+        self.addon.as_ref().map(|addon| Arc::as_ptr(&addon.lane)) == addon.map(|addon| Arc::as_ptr(&addon.lane))
+    }
+
     /// What is doubtful about the file.
     pub(crate) fn doubts(&self) -> Vec<String> {
-        let (known, path) = (self.known.load(), &self.plan.htpasswd);
+        let Some(path) = &self.plan.htpasswd else { return Vec::new() };
+        let known = self.known.load();
         let none = known.is_empty().then(|| format!("{path} has no users, so nobody is served"));
         let weak = Some(known.weak()).filter(|weak| *weak > 0).map(|weak| {
             let (many, one) = if weak == 1 { ("1 password", "it") } else { (&*format!("{weak} passwords"), "them") };
@@ -80,7 +97,8 @@ impl Users {
 
     /// Read the file anew if it has changed and is at rest.
     fn look_at_file(&self, events: &Events) {
-        let now = stamp(&self.plan.htpasswd);
+        let Some(path) = &self.plan.htpasswd else { return };
+        let now = stamp(path);
         {
             let mut state = self.lock();
             if now == state.stamp || state.restless.replace(now) != Some(now) {
@@ -88,9 +106,9 @@ impl Users {
             }
             (state.stamp, state.restless) = (now, None);
         }
-        let found = read(&self.plan);
+        let found = read(path);
         let mut state = self.lock();
-        let (path, name) = (&self.plan.htpasswd, &[("file", json!(self.plan.htpasswd))]);
+        let name = &[("file", json!(path))];
         match found {
             Ok(found) => {
                 let count = found.len();
@@ -129,8 +147,7 @@ pub(crate) async fn follow(process: Arc<Process>) {
     }
 }
 
-fn read(plan: &Plan) -> Result<Known, String> {
-    let path = &plan.htpasswd;
+fn read(path: &str) -> Result<Known, String> {
     let text = read_file(path, LONGEST).map_err(|error| format!("{path} cannot be read: {error}"))?;
     let text = text.ok_or_else(|| format!("{path} is longer than {LONGEST} bytes"))?;
     if text.is_empty() {

@@ -7,7 +7,9 @@ mod file;
 
 pub(crate) use file::follow;
 
+use crate::addon::Addon;
 use crate::admit::Pace;
+use crate::worker::Worker;
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 use file::State;
@@ -15,9 +17,10 @@ use penstock_plan::Users as Plan;
 use penstock_rules::affinity::table::{Bonds, Tenths};
 use penstock_rules::error::Kind;
 use penstock_rules::limit;
-use penstock_rules::users::{Hash, Login, Proof, Users as Known, proof};
+use penstock_rules::users::{Hash, Login, Proof, Users as Known, proof, proof_of};
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +34,8 @@ const MOST_WAITING: usize = 256;
 const WAIT: Duration = Duration::from_secs(10);
 /// How long what was found to be right is remembered after it was last asked for, in tenths of a second.
 const REMEMBERED: Tenths = 6000;
+/// How long what an add-on found to be right is remembered at most, in seconds: who is no user any more, it alone knows.
+const TERM: u64 = 60;
 /// Workers that ask for different users seldom meet at the same lock.
 const PARTS: usize = 16;
 /// Logins that are remembered in each part: 16 384 in all, which take 800 KB. Who is forgotten is looked at anew.
@@ -43,6 +48,8 @@ pub(crate) struct Users {
     pub(crate) challenge: String,
     known: ArcSwap<Known>,
     file: Mutex<State>,
+    /// What is asked in place of a file.
+    addon: Option<Arc<Addon>>,
     began: Instant,
     secret: [u8; 32],
     /// What was found to be right: the halves of proofs.
@@ -85,18 +92,37 @@ impl Users {
     /// Whether this login is a user's. `client`: who says so, `None` where it comes over a unix socket.
     ///
     /// # Errors
-    /// `UserRefused`, `GuessRate` or `UsersBusy`.
-    pub(crate) async fn prove(&self, login: &Login, client: Option<IpAddr>) -> Result<(), Kind> {
+    /// `UserRefused`, `GuessRate`, `UsersBusy`, or what became of an add-on's call.
+    pub(crate) async fn prove(&self, worker: &Worker, login: &Login, client: Option<IpAddr>) -> Result<(), Kind> {
+        let Some(addon) = &self.addon else { return self.prove_by_file(login, client).await };
+        let term = (self.began.elapsed().as_secs() / TERM).to_string();
+        let look = addon.authenticate(worker, login);
+        self.once((proof_of(&self.secret, &term, login), true), client, look).await
+    }
+
+    /// The same against the hashes of the file.
+    async fn prove_by_file(&self, login: &Login, client: Option<IpAddr>) -> Result<(), Kind> {
         let known = self.known.load_full();
         let found = known.find(&login.user);
         // Nobody's password is held against somebody's, so that time does not tell who is a user.
         let Some(hash) = found.or_else(|| known.decoy(&login.user)) else { return Err(Kind::UserRefused) };
-        let proof = proof(&self.secret, hash, login);
+        let look = self.look((hash, found.is_some()), login);
+        self.once((proof(&self.secret, hash, login), found.is_some()), client, look).await
+    }
+
+    /// Look, unless that was found to be right already, or somebody looks at the same.
+    async fn once(
+        &self,
+        (proof, is_user): (Proof, bool),
+        client: Option<IpAddr>,
+        look: impl Future<Output = Result<(), Kind>>,
+    ) -> Result<(), Kind> {
+        let mut look = pin!(look);
         loop {
-            match self.enter(proof, found.is_some())? {
+            match self.enter(proof, is_user)? {
                 Turn::Proven => return Ok(()),
                 Turn::Own(asking) => {
-                    let answer = self.look((hash, found.is_some()), login, client).await;
+                    let answer = self.charge(client, look.as_mut()).await;
                     asking.end(answer);
                     return answer;
                 }
@@ -133,26 +159,29 @@ impl Users {
         Ok(Turn::Own(Asking { users: self, proof, tell }))
     }
 
-    /// Look at a password, when there is a thread for it. Guesses are charged beforehand: many at once are as many.
-    async fn look(
-        &self,
-        (hash, is_user): (&Arc<Hash>, bool),
-        login: &Login,
-        client: Option<IpAddr>,
-    ) -> Result<(), Kind> {
-        let client = limit::client_of(client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-        if !self.guesses.admit_of(&self.plan.attempts, client) {
-            return Err(Kind::GuessRate);
-        }
-        let place = timeout(WAIT, Arc::clone(&self.line).acquire_owned()).await;
-        let answer = match place {
+    /// Look at a password, when there is a thread for it.
+    async fn look(&self, (hash, is_user): (&Arc<Hash>, bool), login: &Login) -> Result<(), Kind> {
+        match timeout(WAIT, Arc::clone(&self.line).acquire_owned()).await {
             Ok(Ok(place)) => {
                 self.checks.fetch_add(1, Relaxed);
                 let right = is_of(Arc::clone(hash), login.clone(), place).await;
                 if is_user { right } else { right.and(Err(Kind::UserRefused)) }
             }
             _ => Err(Kind::UsersBusy),
-        };
+        }
+    }
+
+    /// Guesses are charged beforehand: many at once are as many.
+    async fn charge(
+        &self,
+        client: Option<IpAddr>,
+        look: Pin<&mut impl Future<Output = Result<(), Kind>>>,
+    ) -> Result<(), Kind> {
+        let client = limit::client_of(client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        if !self.guesses.admit_of(&self.plan.attempts, client) {
+            return Err(Kind::GuessRate);
+        }
+        let answer = look.await;
         if answer != Err(Kind::UserRefused) {
             self.guesses.give_back_of(&self.plan.attempts, client);
         }
@@ -185,7 +214,7 @@ impl Users {
     /// How they stand, for people.
     pub(crate) fn stats(&self) -> Value {
         json!({
-            "count": self.known.load().len(),
+            "count": if self.addon.is_some() { Value::Null } else { self.known.load().len().into() },
             "checks": self.checks.load(Relaxed),
             "trouble": self.trouble(),
         })

@@ -17,8 +17,8 @@ fn users(hash: &str, burst: u32) -> Arc<Users> {
     let path: PathBuf = std::env::temp_dir().join(name);
     fs::write(&path, format!("ada:{hash}\nbob:{hash}\n")).unwrap();
     let attempts = Rate { count: 1, per: Duration::from_secs(3600), burst };
-    let plan = Plan { htpasswd: path.to_str().unwrap().into(), realm: "test".into(), attempts };
-    let built = Users::build(&plan, None, (&line(2), "users")).map_err(|fault| fault.message);
+    let plan = Plan { htpasswd: Some(path.to_str().unwrap().into()), addon: None, realm: "test".into(), attempts };
+    let built = Users::build(&plan, None, None, (&line(2), "users")).map_err(|fault| fault.message);
     fs::remove_file(&path).unwrap();
     built.unwrap()
 }
@@ -40,9 +40,9 @@ fn what_was_right_is_not_looked_at_again() {
     let users = users(HASH, 2);
     runtime().block_on(async {
         for _ in 0..1000 {
-            assert_eq!(users.prove(&login("ada", "password"), from(1)).await, Ok(()));
+            assert_eq!(users.prove_by_file(&login("ada", "password"), from(1)).await, Ok(()));
         }
-        assert_eq!(users.prove(&login("bob", "password"), None).await, Ok(()));
+        assert_eq!(users.prove_by_file(&login("bob", "password"), None).await, Ok(()));
     });
     assert_eq!(users.checks.load(Relaxed), 2);
 }
@@ -51,23 +51,23 @@ fn what_was_right_is_not_looked_at_again() {
 fn guesses_are_few_for_each_client_and_the_right_one_is_none() {
     let users = users(HASH, 3);
     runtime().block_on(async {
-        assert_eq!(users.prove(&login("ada", "password"), from(1)).await, Ok(()));
+        assert_eq!(users.prove_by_file(&login("ada", "password"), from(1)).await, Ok(()));
         let mut answers = Vec::new();
         for number in 0..100 {
             // Of a user or not: there is no difference.
             let user = if number % 2 == 0 { "ada" } else { "eve" };
-            answers.push(users.prove(&login(user, &format!("guess {number}")), from(1)).await);
+            answers.push(users.prove_by_file(&login(user, &format!("guess {number}")), from(1)).await);
         }
         assert!(answers[..3].iter().all(|answer| *answer == Err(Kind::UserRefused)));
         assert!(answers[3..].iter().all(|answer| *answer == Err(Kind::GuessRate)));
         assert_eq!(users.checks.load(Relaxed), 4);
         // Who is known goes on, and so does everybody who is elsewhere.
-        assert_eq!(users.prove(&login("ada", "password"), from(1)).await, Ok(()));
-        assert_eq!(users.prove(&login("bob", "password"), from(1)).await, Err(Kind::GuessRate));
-        assert_eq!(users.prove(&login("bob", "password"), from(2)).await, Ok(()));
+        assert_eq!(users.prove_by_file(&login("ada", "password"), from(1)).await, Ok(()));
+        assert_eq!(users.prove_by_file(&login("bob", "password"), from(1)).await, Err(Kind::GuessRate));
+        assert_eq!(users.prove_by_file(&login("bob", "password"), from(2)).await, Ok(()));
         // A password of somebody makes nobody somebody, and counts as a guess.
         for answer in [Kind::UserRefused, Kind::UserRefused, Kind::UserRefused, Kind::GuessRate] {
-            assert_eq!(users.prove(&login("eve", "password"), from(3)).await, Err(answer));
+            assert_eq!(users.prove_by_file(&login("eve", "password"), from(3)).await, Err(answer));
         }
     });
 }
@@ -81,8 +81,9 @@ fn many_who_ask_the_same_at_once_ask_once() {
         for number in 0..200 {
             let (users, right) = (Arc::clone(&users), number % 2 == 0);
             let password = if right { "password" } else { "wrong" };
-            tasks
-                .spawn_local(async move { (right, users.prove(&login("ada", password), from(u8::from(right))).await) });
+            tasks.spawn_local(async move {
+                (right, users.prove_by_file(&login("ada", password), from(u8::from(right))).await)
+            });
         }
         while let Some(answer) = tasks.join_next().await {
             let (right, answer) = answer.unwrap();
@@ -101,13 +102,13 @@ fn there_are_places_for_so_many_and_one_that_goes_away_frees_its_own() {
     together.block_on(&runtime(), async {
         let ask = |number: usize| {
             let users = Arc::clone(&users);
-            tokio::task::spawn_local(async move { users.prove(&login("ada", &number.to_string()), None).await })
+            tokio::task::spawn_local(async move { users.prove_by_file(&login("ada", &number.to_string()), None).await })
         };
         let waiting: Vec<_> = (0..MOST_WAITING).map(ask).collect();
         while users.asked.lock().unwrap().len() < MOST_WAITING {
             tokio::task::yield_now().await;
         }
-        assert_eq!(users.prove(&login("ada", "password"), None).await, Err(Kind::UsersBusy));
+        assert_eq!(users.prove_by_file(&login("ada", "password"), None).await, Err(Kind::UsersBusy));
         // Somebody who asks what another asks needs no place, and takes it over.
         let same = ask(0);
         tokio::task::yield_now().await;
@@ -118,7 +119,7 @@ fn there_are_places_for_so_many_and_one_that_goes_away_frees_its_own() {
         for task in waiting.into_iter().skip(1) {
             assert_eq!(task.await.unwrap(), Err(Kind::UserRefused));
         }
-        assert_eq!(users.prove(&login("ada", "password"), None).await, Ok(()));
+        assert_eq!(users.prove_by_file(&login("ada", "password"), None).await, Ok(()));
     });
 }
 
@@ -126,13 +127,13 @@ fn there_are_places_for_so_many_and_one_that_goes_away_frees_its_own() {
 fn a_user_whose_hash_is_another_is_looked_at_anew() {
     let users = users(HASH, 10);
     runtime().block_on(async {
-        assert_eq!(users.prove(&login("ada", "password"), None).await, Ok(()));
+        assert_eq!(users.prove_by_file(&login("ada", "password"), None).await, Ok(()));
         users.known.store(Arc::new(Known::read(b"ada:{SHA}AAAAAAAAAAAAAAAAAAAAAAAAAAA=\n").ok().unwrap()));
-        assert_eq!(users.prove(&login("ada", "password"), None).await, Err(Kind::UserRefused));
+        assert_eq!(users.prove_by_file(&login("ada", "password"), None).await, Err(Kind::UserRefused));
         // She was right once, and with this hash.
         users.known.store(Arc::new(Known::read(format!("bob:{HASH}\n").as_bytes()).ok().unwrap()));
-        assert_eq!(users.prove(&login("ada", "password"), None).await, Err(Kind::UserRefused));
+        assert_eq!(users.prove_by_file(&login("ada", "password"), None).await, Err(Kind::UserRefused));
         users.known.store(Arc::new(Known::default()));
-        assert_eq!(users.prove(&login("ada", "password"), None).await, Err(Kind::UserRefused));
+        assert_eq!(users.prove_by_file(&login("ada", "password"), None).await, Err(Kind::UserRefused));
     });
 }

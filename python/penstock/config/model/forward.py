@@ -48,9 +48,11 @@ class Interception(Model):
 class Users(Model):
     """Clients that have a name and a password."""
 
-    htpasswd: Annotated[str, Field(min_length=1)]
+    htpasswd: Annotated[str, Field(min_length=1)] | None = None
     """A file of names and hashes, as htpasswd writes it (bcrypt, argon2, SHA-crypt, {SHA}), relative to the
-    configuration file. One that changes is read anew at once, without a reload."""
+    configuration file. One that changes is read anew at once, without a reload. Or `addon`."""
+    addon: str | None = None
+    """In place of a file: an add-on, whose function `authenticate(user, password)` is asked."""
     realm: str = "penstock"
     """What clients show to whoever is to give a name and a password. Default "penstock"."""
     attempts: Annotated[Rate, BeforeValidator(rate_from_text, json_schema_input_type=str | Rate)] = (
