@@ -1,4 +1,4 @@
-"""What people use, through tunnels that are opened: each knows the proxy and trusts its authority."""
+"""What people use, through opened tunnels and closed ones: each knows the proxy and trusts whom it meets there."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import sys
 import threading
 import zipfile
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from intercepting import NAME, intercepting, shop, trusting
+from intercepting import NAME, OPEN, intercepting, shop
 from test_browser import BROWSER, OBJECTS, Many, Site, browsing, echo, running, trust
 from tests.certificates import origin_context, write
 from tests.product.waiting import wait_for
@@ -29,7 +31,7 @@ import penstock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
 
 class _Files(SimpleHTTPRequestHandler):
@@ -56,6 +58,48 @@ def files(folder: Path) -> Iterator[int]:
         server.server_close()
 
 
+@dataclass(frozen=True)
+class Way:
+    """Through an opened tunnel, or a closed one."""
+
+    folder: Path
+    opened: bool
+
+    def proxy(self) -> AbstractContextManager[penstock.Proxy]:
+        """One that has such tunnels."""
+        rules = [OPEN] if self.opened else [{"name": "closed", "tunnel": True}, OPEN]
+        return intercepting(self.folder, *rules)
+
+    @property
+    def trusted(self) -> Path:
+        """The authority that clients have to trust: the proxy's, or that of the server."""
+        return self.folder / "ca" / "ca.pem" if self.opened else self.folder / "roots.pem"
+
+    def context(self) -> ssl.SSLContext:
+        """For a client in Python."""
+        return ssl.create_default_context(cafile=str(self.trusted))
+
+    def told(self, *urls: str) -> None:
+        """Wait until the log has these requests, if somebody but the client and the server can know of them."""
+        wanted = list(urls) if self.opened else []
+        wait_for(lambda: self.opened or tunnels(self.folder), "a tunnel is in the log")
+        wait_for(lambda: targets(self.folder)[: len(wanted)] == wanted, f"{wanted} in the log")
+        assert self.opened or targets(self.folder) == []
+
+
+@pytest.fixture(params=["opened", "closed"])
+def way(request: pytest.FixtureRequest, tmp_path: Path) -> Way:
+    """Both."""
+    return Way(tmp_path, request.param == "opened")
+
+
+def tunnels(folder: Path) -> list[dict[str, Any]]:
+    """Records of tunnels."""
+    log = folder / "access.log"
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return [row for row in rows if row.get("method") == "CONNECT"]
+
+
 def targets(folder: Path) -> list[str]:
     """Those of the requests that were asked in tunnels."""
     log = folder / "access.log"
@@ -80,24 +124,24 @@ def said(command: list[str], **environment: str) -> str:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("scheme", ["http", "socks5h", "socks4a"])
-def test_curl(tmp_path: Path, scheme: str) -> None:
-    with shop(tmp_path) as origin, intercepting(tmp_path) as proxy:
+def test_curl(tmp_path: Path, way: Way, scheme: str) -> None:
+    with shop(tmp_path) as origin, way.proxy() as proxy:
         place = f"https://{NAME}:{origin.port}/x"
-        command = ["curl", "--silent", "--show-error", "--cacert", str(tmp_path / "ca" / "ca.pem")]
+        command = ["curl", "--silent", "--show-error", "--cacert", str(way.trusted)]
         assert said([*command, "-x", url(proxy, scheme), place, place]) == "okok"
-        wait_for(lambda: targets(tmp_path) == [place, place], "both are in the log")
+        way.told(place, place)
 
 
-def test_httpx(tmp_path: Path) -> None:
-    with shop(tmp_path) as origin, intercepting(tmp_path) as proxy:
-        with httpx.Client(proxy=url(proxy), verify=trusting(tmp_path)) as client:
+def test_httpx(tmp_path: Path, way: Way) -> None:
+    with shop(tmp_path) as origin, way.proxy() as proxy:
+        with httpx.Client(proxy=url(proxy), verify=way.context()) as client:
             for _ in range(3):
                 assert client.get(f"https://{NAME}:{origin.port}/").text == "ok"
         assert (len(origin.requests), len(origin.names)) == (3, 1)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_git_clones(tmp_path: Path) -> None:
+def test_git_clones(tmp_path: Path, way: Way) -> None:
     source, served = tmp_path / "source", tmp_path / "served"
     quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "HOME": str(tmp_path)}
     who = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
@@ -107,14 +151,15 @@ def test_git_clones(tmp_path: Path) -> None:
     said(["git", "-C", str(source), *who, "commit", "--quiet", "-m", "one"], **quiet)
     said(["git", "clone", "--quiet", "--bare", str(source), str(served / "repo.git")], **quiet)
     said(["git", "-C", str(served / "repo.git"), "update-server-info"], **quiet)
-    with files(served) as port, intercepting(tmp_path) as proxy:
-        clone = ["git", "-c", f"http.proxy={url(proxy)}", "clone", "--quiet", f"https://{NAME}:{port}/repo.git"]
-        said([*clone, str(tmp_path / "cloned")], GIT_SSL_CAINFO=str(tmp_path / "ca" / "ca.pem"), **quiet)
-        wait_for(lambda: any(target.endswith("/repo.git/HEAD") for target in targets(tmp_path)), "it is in the log")
+    with files(served) as port, way.proxy() as proxy:
+        place = f"https://{NAME}:{port}/repo.git"
+        clone = ["git", "-c", f"http.proxy={url(proxy)}", "clone", "--quiet", place]
+        said([*clone, str(tmp_path / "cloned")], GIT_SSL_CAINFO=str(way.trusted), **quiet)
+        way.told(f"{place}/info/refs?service=git-upload-pack")
     assert (tmp_path / "cloned" / "file").read_text() == "content"
 
 
-def test_pip_installs(tmp_path: Path) -> None:
+def test_pip_installs(tmp_path: Path, way: Way) -> None:
     index = tmp_path / "index" / "simple" / "tiny"
     index.mkdir(parents=True)
     wheel = "tiny-1.0-py3-none-any.whl"
@@ -124,31 +169,32 @@ def test_pip_installs(tmp_path: Path) -> None:
         archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr("tiny-1.0.dist-info/RECORD", "")
     (index / "index.html").write_text(f'<!DOCTYPE html><html><body><a href="{wheel}">{wheel}</a></body></html>')
-    with files(tmp_path / "index") as port, intercepting(tmp_path) as proxy:
+    with files(tmp_path / "index") as port, way.proxy() as proxy:
+        simple = f"https://{NAME}:{port}/simple/"
         pip = [sys.executable, "-m", "pip", "install", "--isolated", "--no-cache-dir", "--disable-pip-version-check"]
-        pip += ["--cert", str(tmp_path / "ca" / "ca.pem"), "--proxy", url(proxy)]
-        pip += ["--index-url", f"https://{NAME}:{port}/simple/", "--target", str(tmp_path / "target"), "tiny"]
+        pip += ["--cert", str(way.trusted), "--proxy", url(proxy)]
+        pip += ["--index-url", simple, "--target", str(tmp_path / "target"), "tiny"]
         said(pip, HOME=str(tmp_path))
-        wait_for(lambda: any(target.endswith(wheel) for target in targets(tmp_path)), "it is in the log")
+        way.told(f"{simple}tiny/", f"{simple}tiny/{wheel}")
     assert (tmp_path / "target" / "tiny.py").read_text() == "VALUE = 7\n"
 
 
-def test_websockets(tmp_path: Path) -> None:
+def test_websockets(tmp_path: Path, way: Way) -> None:
     with (
         serve(echo, "127.0.0.1", 0, ssl=origin_context(NAME)) as server,
         running(server) as (address,),
-        intercepting(tmp_path) as proxy,
+        way.proxy() as proxy,
     ):
         place = f"wss://{NAME}:{address.rpartition(':')[2]}/ws"
-        with websocket(place, proxy=url(proxy), ssl=trusting(tmp_path)) as client:
+        with websocket(place, proxy=url(proxy), ssl=way.context()) as client:
             for message in ("hello", "x" * 100_000):
                 client.send(message)
                 assert client.recv() == message
-        wait_for(lambda: targets(tmp_path) == [place.replace("wss", "https")], "it is in the log")
+        way.told(place.replace("wss", "https"))
 
 
 @pytest.mark.skipif(BROWSER is None, reason="chromium is not installed (make debian)")
-def test_a_browser(tmp_path: Path) -> None:
+def test_a_browser(tmp_path: Path, way: Way) -> None:
     Site.reports = queue.Queue()
     certificate = write(tmp_path / "keys", "shop", NAME)
     shop: dict[str, Any] = {"bind": "127.0.0.1:0", "tls": {"certificates": [certificate]}}
@@ -163,18 +209,22 @@ def test_a_browser(tmp_path: Path) -> None:
                 "routes": [{"match": 'path == "/ws"', "upstream": "sockets"}, {"upstream": "pages"}],
             }
         ) as origin,
-        intercepting(tmp_path) as proxy,
+        way.proxy() as proxy,
     ):
-        options = [trust(tmp_path / "ca" / "ca.pem"), f"--proxy-server={url(proxy)}"]
+        # It trusts a key and no file: that of the authority that signs, or of the server.
+        known = way.trusted if way.opened else Path(certificate["cert"])
+        options = [trust(known), f"--proxy-server={url(proxy)}"]
         place = f"https://{NAME}:{origin.address('web')[1]}"
         with browsing(f"{place}/", tmp_path / "profile", *options):
             report = Site.reports.get(timeout=60)
-        wait_for(lambda: f"{place}/ws" in targets(tmp_path), "the WebSocket is told of")
+        if way.opened:
+            wait_for(lambda: f"{place}/ws" in targets(tmp_path), "the WebSocket is told of")
         assert proxy.stats().listeners[0].interception["unverified"] == 0
     assert report["objects"] == OBJECTS
     assert report["sum"] == OBJECTS * (OBJECTS + 1) // 2
     assert report["echoed"] == "from a browser"
-    assert sum(target.startswith(f"{place}/object/") for target in targets(tmp_path)) == OBJECTS
+    told = sum(target.startswith(f"{place}/object/") for target in targets(tmp_path))
+    assert told == (OBJECTS if way.opened else 0)
 
 
 def test_a_client_that_does_not_trust_us_gets_no_page(tmp_path: Path) -> None:
