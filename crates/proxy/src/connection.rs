@@ -124,11 +124,12 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                 Some(secured) => stream = secured,
                 None => return,
             }
+        }
+        loop {
+            // Of a handshake with the client, or in its tunnel.
             if has_agreed_on_http2(&origin) {
                 return Box::pin(streams::serve(&worker, origin, stream, Vec::new(), &alarm)).await;
             }
-        }
-        loop {
             let ahead = Ahead::read(&mut stream, &worker.buffers);
             if ahead.is_none() && !wait_for_request(&worker, &origin, &mut stream, &alarm, kept.served == 0).await {
                 return;
@@ -144,9 +145,6 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                     return Box::pin(streams::serve(&worker, origin, stream, ahead, &alarm)).await;
                 }
                 Ok(Rest::Tunnel(tunnel)) => match Box::pin(inside::open(&worker, &mut origin, *tunnel, &alarm)).await {
-                    Some(opened) if has_agreed_on_http2(&origin) => {
-                        return Box::pin(streams::serve(&worker, origin, opened, Vec::new(), &alarm)).await;
-                    }
                     Some(opened) => stream = opened,
                     None => return,
                 },
