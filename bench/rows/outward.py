@@ -1,7 +1,8 @@
 """P9: what a forward proxy costs: requests with whole URLs, tunnels, and tunnels that are opened and captured.
 
 wrk knows no proxies. It is given whole URLs to ask for; for tunnels it speaks to a relay of ours, which asks the proxy
-for one and passes bytes on from then on, on the client's core.
+for one and passes bytes on from then on, on the client's core. A relay of layer 4 stands beside the tunnels, and is
+reached through the same relay, which asks it for nothing: the client's core limits both alike.
 """
 
 import http.client
@@ -30,12 +31,13 @@ class Outward(Contender):
 
     stand: Stand | None = None
     place: str = ""
+    """Where tunnels lead; empty: none are asked for."""
 
     def load(self, running: Running, connections: int, seconds: int) -> wrk.Load:
         if self.scenario.forward == "plain":
             return wrk.drive(running.url, connections, seconds, target=f"http://{self.place}/")
         # What is asked for in a tunnel is for its own host; the port of the relay is none of that.
-        host = (f"Host: {self.place}",)
+        host = (f"Host: {self.place}",) if self.place else ()
         if self.scenario.tls is None:
             return wrk.drive(f"http://127.0.0.1:{self.entrance(running)}/", connections, seconds, host)
         # mitmdump needs more than a second for the handshakes alone.
@@ -58,7 +60,7 @@ def outward(stand: Stand) -> Result:
     secure = f"127.0.0.1:{_secure_origin(stand)}"
     line: list[Contender] = [_contender(stand, peer, plain, PLAIN, origin) for peer in (Penstock(), Squid())]
     line += [_contender(stand, peer, tunnels, TUNNELS, origin) for peer in (Penstock(), Squid())]
-    line.append(Contender(Penstock(), Scenario(tcp=True), RELAY))
+    line.append(Outward(Penstock(), Scenario(tcp=True), RELAY, stand=stand))
     line += [_contender(stand, peer, opened, OPENED, secure) for peer in (Penstock(), Mitmdump())]
     contest(stand, result, line)
     for variant, peer, limit in ((PLAIN, "squid", 0.25), (TUNNELS, "squid", None), (OPENED, "mitmdump", 0.03)):
@@ -79,7 +81,7 @@ def _contender(stand: Stand, peer: Peer, scenario: Scenario, variant: str, place
 @cache
 def _entrance(stand: Stand, port: int, place: str) -> int:
     entrance = free_port()
-    command = [str(built("null_relay")), f"127.0.0.1:{entrance}", f"127.0.0.1:{port}", place]
+    command = [str(built("null_relay")), f"127.0.0.1:{entrance}", f"127.0.0.1:{port}", *([place] if place else [])]
     stand.start_program(command, f"tunnel-{port}", entrance)
     return entrance
 

@@ -21,6 +21,7 @@ mod story;
 mod tap;
 mod throttled;
 mod through;
+mod tunnel;
 mod whole;
 
 pub(crate) use course::Course;

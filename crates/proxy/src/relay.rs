@@ -1,5 +1,5 @@
-//! Moving bytes from one side to the other: the only loop that does for messages of any version. Sessions of layer 4, which have
-//! none, have `session/pipe.rs`.
+//! Moving bytes from one side to the other: the only loop that does for messages of any version. Sessions of layer 4 and tunnels
+//! between whole connections, which have none, have `session/pipe.rs`.
 
 use crate::clock::{Alarm, Clock, Tick};
 use crate::codec::{Chunk, Downstream, Incoming, Outgoing, Upstream};
@@ -214,7 +214,7 @@ impl Stay {
 }
 
 /// Whether a tunnel ends now, whatever its ends say.
-fn is_cut(alarm: &Alarm, stay: Stay, websocket: bool) -> bool {
+pub(crate) fn is_cut(alarm: &Alarm, stay: Stay, websocket: bool) -> bool {
     let Stay::Until(by) = stay else { return false };
     let now = alarm.clock().now();
     let cut_by = if websocket { by.saturating_add(Clock::ticks(FAREWELL)) } else { by };

@@ -60,6 +60,11 @@ impl Wire {
         &self.stream
     }
 
+    /// For a tunnel, whose bytes go past this.
+    pub(crate) fn stream_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
     /// Let the end be a reset.
     pub(crate) fn break_off(&mut self) {
         self.stream.break_off();

@@ -89,6 +89,10 @@ pub(crate) trait Downstream: Tunnel {
     fn respond_connected(&mut self) -> bool {
         false
     }
+    /// The connection, where a tunnel may have it whole: nothing but this exchange is on it, and nobody looks on.
+    fn whole_connection(&mut self) -> Option<&mut h1::H1> {
+        None
+    }
     /// What the client says first in its tunnel, as far as it is here; it stays where it is. Ready when there is more of it than
     /// `seen` bytes, or the client says no more.
     fn poll_ahead(&mut self, _cx: &mut Context<'_>, _seen: usize) -> Poll<Result<&[u8], Kind>> {

@@ -1,17 +1,14 @@
 //! Step 7, relay.
 
 use super::{Exchange, Story};
-use crate::clock::{NEVER, Tick};
 use crate::codec::{Downstream, Upstream};
 use crate::connection::is_closing_since;
 use crate::faults;
-use crate::relay::{Failure, Pump, Stay, tunnel};
+use crate::relay::{Failure, Pump};
 use penstock_rules::error::{Error, Kind};
 use penstock_rules::grpc;
 use penstock_rules::http::{Known, RequestHead, ResponseHead, websocket};
 use std::future::poll_fn;
-use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 impl Story<'_> {
@@ -104,54 +101,6 @@ impl Story<'_> {
         self.filter_response(request, response);
         self.status = down.respond_switched(response);
         self.pass(down, up, websocket).await
-    }
-
-    /// Step 7 of a tunnel: bytes both ways, for as long as there are any.
-    pub(super) async fn pass(
-        &mut self,
-        down: &mut impl Downstream,
-        up: &mut impl Upstream,
-        websocket: bool,
-    ) -> Result<(), Error> {
-        self.upgraded = true;
-        let idle = self.exchange.listener.plan.timeouts.tunnel;
-        down.become_tunnel(idle);
-        up.become_tunnel(idle);
-        let tunnels = &self.exchange.origin.listener.counters.of(self.exchange.worker.index).tunnels;
-        let _open = tunnels.raise();
-        let _told = websocket.then(|| self.exchange.worker.counters().websockets.raise());
-        let alarm = Rc::clone(down.alarm());
-        let mut term = Term { exchange: self.exchange, version: self.exchange.local.version, by: NEVER };
-        let end = tunnel(&alarm, down, up, websocket, || term.stay()).await;
-        // That one side ends a tunnel is how tunnels end.
-        if end == Kind::TunnelIdle { Err(end.into()) } else { Ok(()) }
-    }
-}
-
-/// How long a tunnel may go on: one whose listener a reload removed, for as long as a stopping process would wait.
-struct Term<'a> {
-    exchange: &'a Exchange<'a>,
-    /// Of the configuration that was looked at last.
-    version: u64,
-    by: Tick,
-}
-
-impl Term<'_> {
-    fn stay(&mut self) -> Stay {
-        let Exchange { worker, origin, .. } = self.exchange;
-        let version = worker.shared.version.load(Ordering::Acquire);
-        if version != self.version
-            && let Some(local) = worker.local()
-        {
-            let gone = local.snapshot.listener(origin.listener.id).is_none();
-            let by = worker.clock.after(local.snapshot.plan.engine.drain_timeout);
-            (self.version, self.by) = (version, if gone { self.by.min(by) } else { NEVER });
-        }
-        match self.by {
-            _ if worker.is_leaving() => Stay::Leaving,
-            NEVER => Stay::Open,
-            by => Stay::Until(by),
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! last for days and over many reloads.
 
 mod datagrams;
+mod duplex;
 mod hear;
 mod line;
 mod open;
@@ -15,6 +16,8 @@ mod record;
 mod secure;
 
 pub(crate) use datagrams::{Relay, Room};
+pub(crate) use duplex::Duplex;
+pub(crate) use pipe::Lenders;
 
 use crate::admit::Place;
 use crate::clock::{Alarm, NEVER, Tick};
@@ -29,7 +32,6 @@ use crate::worker::Worker;
 use open::Opened;
 use penstock_rules::error::Kind;
 use penstock_rules::session::End;
-use pipe::{Broken, Pipe};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -44,15 +46,7 @@ struct Session {
     alarm: Alarm,
     client: Stream,
     endpoint: Stream,
-    /// From the client to the endpoint, and back.
-    up: Pipe,
-    down: Pipe,
-    /// The side that ended first, if one has.
-    first: Option<End>,
-    /// How long nothing may move, since when nothing did, and when that is looked at.
-    idle: Duration,
-    moved_at: Tick,
-    look_at: Tick,
+    duplex: Duplex,
     /// The version of the configuration under which its listener was looked for, and when the session has to end because it is gone.
     seen: u64,
     leave_at: Tick,
@@ -105,62 +99,38 @@ impl Session {
         &self.place.listener
     }
 
-    /// Step 7, relay: bytes both ways until both sides have ended, one breaks, or nothing moves for too long. An end is passed on in
-    /// its own direction only (safety.md 170).
+    /// Step 7, relay: bytes both ways until both sides have ended, one breaks, or nothing moves for too long.
     fn relay(&mut self) -> impl Future<Output = End> {
         poll_fn(|cx| self.poll(cx))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let before = (self.up.moved, self.down.moved);
-        let Worker { buffers, pipes, .. } = &*self.worker;
-        let up = self.up.poll(cx, (buffers, pipes), &mut self.client, &mut self.endpoint);
-        let down = self.down.poll(cx, (buffers, pipes), &mut self.endpoint, &mut self.client);
-        self.note_end(self.up.is_ending(), End::ClientClosed);
-        self.note_end(self.down.is_ending(), End::EndpointClosed);
+        let before = self.duplex.moved();
+        let Worker { buffers, pipes, clock, .. } = &*self.worker;
+        let ends = (&mut self.client, &mut self.endpoint);
+        let polled = self.duplex.poll(cx, (buffers, pipes), clock, ends);
         self.count(before);
-        match (up, down) {
-            (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Receiver))) => {
-                return Poll::Ready(self.broken(End::ClientClosed, End::ClientReset));
-            }
-            (Poll::Ready(Err(Broken::Receiver)), _) | (_, Poll::Ready(Err(Broken::Source))) => {
-                return Poll::Ready(self.broken(End::EndpointClosed, End::EndpointReset));
-            }
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
-                return Poll::Ready(self.first.unwrap_or(End::ClientClosed));
-            }
-            _ => {}
+        if polled.is_ready() {
+            return polled;
         }
         self.look_for_listener();
         if self.worker.is_leaving() || self.worker.clock.now() >= self.leave_at {
             return Poll::Ready(End::Shutdown);
         }
-        self.check_idle()
+        self.duplex.poll_idle(&self.alarm, self.leave_at)
     }
 
-    fn note_end(&mut self, ending: bool, end: End) {
-        if ending {
-            self.first.get_or_insert(end);
-        }
-    }
-
-    /// A side that had ended before has closed; one that had not is broken. Either way the other side is not told of an end in
-    /// order: what it got may not be all.
-    fn broken(&self, closed: End, reset: End) -> End {
-        if self.first == Some(closed) { closed } else { reset }
-    }
-
-    /// Count what was moved, and remember when.
-    fn count(&mut self, (up, down): (u64, u64)) {
-        let (up, down) = (self.up.moved - up, self.down.moved - down);
-        if up == 0 && down == 0 {
+    /// Count what was moved.
+    fn count(&self, before: [u64; 2]) {
+        let moved = self.duplex.moved();
+        if moved == before {
             return;
         }
-        self.moved_at = self.worker.clock.now();
+        let ([up, down], [up_before, down_before]) = (moved, before);
         let counters = self.place.listener.counters.of(self.worker.index);
-        counters.bytes_in.add(up);
-        counters.bytes_out.add(down);
-        if down > 0 && self.down.moved == down {
+        counters.bytes_in.add(up - up_before);
+        counters.bytes_out.add(down - down_before);
+        if down > 0 && down_before == 0 {
             // Its first words.
             self.in_flight.endpoint.shared.standing.succeeded(Instant::now());
         }
@@ -177,19 +147,5 @@ impl Session {
             self.leave_at = self.worker.clock.after(local.snapshot.plan.engine.drain_timeout);
             self.alarm.lower(self.leave_at);
         }
-    }
-
-    /// The alarm stays where it is while bytes move: it is looked at when it rings.
-    fn check_idle(&mut self) -> Poll<End> {
-        let clock = &self.worker.clock;
-        if clock.now() >= self.look_at {
-            let left = self.idle.saturating_sub(crate::clock::Clock::span(clock.now().saturating_sub(self.moved_at)));
-            if left.is_zero() {
-                return Poll::Ready(End::Idle);
-            }
-            self.look_at = clock.after(left);
-            self.alarm.lower(self.look_at.min(self.leave_at));
-        }
-        Poll::Pending
     }
 }

@@ -1,7 +1,7 @@
 //! What comes before a session is open: which upstream it goes to, which endpoint, and a connection to that. Whatever fails here
 //! before a byte was passed on is tried again at another endpoint.
 
-use super::pipe::Pipe;
+use super::duplex::Duplex;
 use super::record::Moved;
 use super::{About, Session};
 use crate::admit::{self, Place};
@@ -257,22 +257,13 @@ impl Opening {
     fn begin(self, idle: Duration, reached: Reached) -> Session {
         let Opening { worker, alarm, client, about, said, place, .. } = self;
         let Reached { stream, in_flight, places } = reached;
-        let now = worker.clock.now();
-        let look_at = worker.clock.after(idle);
-        let up = Pipe::beginning_with(&said, &worker.buffers);
-        alarm.clear();
-        alarm.lower(look_at);
+        let duplex = Duplex::beginning_with(&said, &worker.buffers, idle, &alarm);
         Session {
             worker,
             alarm,
             client,
             endpoint: stream,
-            up,
-            down: Pipe::default(),
-            first: None,
-            idle,
-            moved_at: now,
-            look_at,
+            duplex,
             // Looked for at the first look: a reload may have come while it was opened.
             seen: 0,
             leave_at: NEVER,

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 const TURN: usize = 16;
 
 /// What both directions of all sessions of a worker borrow from.
-pub(super) type Lenders<'w> = (&'w Buffers, &'w SystemPipes);
+pub(crate) type Lenders<'w> = (&'w Buffers, &'w SystemPipes);
 
 /// One direction.
 #[derive(Default)]

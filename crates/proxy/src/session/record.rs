@@ -87,17 +87,17 @@ impl Session {
             self.endpoint.break_off();
         }
         let Worker { buffers, pipes, .. } = &*self.worker;
-        self.up.let_go((buffers, pipes));
-        self.down.let_go((buffers, pipes));
+        self.duplex.let_go((buffers, pipes));
         self.judge(end);
-        let moved = Moved { bytes: [self.up.moved, self.down.moved], datagrams: None };
+        let moved = Moved { bytes: self.duplex.moved(), datagrams: None };
         self.about.record(&self.worker, self.listener(), Some(&self.in_flight.endpoint), end, moved);
     }
 
     /// What the end says of the endpoint.
     fn judge(&self, end: End) {
         let endpoint = &self.in_flight.endpoint;
-        if !end.turned_away(self.down.moved, self.about.began.elapsed().saturating_sub(self.about.queued)) {
+        let [_, answered] = self.duplex.moved();
+        if !end.turned_away(answered, self.about.began.elapsed().saturating_sub(self.about.queued)) {
             endpoint.shared.standing.succeeded(Instant::now());
             return;
         }

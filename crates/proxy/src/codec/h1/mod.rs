@@ -243,6 +243,14 @@ impl H1 {
         (self.socks, self.to_head, self.persistent) = (Some(version), true, false);
     }
 
+    /// Its tunnel has ended, of which so many bytes came and went past it.
+    pub(crate) fn end_tunnel(&mut self, came: u64, went: u64) {
+        self.source.ended = true;
+        self.source.received += came;
+        self.sink.sent += went;
+        self.wire.bytes_out += went;
+    }
+
     /// Ready to carry another exchange: nothing half read, nothing half written (safety.md R3, R4).
     pub(crate) fn is_clean(&self) -> bool {
         self.source.ended && self.source.ready == 0 && self.wire.staged() == 0 && self.sink.owed == 0
@@ -329,6 +337,10 @@ impl Downstream for H1 {
         let granted = self.socks.map_or(&b"HTTP/1.1 200 Connection established\r\n\r\n"[..], Socks::granted);
         self.wire.out.extend_from_slice(granted);
         true
+    }
+
+    fn whole_connection(&mut self) -> Option<&mut H1> {
+        Some(self)
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>, seen: usize) -> Poll<Result<&[u8], Kind>> {
