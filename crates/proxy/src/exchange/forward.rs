@@ -36,10 +36,11 @@ impl Story<'_> {
         upstream.budget.request(self.began);
         // Of the request as the endpoint gets it: the route's filters have run.
         let key = settings.key.as_ref().and_then(|key| key.hash(&self.view(request)));
-        let mut course = Course::new(settings, upstream, request.is_idempotent());
+        let idempotent = request.is_idempotent();
+        let mut course = Course::new(settings, upstream, idempotent);
         self.under_way = course.enter(Limit::Requests, self.exchange.worker.index)?;
         // In HTTP/2 an endpoint may say that it did nothing with a request, whatever its method.
-        if request.is_idempotent() || settings.plan.protocol != UpstreamProtocol::Http1 {
+        if idempotent || settings.plan.protocol != UpstreamProtocol::Http1 {
             self.replay.keep_up_to(settings.plan.retry.buffer as usize);
         }
         let mut last = Error::from(Kind::NoEndpoint);

@@ -169,6 +169,8 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     /// Without surrounding white space.
     pub value: &'a [u8],
+    /// Both as a line of HTTP/1; empty where they do not stand so in the buffer.
+    pub(super) line: &'a [u8],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -325,7 +327,7 @@ impl Fields {
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
         let bytes = &self.bytes;
         self.index.retain(|entry| {
-            keep(Field { known: entry.known, name: entry.name.of(bytes), value: entry.value.of(bytes) })
+            keep(Field { known: entry.known, name: entry.name.of(bytes), value: entry.value.of(bytes), line: b"" })
         });
     }
 
@@ -344,8 +346,23 @@ impl Fields {
         known
     }
 
+    #[inline(always)]
     fn field(&self, entry: &Entry) -> Field<'_> {
-        Field { known: entry.known, name: entry.name.of(&self.bytes), value: entry.value.of(&self.bytes) }
+        let (name, value) = (entry.name.of(&self.bytes), entry.value.of(&self.bytes));
+        Field { known: entry.known, name, value, line: self.line(entry) }
+    }
+
+    /// A field that came in HTTP/1 most often stands there as it goes out.
+    #[inline(always)]
+    fn line(&self, entry: &Entry) -> &[u8] {
+        let (start, colon) = (entry.name.at as usize, (entry.name.at + entry.name.length) as usize);
+        let end = (entry.value.at + entry.value.length) as usize;
+        let between = |at, what: &[u8; 2]| self.bytes.get(at..).and_then(|rest| rest.first_chunk()) == Some(what);
+        if entry.value.at as usize == colon + 2 && between(colon, b": ") && between(end, b"\r\n") {
+            self.bytes.get(start..end + 2).unwrap_or_default()
+        } else {
+            b""
+        }
     }
 
     fn is(&self, entry: &Entry, known: Known, name: &str) -> bool {
@@ -377,6 +394,18 @@ mod tests {
         fields.edit("x-a", |value| (value == b"1").then(|| b"one".to_vec()));
         let values: Vec<_> = fields.iter().map(|field| (field.name, field.value)).collect();
         assert_eq!(values, [(&b"X-A"[..], &b"one"[..]), (b"b", b"2"), (b"x-a", b"3")]);
+    }
+
+    #[test]
+    fn a_field_has_a_line_where_the_buffer_holds_it() {
+        let mut fields =
+            Fields { bytes: b"A: 1\r\nB:2\r\nC:\t3\r\nD: 4 \r\nE: \r\nF: 6\r\n".to_vec(), ..Fields::default() };
+        for (name, value) in [(0, 3..4), (6, 8..9), (11, 14..15), (17, 20..21), (24, 27..27), (29, 32..33)] {
+            fields.index(Range::new(name, 1), Range::new(value.start, value.len()));
+        }
+        fields.push("G", "7");
+        let lines: Vec<&[u8]> = fields.iter().map(|field| field.line).collect();
+        assert_eq!(lines, [&b"A: 1\r\n"[..], b"", b"", b"", b"E: \r\n", b"F: 6\r\n", b""]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Finding the end of a head as its bytes come in, without reading a byte twice.
 
+use super::line_feeds::line_feeds;
 use crate::error::Kind;
 use memchr::memchr_iter;
 
@@ -35,7 +36,7 @@ impl HeadScan {
     /// # Errors
     /// `BadHead` for an LF that is alone, a CR that is alone in a head that is not whole, and for more than one empty line before the start line.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<Scanned, Kind> {
-        for offset in memchr_iter(b'\n', bytes.get(self.seen..).unwrap_or_default()) {
+        for offset in line_feeds(bytes.get(self.seen..).unwrap_or_default()) {
             let at = self.seen + offset;
             if at == self.line || bytes.get(at - 1) != Some(&b'\r') {
                 return Err(Kind::BadHead);

@@ -67,6 +67,12 @@ pub trait FieldWriter {
     /// One field, whose value is the parts together.
     fn field(&mut self, name: &[u8], value: &[&[u8]]);
 
+    /// One field that came in.
+    #[inline]
+    fn passed(&mut self, field: Field<'_>) {
+        self.field(field.name, &[field.value]);
+    }
+
     /// Fields that were written before, each a line as in HTTP/1.
     fn lines(&mut self, lines: &[u8]);
 }
@@ -78,6 +84,14 @@ impl FieldWriter for Vec<u8> {
         put(self, &[name, b": "]);
         put(self, value);
         put(self, &[b"\r\n"]);
+    }
+
+    #[inline(always)]
+    fn passed(&mut self, field: Field<'_>) {
+        match field.line {
+            [] => self.field(field.name, &[field.value]),
+            line => put(self, &[line]),
+        }
     }
 
     #[inline]
@@ -131,7 +145,7 @@ pub fn write_request_fields(head: &RequestHead, lines: &RequestLines<'_>, to: &m
             known => is_hop_by_hop(known),
         };
         if !drop {
-            to.field(field.name, &[field.value]);
+            to.passed(field);
         }
     }
     write_identity(head, lines, to);
@@ -192,7 +206,7 @@ pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u
         if field.known == Known::Date {
             date = None;
         }
-        put(to, &[field.name, b": ", field.value, b"\r\n"]);
+        to.passed(field);
     }
     if let Some(date) = &date {
         put(to, &[b"date: ", date, b"\r\n"]);
