@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.product.forwarding import answered, ask, config, fields, say, status, whole
 from tests.product.waiting import wait_for
-from tests.wire.peers import Origin, Refusal, connect
+from tests.wire.peers import Connection, Origin, Refusal, connect
 
 import penstock
 
@@ -88,6 +88,45 @@ def test_a_tunnel_passes_bytes_both_ways(proxy: penstock.Proxy, scripted: Origin
     client.read_until(lambda _: False)
     assert bytes(client.received).endswith(b"last words")
     wait_for(lambda: proxy.stats().listeners[0].connections == 0, "the tunnel has ended")
+
+
+def opened(proxy: penstock.Proxy, scripted: Origin) -> tuple[Connection, Connection]:
+    """Both ends of a tunnel."""
+    client = connect(proxy.address("out"))
+    client.send(f"CONNECT {scripted.address} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    client.read_until(lambda got: got.endswith(b"\r\n\r\n"))
+    client.received.clear()
+    return client, scripted.connection(1)
+
+
+@pytest.mark.parametrize("who", ["client", "origin"])
+def test_a_tunnel_that_breaks_ends_in_no_order(proxy: penstock.Proxy, scripted: Origin, who: str) -> None:
+    client, behind = opened(proxy, scripted)
+    one, other = (client, behind) if who == "client" else (behind, client)
+    one.send(b"half of a mess")
+    other.read_until(lambda got: got == b"half of a mess")
+    one.reset()
+    other.read_until(lambda _: False)
+    assert other.was_reset
+    wait_for(lambda: proxy.stats().listeners[0].connections == 0, "the tunnel has ended")
+
+
+def test_nobody_waits_for_a_tunnel_that_moves_nothing(tmp_path: Path, scripted: Origin) -> None:
+    log = tmp_path / "access.log"
+    settings = config(connect_ports=["1024-65535"], timeouts={"tunnel": "1s"})
+    with penstock.Proxy(settings | {"log": {"access": {"to": str(log)}}}) as proxy:
+        client, behind = opened(proxy, scripted)
+        client.send(b"12345")
+        behind.send(b"123")
+        client.read_until(lambda _: False)
+        behind.read_until(lambda _: False)
+        wait_for(lambda: log.exists() and log.read_text().endswith("\n"), "it is in the log")
+    row = json.loads(log.read_text())
+    assert (row["cause"], row["status"]) == ("tunnel_idle", 200)
+    answer = b"HTTP/1.1 200 Connection established\r\n\r\n"
+    assert row["bytes_out"] == len(answer) + 3
+    request = f"CONNECT {scripted.address} HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert row["bytes_in"] == len(request) + 5
 
 
 def test_what_goes_out_is_captured(scripted: Origin) -> None:

@@ -14,7 +14,6 @@ pub mod host;
 mod http2;
 mod identity;
 mod line_feeds;
-mod line_feeds;
 mod readings;
 mod request;
 mod response;
