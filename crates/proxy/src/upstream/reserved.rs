@@ -16,7 +16,8 @@ pub(crate) struct Reserved(Cell<Left>);
 enum Left {
     #[default]
     Nothing,
-    Connection(Pinned),
+    /// Boxed, as few clients have one: each request looks here.
+    Connection(Box<Pinned>),
     Tunnel(Box<Opening>),
 }
 
@@ -28,7 +29,7 @@ struct Pinned {
 impl Reserved {
     /// Keep a connection for the next request of this client. One that was kept before is closed.
     pub(crate) fn keep(&self, endpoint: &Rc<LocalEndpoint>, opened: Opened) {
-        self.0.set(Left::Connection(Pinned { endpoint: Rc::clone(endpoint), opened }));
+        self.0.set(Left::Connection(Box::new(Pinned { endpoint: Rc::clone(endpoint), opened })));
     }
 
     /// Leave a tunnel, which ends what the connection was until now.
@@ -60,10 +61,11 @@ impl Reserved {
             self.0.set(Left::Connection(pinned));
             return None;
         };
-        if pinned.opened.stream.is_disturbed() {
+        let Pinned { endpoint, opened } = *pinned;
+        if opened.stream.is_disturbed() {
             return None;
         }
-        Some((at, LocalEndpoint::begin(&pinned.endpoint)?, pinned.opened))
+        Some((at, LocalEndpoint::begin(&endpoint)?, opened))
     }
 
     /// The connection to this endpoint, if it is kept and quiet.

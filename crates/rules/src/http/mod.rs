@@ -13,7 +13,6 @@ mod hop;
 pub mod host;
 mod http2;
 mod identity;
-mod line_feeds;
 mod readings;
 mod request;
 mod response;

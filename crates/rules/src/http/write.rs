@@ -2,7 +2,7 @@
 
 use super::hop::is_hop_by_hop;
 use super::identity::{Identity, write_identity};
-use super::{Field, Known, RequestHead, ResponseHead};
+use super::{Field, Known, RequestHead, ResponseHead, Version};
 use crate::forward::Outward;
 use penstock_plan::HostHeader;
 
@@ -195,12 +195,7 @@ pub fn passed_on(head: &ResponseHead) -> impl Iterator<Item = Field<'_>> {
 /// Append `head` as an HTTP/1.1 response.
 pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u8>) {
     to.reserve(head.fields.bytes.len() + 96);
-    let mut status = itoa::Buffer::new();
-    let reason = match head.reason() {
-        b"" => reason_phrase(head.status).as_bytes(),
-        reason => reason,
-    };
-    put(to, &[b"HTTP/1.1 ", status.format(head.status).as_bytes(), b" ", reason, b"\r\n"]);
+    write_status(head, to);
     let mut date = lines.date;
     for field in passed_on(head) {
         if field.known == Known::Date {
@@ -211,8 +206,10 @@ pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u
     if let Some(date) = &date {
         put(to, &[b"date: ", date, b"\r\n"]);
     }
-    if lines.via {
-        put(to, &[b"via: ", head.version.number().as_bytes(), b" penstock\r\n"]);
+    match head.version {
+        _ if !lines.via => {}
+        Version::Http11 => put(to, &[b"via: 1.1 penstock\r\n"]),
+        version => put(to, &[b"via: ", version.number().as_bytes(), b" penstock\r\n"]),
     }
     write_framing(lines.framing, to);
     match (lines.persistence, head.fields.known(Known::Upgrade)) {
@@ -222,6 +219,17 @@ pub fn write_response(head: &ResponseHead, lines: &ResponseLines, to: &mut Vec<u
         (Persistence::Close | Persistence::Upgrade, _) => put(to, &[b"connection: close\r\n"]),
     }
     put(to, &[b"\r\n"]);
+}
+
+fn write_status(head: &ResponseHead, to: &mut Vec<u8>) {
+    match (head.status, head.reason()) {
+        // Nearly all, in one piece.
+        (200, b"OK" | b"") => put(to, &[b"HTTP/1.1 200 OK\r\n"]),
+        (status, reason) => {
+            let reason = if reason.is_empty() { reason_phrase(status).as_bytes() } else { reason };
+            put(to, &[b"HTTP/1.1 ", itoa::Buffer::new().format(status).as_bytes(), b" ", reason, b"\r\n"]);
+        }
+    }
 }
 
 fn write_authority(head: &RequestHead, to: &mut Vec<u8>) {
