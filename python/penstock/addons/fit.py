@@ -27,7 +27,7 @@ def check_fit(loaded: Loaded, loadings: Mapping[str, Loading]) -> list[Fault]:
     faults += [loaded.document.fault(key, message) for key, message in policy_faults(loaded.config, policies)]
     if faults:
         raise ConfigError(faults)
-    asked = {name for route in loaded.config.routes for name in route.addons}
+    asked = {name for _, route in loaded.special_routes for name in route.addons}
     asked |= {name for _, name in _asked_of_users(loaded)}
     return [
         loaded.document.fault(("addons", name), "nothing names it")
@@ -41,7 +41,7 @@ def _idle_routes(loaded: Loaded, loadings: Mapping[str, Loading]) -> list[Fault]
     without = {name for name, loading in loadings.items() if loading.hooks.keys() <= {AUTHENTICATE}}
     return [
         loaded.document.fault(("routes", index, "addons", place), f'"{name}" defines no hook that is asked of requests')
-        for index, route in enumerate(loaded.config.routes)
+        for index, route in loaded.special_routes
         for place, name in enumerate(route.addons)
         if name in without
     ]

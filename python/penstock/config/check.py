@@ -85,14 +85,13 @@ class _Check:
         for key, message in policy_faults(self.config, [((), policy) for policy in self.loaded.document.policies]):
             self.fault(key, message)
         self.binds()
-        check_routes.check_routes(self.config, self.loaded.memory, self.fault, self.warn)
+        names = check_routes.check_routes(self.loaded, self.fault, self.warn)
         check_lists(self.config, self.loaded.memory, self.fault)
-        check_layer4(self.config, self.fault, self.warn)
-        check_forward(self.config, self.fault, self.warn)
+        check_layer4(self.loaded, self.fault, self.warn)
+        check_forward(self.loaded, self.fault, self.warn)
         check_parents(self.config, self.fault, self.warn)
-        route_names = {route.name or f"route-{index}" for index, route in enumerate(self.config.routes, 1)}
         for index, test in enumerate(self.config.tests):
-            self.test(("tests", index), test, route_names)
+            self.test(("tests", index), test, names)
         return self._placed(self.faults), self._placed(self.warnings)
 
     def fault(self, key: KeyPath, message: str | None) -> None:

@@ -8,17 +8,18 @@ from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
-    from penstock.config.document import Report
-    from penstock.config.model import Config, Route
+    from penstock.config.document import Loaded, Report
+    from penstock.config.model import Route
 
 _REFUSALS = (401, 403)
 
 
-def check_case(config: Config, warn: Report) -> None:
+def check_case(loaded: Loaded, warn: Report) -> None:
     """Warn of refusals that another spelling of the path goes round, where a later route forwards what is left."""
-    last = max((index for index, route in enumerate(config.routes) if route.upstream or route.split), default=-1)
-    for index, route in enumerate(config.routes[: last + 1]):
-        if (found := _spelled(route)) is not None:
+    behind = enumerate(reversed(loaded.config.routes))
+    after = next((number for number, route in behind if route.upstream or route.split), len(loaded.config.routes))
+    for index, route in loaded.special_routes:
+        if index + after < len(loaded.config.routes) and (found := _spelled(route)) is not None:
             warn(
                 ("routes", index, "match"),
                 f'tells capitals from small letters: "{found.upper()}" is not refused, and endpoints that do not tell '

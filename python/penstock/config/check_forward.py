@@ -11,7 +11,7 @@ from penstock.config.expression import asked, compile_expression
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
-    from penstock.config.document import KeyPath, Report
+    from penstock.config.document import KeyPath, Loaded, Report
     from penstock.config.model import Config, Listener, Rule
 
 _NOT_HERE = {
@@ -29,8 +29,9 @@ _ONE_OF = (
 )
 
 
-def check_forward(config: Config, fault: Report, warn: Report) -> None:
+def check_forward(loaded: Loaded, fault: Report, warn: Report) -> None:
     """Find what a forward proxy cannot have, what only it can, and what makes it an open one."""
+    config = loaded.config
     proxies = {name for name, listener in config.listeners.items() if listener.protocol == "forward"}
     for name, listener in config.listeners.items():
         key: KeyPath = ("listeners", name)
@@ -39,7 +40,7 @@ def check_forward(config: Config, fault: Report, warn: Report) -> None:
         elif listener.protocol == "http":
             for wrong in sorted(listener.model_fields_set.intersection(FORWARD_KEYS)):
                 fault((*key, wrong), 'belongs to a listener of "forward"')
-    for index, route in enumerate(config.routes):
+    for index, route in loaded.special_routes:
         for place, name in enumerate(route.listeners or ()):
             if name in proxies:
                 message = f'{name} is a listener of "forward", whose clients say where requests go; no route serves it'

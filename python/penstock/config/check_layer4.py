@@ -15,7 +15,7 @@ from penstock.errors import ExpressionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from penstock.config.document import KeyPath, Report
+    from penstock.config.document import KeyPath, Loaded, Report
     from penstock.config.model import Affinity, Config, Listener, Route, Upstream
 
 _LISTENER_KEYS = {
@@ -41,12 +41,13 @@ _OF_HELLO = ("sni", "alpn")
 """Those that a datagram has not."""
 
 
-def check_layer4(config: Config, fault: Report, warn: Report) -> None:
+def check_layer4(loaded: Loaded, fault: Report, warn: Report) -> None:
     """Find what a listener of connections, a route that serves one, or an upstream behind it cannot have."""
+    config = loaded.config
     layer4 = {name: kind.protocol for name, kind in config.listeners.items() if kind.protocol in _LISTENER_KEYS}
     of_http = [name for name, listener in config.listeners.items() if listener.protocol == "http"]
     handed = {listener.http for listener in config.listeners.values() if listener.protocol == "tcp"}
-    routed = {name for route in config.routes for name in route.listeners or ()}
+    routed = {name for _, route in loaded.special_routes for name in route.listeners or ()}
     for name, listener in config.listeners.items():
         key: KeyPath = ("listeners", name)
         if listener.upstream is not None and listener.upstream not in config.upstreams:
@@ -58,9 +59,10 @@ def check_layer4(config: Config, fault: Report, warn: Report) -> None:
             _of_requests(key, listener, fault)
         if not listener.bind and (name in layer4 or name not in handed):
             fault((*key, "bind"), "is missing; it must be given")
-    for index, route in enumerate(config.routes):
+    lost = bool(config.listeners) and not of_http
+    for index, route in enumerate(config.routes) if lost else loaded.special_routes:
         key = ("routes", index)
-        if route.listeners is None and config.listeners and not of_http:
+        if lost and route.listeners is None:
             warn(key, 'serves no listener: it names none, and there is none of "http"')
         elif route.listeners and not layer4.keys().isdisjoint(route.listeners):
             _route(key, route, layer4, set(config.listeners) - layer4.keys(), fault)

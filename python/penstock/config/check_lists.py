@@ -42,8 +42,8 @@ def check_lists(config: Config, memory: Memory, fault: Report) -> None:
         for place, rule in enumerate(listener.rules):
             for use in uses(("match",), rule.match, errand=True):
                 fault(("listeners", name, "rules", place, "match"), wrong_use(use, config.lists))
-    for index, route in enumerate(config.routes):
-        for use in memory.once(route, _uses_of_route):
+    for index, found in enumerate(memory.each(config.routes, _uses_of_route)):
+        for use in found:
             fault(("routes", index, *use.key), wrong_use(use, config.lists))
 
 

@@ -43,7 +43,7 @@ def page_files(loaded: Loaded) -> set[Path]:
     """The files of all error pages of a configuration."""
     config = loaded.config
     listeners = (listener.error_pages for listener in config.listeners.values())
-    places = (config.error_pages, *listeners, *(route.error_pages for route in config.routes))
+    places = (config.error_pages, *listeners, *(route.error_pages for _, route in loaded.special_routes))
     pages = (page for place in places for each in place.values() for page in each)
     return {loaded.folder / page.file for page in pages if page.file}
 

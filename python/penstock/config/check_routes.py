@@ -14,42 +14,54 @@ from penstock.config.check_mirror import check_copies, check_mirror
 from penstock.config.check_pages import check_pages
 from penstock.config.check_split import check_shares, check_split
 from penstock.config.compile_forward import parents
-from penstock.config.document import KeyPath, Report, unknown
+from penstock.config.document import KeyPath, Report, is_special, unknown
 from penstock.config.expression import compile_expression
 from penstock.errors import ExpressionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.config.memory import Memory
+    from penstock.config.document import Loaded
     from penstock.config.model import Compress, Config, Cors, Filter, Route
 
-_REFERRING = ("forward_auth", "split", "mirror", "addons", "listeners")
-"""Keys beside `upstream` that name something else of the configuration: most of many routes have none."""
+_Found = tuple[tuple[KeyPath, str], ...]
 _ACTIONS = ("upstream", "split", "respond", "redirect")
 
 
-def check_routes(config: Config, memory: Memory, fault: Report, warn: Report) -> None:
-    """Find every fault of the routes, and what is doubtful about them together."""
-    names: dict[str, int] = {}
-    referring = []
-    for index, route in enumerate(config.routes):
-        name = route.name or f"route-{index + 1}"
-        if names.setdefault(name, index) != index:
+def check_routes(loaded: Loaded, fault: Report, warn: Report) -> set[str]:
+    """Find every fault of the routes, and what is doubtful about them together. Gives their names."""
+    config = loaded.config
+    names = [route.name or f"route-{number}" for number, route in enumerate(config.routes, 1)]
+    used = {route.upstream for route in config.routes}
+    own = loaded.memory.each(config.routes, _own_faults)
+    known = set(names)
+    # Of all together it is soon seen that there is nothing to tell of any.
+    if len(known) < len(names) or not used <= {None, *config.upstreams} or any(own):
+        _faults(loaded, names, own, fault, warn)
+    else:
+        for index, route in loaded.special_routes:
+            _references(("routes", index), route, config, fault, warn)
+    _unreached(config, warn)
+    _unused(config, used, [route for _, route in loaded.special_routes], warn)
+    check_case(loaded, warn)
+    return known
+
+
+def _faults(loaded: Loaded, names: list[str], own: list[_Found], fault: Report, warn: Report) -> None:
+    """What is wrong with each route, in their order."""
+    upstreams = loaded.config.upstreams
+    first: dict[str, int] = {}
+    for index, (name, route) in enumerate(zip(names, loaded.config.routes, strict=True)):
+        if first.setdefault(name, index) != index:
             fault(
                 ("routes", index, "name"),
-                f'"{name}" is already the name of routes[{names[name]}]; names are unique',
+                f'"{name}" is already the name of routes[{first[name]}]; names are unique',
             )
-        if route.upstream is not None and route.upstream not in config.upstreams:
-            fault(("routes", index, "upstream"), unknown("upstream", route.upstream, config.upstreams))
-        if not route.model_fields_set.isdisjoint(_REFERRING):
-            referring.append(route)
-            _references(("routes", index), route, config, fault, warn)
-        for key, message in memory.once(route, _own_faults):
+        if route.upstream is not None and route.upstream not in upstreams:
+            fault(("routes", index, "upstream"), unknown("upstream", route.upstream, upstreams))
+        _references(("routes", index), route, loaded.config, fault, warn)
+        for key, message in own[index]:
             fault(("routes", index, *key), message)
-    _unreached(config, warn)
-    _unused(config, referring, warn)
-    check_case(config, warn)
 
 
 def _references(key: KeyPath, route: Route, config: Config, fault: Report, warn: Report) -> None:
@@ -66,7 +78,7 @@ def _references(key: KeyPath, route: Route, config: Config, fault: Report, warn:
             fault((*key, "listeners", index), unknown("listener", name, config.listeners))
 
 
-def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
+def _own_faults(route: Route) -> _Found:
     """What is wrong with a route whatever stands around it; keys begin below the route."""
     found: list[tuple[KeyPath, str]] = []
 
@@ -81,6 +93,15 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
             compile_expression(route.match)
         except ExpressionError as error:
             fault(("match",), str(error))
+    if route.upstream is None or is_special(route):
+        _special(route, fault)
+    for position, step in enumerate(route.filters):
+        _filter(("filters", position), step, fault)
+    return tuple(found)
+
+
+def _special(route: Route, fault: Report) -> None:
+    """What only a route can have wrong that says more than its upstream, or not even that."""
     _action(route, fault)
     if route.listeners is not None and not route.listeners:
         fault(("listeners",), "names no listener; leave the key out to serve all")
@@ -91,9 +112,6 @@ def _own_faults(route: Route) -> tuple[tuple[KeyPath, str], ...]:
     check_pages(("error_pages",), route.error_pages, fault)
     check_condition(("maintenance", "except"), route.maintenance.except_, fault)
     check_copies(route, fault)
-    for position, step in enumerate(route.filters):
-        _filter(("filters", position), step, fault)
-    return tuple(found)
 
 
 def _action(route: Route, fault: Report) -> None:
@@ -219,15 +237,17 @@ _FILTERS: dict[str, Callable[[KeyPath, Any, Report], None]] = {
 
 def _unreached(config: Config, warn: Report) -> None:
     """A route is never reached if an earlier one that matches all that it matches serves all its listeners."""
+    matches = ["" if route.match is None else route.match.strip() for route in config.routes]
+    # Where each asks for something else, and none before the last takes everything, there is nothing to compare.
+    if len(set(matches)) == len(matches) and not {"", "True"}.intersection(matches[:-1]):
+        return
     everything = frozenset(name for name, listener in config.listeners.items() if listener.protocol == "http")
     earlier: dict[str, list[tuple[int, frozenset[str]]]] = {}
     for index, route in enumerate(config.routes):
         mine = everything if route.listeners is None else frozenset(route.listeners)
         if not mine:
             continue
-        text = "" if route.match is None else route.match.strip()
-        if text == "True":
-            text = ""
+        text = "" if matches[index] == "True" else matches[index]
         of_all, same = earlier.get("", ()), earlier.get(text, ()) if text else ()
         for other, theirs in (*of_all, *same):
             if mine <= theirs:
@@ -240,9 +260,8 @@ def _unreached(config: Config, warn: Report) -> None:
             earlier.setdefault(text, []).append((index, mine))
 
 
-def _unused(config: Config, referring: list[Route], warn: Report) -> None:
-    used = {route.upstream for route in config.routes}
-    used |= {route.forward_auth.upstream for route in referring if route.forward_auth is not None}
+def _unused(config: Config, used: set[str | None], referring: list[Route], warn: Report) -> None:
+    used = used | {route.forward_auth.upstream for route in referring if route.forward_auth is not None}
     used |= {share.upstream for route in referring for share in route.shares}
     used |= {route.mirror.upstream for route in referring if route.mirror}
     used |= {listener.upstream for listener in config.listeners.values()}

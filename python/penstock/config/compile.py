@@ -10,6 +10,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_json
+
 from penstock.config import texts
 from penstock.config.check_answers import DEFAULT_TYPE
 from penstock.config.check_pages import page_type
@@ -55,7 +57,12 @@ if TYPE_CHECKING:
 Plan = dict[str, Any]
 """A compiled configuration in the shape of `crates/plan`, or a part of one."""
 
-_write = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+_write_text = json.encoder.encode_basestring
+
+
+def _write(value: object) -> str:
+    """As JSON. Not by `json`, which takes several times as long for what is as small as most of a route's parts."""
+    return to_json(value).decode()
 
 
 def compile_plan(config: Config, folder: Path, version: int) -> Plan:
@@ -276,20 +283,21 @@ def _routes(config: Config, folder: Path, memory: Memory) -> Iterator[str]:
     forwards = {name: _write({"upstream": index}) for name, index in upstreams.items()}
     of_http = [index for index, one in enumerate(config.listeners.values()) if one.protocol == "http"]
     all_of_http = "null" if len(of_http) == len(listeners) else _write(of_http)
-    for number, route in enumerate(config.routes, 1):
-        name = _write(route.name or f"route-{number}")
+    own_texts = memory.each(config.routes, _own_text)
+    for number, (route, own) in enumerate(zip(config.routes, own_texts, strict=True), 1):
+        name = _write_text(route.name or f"route-{number}")
         served = all_of_http
         if route.listeners is not None:
             served = _write(list(dict.fromkeys(listeners[name] for name in route.listeners)))
-        asked = _write([addons[name] for name in route.addons]) if route.addons else "[]"
         action = forwards[route.upstream] if route.upstream is not None else _write(_action(route, upstreams))
-        auth = "null" if route.forward_auth is None else _write(_forward_auth(route.forward_auth, upstreams))
-        pages = _write(_error_pages(route.error_pages, folder)) if route.error_pages else "[]"
-        mirror = _write(_mirror(route.mirror, upstreams)) if route.mirror else "null"
-        yield (
-            f'{{"name":{name},"listeners":{served},"action":{action},"forward_auth":{auth},"addons":{asked},'
-            f'"error_pages":{pages},"mirror":{mirror},{memory.once(route, _own_text)}}}'
-        )
+        further = _NOTHING_FURTHER
+        if not route.model_fields_set.isdisjoint(_FURTHER):
+            asked = _write([addons[name] for name in route.addons])
+            auth = _write(route.forward_auth and _forward_auth(route.forward_auth, upstreams))
+            pages = _write(_error_pages(route.error_pages, folder))
+            mirror = _write(route.mirror and _mirror(route.mirror, upstreams))
+            further = f'"forward_auth":{auth},"addons":{asked},"error_pages":{pages},"mirror":{mirror}'
+        yield f'{{"name":{name},"listeners":{served},"action":{action},{further},{own}}}'
 
 
 def _own_text(route: Route) -> str:
@@ -412,6 +420,8 @@ def _processors() -> int:
 _UNLOADED: Plan = {"id": 0, "hooks": [], "concurrency": 1}
 """Of an add-on whose code nobody has looked at."""
 
+_FURTHER = ("forward_auth", "addons", "error_pages", "mirror")
+_NOTHING_FURTHER = '"forward_auth":null,"addons":[],"error_pages":[],"mirror":null'
 _DEFAULT_TIMEOUTS = Route.model_fields["timeouts"].default
 _NO_TIMEOUTS = _write(_timeouts(_DEFAULT_TIMEOUTS))
 _DEFAULT_LIMITS = Route.model_fields["limits"].default

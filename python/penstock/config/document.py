@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from penstock.config.model import Config
+    from penstock.config.model import Config, Route
     from penstock.config.policy import WeightPolicy
     from penstock.config.positions import Place
 
@@ -27,6 +27,7 @@ KeyPath = tuple[str | int, ...]
 Report = Callable[[KeyPath, "str | None"], None]
 """Takes a key and what is wrong with it; nothing wrong is nothing to report."""
 
+_PLAIN = {"name", "match", "strict", "upstream", "filters", "timeouts", "limits"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _STEP = re.compile(r'\.?([A-Za-z0-9_-]+)|\["((?:[^"\\]|\\.)*)"\]|\[([0-9]+)\]|\."((?:[^"\\]|\\.)*)"')
 
@@ -74,6 +75,12 @@ class Loaded:
         """What relative paths in it are relative to."""
         return self.document.folder
 
+    @cached_property
+    def special_routes(self) -> list[tuple[int, Route]]:
+        """Routes, by their places, that say more than what matches and goes to which upstream: of many routes few do,
+        and a rule about anything else looks at these alone."""
+        return [(at, route) for at, route in enumerate(self.config.routes) if is_special(route)]
+
     def fault(self, key: str, message: str) -> Fault:
         """A fault found by someone else, at a key path of the configuration such as `routes[3].match`."""
         return self.document.fault(read_key(key), message)
@@ -96,6 +103,11 @@ class Loaded:
         elif "action" in key:
             key = tuple(step for step in key if step != "action")
         return self.document.fault(key, message)
+
+
+def is_special(route: Route) -> bool:
+    """Whether a route says more than what matches, what is done to it and to which upstream it goes."""
+    return not route.model_fields_set <= _PLAIN
 
 
 def write_key(key: Iterable[str | int]) -> str:

@@ -13,12 +13,15 @@ import tomli
 from pydantic import ValidationError
 
 from penstock.config.model import Config, Route
-from penstock.config.pieces import take_apart
+from penstock.config.pieces import plain_table, take_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _T = TypeVar("_T")
+
+_KNOWN: dict[str, Any] = {}
+"""Stands for the table of a route that need not be read."""
 
 
 class Memory:
@@ -27,7 +30,9 @@ class Memory:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._by_text: dict[bytes | str, _Known] = {}
-        self._by_route: dict[int, _Known] = {}
+        self._routes: tuple[Route, ...] = ()
+        self._known: list[_Known] = []
+        """Of each of `_routes`."""
 
     def validate(self, document: Mapping[str, Any], text: str | None = None) -> Config:
         """`Config.model_validate` of what a parser has just made, in which a route that is written as it was before
@@ -42,19 +47,22 @@ class Memory:
         return self._remember(texts, tables, document)
 
     def reread(self, text: str) -> Config | None:
-        """The configuration of a TOML text, of which routes that are written as before are not read again. `None`: it
-        has to be read whole, because nothing is known, or to tell what is wrong."""
-        pieces = take_apart(text) if self._by_text else None
-        if pieces is None or self._by_text.keys().isdisjoint(pieces.routes):
+        """The configuration of a TOML text, of which routes that are written as before are not read again, and plain
+        ones not by the parser. `None`: it has to be read whole, because none are so, or to tell what is wrong."""
+        pieces = take_apart(text)
+        if pieces is None:
+            return None
+        routes: list[Any] = [_KNOWN if text in self._by_text else plain_table(text) for text in pieces.routes]
+        others = [text for text, route in zip(pieces.routes, routes, strict=True) if route is None]
+        if len(others) == len(routes):
             return None
         try:
             document = tomli.loads(pieces.rest)
-            others = [text for text in pieces.routes if text not in self._by_text]
             tables = tomli.loads("".join(others))["routes"] if others else []
             if "routes" in document or len(tables) != len(others):
                 return None
             new = iter(tables)
-            routes = [None if text in self._by_text else next(new) for text in pieces.routes]
+            routes = [next(new) if route is None else route for route in routes]
             return self._remember(pieces.routes, routes, document)
         except (tomli.TOMLDecodeError, ValidationError, RecursionError):
             return None
@@ -63,35 +71,21 @@ class Memory:
         self, texts: Sequence[bytes | str | None], tables: Sequence[object], document: Mapping[str, Any]
     ) -> Config:
         """The configuration with these routes: those that are known by their texts, and those of tables."""
-        before = self._by_text
-        routes = [
-            before[text].route if text is not None and text in before else table
-            for text, table in zip(texts, tables, strict=True)
-        ]
+        before = [None if text is None else self._by_text.get(text) for text in texts]
+        routes = [known.route if known else table for known, table in zip(before, tables, strict=True)]
         config = Config.model_validate({**document, "routes": routes})
-        self._by_text = {
-            text: before.get(text) or _Known(route)
-            for text, route in zip(texts, config.routes, strict=True)
-            if text is not None
-        }
-        self._by_route = {id(known.route): known for known in self._by_text.values()}
+        self._routes = config.routes
+        self._known = [known or _Known(route) for known, route in zip(before, config.routes, strict=True)]
+        self._by_text = {text: known for text, known in zip(texts, self._known, strict=True) if text is not None}
         return config
 
-    def once(self, route: Route, find: Callable[[Route], _T]) -> _T:
-        """What `find` gives for a route, found again only for a route that is not known. It must look at nothing else,
-        and its result is shared: never changed."""
-        try:
-            found: _T = self._by_route[id(route)].found[find]
-        except KeyError:
-            pass
-        else:
-            return found
-        found = find(route)
-        # Routes made by programs are not known: theirs are values that the program could change behind our back.
-        known = self._by_route.get(id(route))
-        if known is not None:
-            known.found[find] = found
-        return found
+    def each(self, routes: tuple[Route, ...], find: Callable[[Route], _T]) -> list[_T]:
+        """What `find` gives for each of a configuration's routes, found again only for those that are not known. It
+        must look at nothing else, and its results are shared: never changed."""
+        if routes is not self._routes:
+            # Of a program: values that it could change behind our back.
+            return [find(route) for route in routes]
+        return [known.found[find] if find in known.found else known.learn(find) for known in self._known]
 
 
 class _Known:
@@ -102,6 +96,10 @@ class _Known:
     def __init__(self, route: Route) -> None:
         self.route = route
         self.found: dict[Callable[[Route], Any], Any] = {}
+
+    def learn(self, find: Callable[[Route], _T]) -> _T:
+        found = self.found[find] = find(self.route)
+        return found
 
 
 def _written(table: Any) -> bytes | None:

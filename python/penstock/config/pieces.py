@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_HEADER = re.compile(
-    r"^[ \t]*\[(?:(?P<route>\[routes\]\])|(?P<within>\[?routes\.)|(?P<maybe>.*(?:routes|\\)))?", re.MULTILINE
-)
+# The end of the line before it is part of it: that is found faster than the beginning of a line.
+_HEADER = re.compile(r"\n[ \t]*\[(?:(?P<route>\[routes\]\])|(?P<within>\[?routes\.)|(?P<maybe>.*(?:routes|\\)))?")
 """What a line starts with that names a table. A value may look like one in an array of several lines; then no piece
 of that array ends it, and the piece is refused by whoever reads it."""
+
+_PLAIN = re.compile(r"""\[\[routes\]\]\n+(?:[a-z_]+\ =\ (?:"[\ !\#-\[\]-~]*"|'[\ -&(-~]*')(?:\n+|\Z))*""", re.VERBOSE)
+_PAIR = re.compile("([a-z_]+) = .(.*).")
 
 
 class Pieces(NamedTuple):
@@ -31,12 +33,23 @@ def take_apart(text: str) -> Pieces | None:
     rest: list[str] = []
     routes: list[str] = []
     begin, of_route = 0, False
+    text = "\n" + text
     for header in _HEADER.finditer(text):
         if header["route"] is None and header.lastgroup is not None:
             if of_route and header["within"]:
                 continue
             return None
-        (routes if of_route else rest).append(text[begin : header.start()])
-        begin, of_route = header.start(), header["route"] is not None
+        (routes if of_route else rest).append(text[begin : header.start() + 1])
+        begin, of_route = header.start() + 1, header["route"] is not None
     (routes if of_route else rest).append(text[begin:])
-    return Pieces("".join(rest), routes)
+    return Pieces("".join(rest)[1:], routes)
+
+
+def plain_table(text: str) -> dict[str, str] | None:
+    """A route of nothing but keys with texts of printable ASCII that mean themselves, each on a line of its own; `None`
+    for any other. Most of 10 000 routes are so, and the parser takes four times as long."""
+    if _PLAIN.fullmatch(text) is None:
+        return None
+    pairs = _PAIR.findall(text)
+    table = dict(pairs)
+    return table if len(table) == len(pairs) else None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.config import Config, Memory, check, compile_plan, compile_text, load, load_value
 from penstock.config.compile import _own_text
+from penstock.config.pieces import plain_table
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def test_only_a_route_that_changed_is_worked_on(folder: Path) -> None:
     for _ in range(3):
         file.write_text(json.dumps({"listeners": {"web": {"bind": ":1"}}, "routes": routes}))
         config = load(file, memory).config
-        assert [memory.once(route, find) for route in config.routes] == ["found"] * len(routes)
+        assert memory.each(config.routes, find) == ["found"] * len(routes)
         routes.insert(1, {"name": f"new{len(routes)}", "respond": {}})
     assert [route.name for route in worked] == ["r0", "r1", "r2", "r3", "r4", "new5", "new6"]  # type: ignore[attr-defined]
 
@@ -196,19 +197,46 @@ WHOLE = [
     "[[routes]]\nrespond = {}\nrespond = {}\n[listeners.web]\nbind = ':1'\n",
     "[[routes]] x\n[listeners.web]\nbind = ':1'\n",
     "[[routes]]\nrespond = {}\n[listeners.web]\nbind = ':1'\nx = " + "[" * 5_000,
+    "[listeners.web]\nbind = ':1'\n[[routes]]\nname = 'a'\nmatch = 'path == \"/x\"'\nupstream = 'u'\n\n[[routes]]\n"
+    "match = \"host == '\\u0061'\"\nupstream = 'u'\n[upstreams.u]\nendpoints = ['h:1']\n",
+    "[listeners.web]\nbind = ':1'\n[[routes]]\nname = 'a'\nname = 'b'\n",
+    "[listeners.web]\nbind = ':1'\n[[routes]]\nnme = 'a'\n",
+    "routes = [{respond = {}}]\n[listeners.web]\nbind = ':1'\n[[routes]]\nname = 'a'\n",
+    "[listeners.web]\nbind = [\n':1',\n[[routes]]\nname = 'a'\n]\n",
 ]
 
 
 @pytest.mark.parametrize("text", WHOLE)
-def test_a_text_in_pieces_is_what_it_is_whole(folder: Path, text: str) -> None:
-    memory = Memory()
+def test_a_text_in_pieces_is_what_it_is_whole(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     file = folder / "pieces.toml"
-    # All of its pieces are known but for those of the second text, or none of the second's is.
-    for before in ("[listeners.web]\nbind = ':1'\n[[routes]]\nrespond = {}\n", text):
-        file.write_text(before, newline="")
-        outcome(file, memory)
+    file.write_text(text, newline="")
+    with monkeypatch.context() as patch:
+        patch.setattr(Memory, "reread", lambda *_: None)
+        whole = outcome(file, Memory())
+    memory = Memory()
+    # None of its pieces is known, or all are but for those of the second text, or none of the second's is.
+    for before in (None, "[listeners.web]\nbind = ':1'\n[[routes]]\nrespond = {}\n", text):
+        if before is not None:
+            file.write_text(before, newline="")
+            outcome(file, memory)
         file.write_text(text, newline="")
-        assert outcome(file, memory) == outcome(file, Memory())
+        assert outcome(file, memory) == whole
+
+
+LINES = st.sampled_from(["", "\n", "name = 'a'\n", "name='a'\n", "match = ", 'upstream = "u"\n', "# x\n", "x_y = ''\n"])
+
+
+@given(st.lists(LINES | st.text("ab_= '\"\\\n\t#é\x7f[]", max_size=8), max_size=6))
+def test_a_plain_route_is_what_the_parser_makes_of_it(lines: list[str]) -> None:
+    text = "[[routes]]\n" + "".join(lines)
+    if (table := plain_table(text)) is not None:
+        assert tomli.loads(text) == {"routes": [table]}
+
+
+def test_most_routes_are_plain() -> None:
+    match = "path.startswith('/x')"
+    text = f"[[routes]]\nmatch = \"{match}\"\nupstream = 'shop'\n\n"
+    assert plain_table(text) == {"match": match, "upstream": "shop"}
 
 
 def test_of_toml_only_what_changed_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +261,7 @@ def test_what_is_gone_is_forgotten(folder: Path) -> None:
     for routes in ([{"name": "a"}, {"name": "b"}], [{"name": "b"}]):
         file.write_text(json.dumps({"routes": routes}))
         load(file, memory)
-    assert len(memory._by_text) == len(memory._by_route) == 1
+    assert len(memory._by_text) == len(memory._known) == 1
 
 
 @pytest.mark.parametrize("form", ["value", "python"])
