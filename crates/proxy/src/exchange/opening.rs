@@ -65,14 +65,14 @@ impl<'a> Story<'a> {
 
     /// How the tunnel is opened, if the rule that took it says that it is.
     fn interception(&self) -> Option<&'a Interception> {
-        self.rule.filter(|rule| rule.opens() && self.exchange.origin.secured.is_none())?;
+        self.rule.filter(|rule| rule.opens())?;
         self.exchange.listener.forward.as_ref()?.interception.as_ref()
     }
 
-    /// Whether a rule says that the tunnel is opened, and it would be TLS in TLS, which is not: the connection is older than the
-    /// configuration, which has no listener that does both.
+    /// Whether a rule says that the tunnel is opened, and there is no authority to stand for its origin: it is none, then, rather than
+    /// closed.
     pub(super) fn cannot_open(&self) -> bool {
-        self.exchange.origin.secured.is_some() && self.rule.is_some_and(Rule::opens)
+        self.interception().is_none() && self.rule.is_some_and(Rule::opens)
     }
 
     /// Whether the tunnel, whose origin is connected, is to be opened: then the name in its client's hello, if there is one.

@@ -236,12 +236,10 @@ impl<'a> Story<'a> {
         let forward = listener.forward.as_deref().ok_or(Kind::Internal)?;
         let secure = self.site(forward, request, request.place_port())?.secure;
         let secure = secure.and_then(|(tls, name)| Secure::named(tls, name)).ok_or(Kind::Internal)?;
-        // To a parent with TLS we did not come.
-        let Stream::Clear(socket) = stream else { return Err(Kind::Internal.into()) };
         let began = Instant::now();
         let wait = forward.settings.plan.timeouts.connect.min(worker.clock.until(self.total_by));
         let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
-        let shaken = greet(socket, greeting, began + wait).await;
+        let shaken = greet(stream.into(), greeting, began + wait).await;
         self.note_connect(began, down, shaken).map_err(|error| Error { retry: Retry::Never, ..error })
     }
 }
