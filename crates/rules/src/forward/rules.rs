@@ -126,15 +126,18 @@ impl Rules {
         self.0.iter().enumerate().find(|(_, rule)| !rule.waits && rule.takes(view))
     }
 
-    /// Whether some wait for the answer.
-    pub fn wait(&self) -> bool {
-        self.0.iter().any(|rule| rule.waits)
+    /// Whether some that stand before the one that has taken the request wait for the answer.
+    pub fn wait(&self, taken: Option<&Rule>) -> bool {
+        self.before(taken).any(|rule| rule.waits)
     }
 
     /// The rule that takes the answer to a request, of those that wait for it and stand before the one that has taken the request.
-    pub fn judge_response(&self, view: &View<'_>, taken: Option<&Rule>) -> Option<(usize, &Rule)> {
-        let before = self.0.iter().take_while(|rule| taken.is_none_or(|taken| !std::ptr::eq(*rule, taken)));
-        before.enumerate().find(|(_, rule)| rule.waits && rule.takes(view))
+    pub fn judge_response<'r>(&'r self, view: &View<'_>, taken: Option<&'r Rule>) -> Option<(usize, &'r Rule)> {
+        self.before(taken).enumerate().find(|(_, rule)| rule.waits && rule.takes(view))
+    }
+
+    fn before<'r>(&'r self, taken: Option<&'r Rule>) -> impl Iterator<Item = &'r Rule> {
+        self.0.iter().take_while(move |rule| taken.is_none_or(|taken| !std::ptr::eq(*rule, taken)))
     }
 
     /// The rule that takes the request, as far as that can be said without an address.
