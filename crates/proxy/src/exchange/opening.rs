@@ -163,8 +163,8 @@ impl<'a> Story<'a> {
     /// Why an origin was not believed, for a client that we speak TLS for: it does not see the origin's certificate.
     pub(crate) fn reason_of_origin(&self, kind: Kind) -> Option<String> {
         let forward = self.exchange.listener.forward.as_deref()?;
-        let asked = || self.upstream.is_some_and(|settings| std::ptr::eq(settings, &raw const forward.secure));
-        if self.inside().is_none() && !asked() {
+        let directly = || self.upstream.is_none_or(|settings| std::ptr::eq(settings, &raw const forward.secure));
+        if !self.greeted && !directly() {
             return None;
         }
         let of_tls = [Kind::UpstreamCertificate, Kind::UpstreamTlsFailed, Kind::UpstreamTlsTimeout];

@@ -80,10 +80,8 @@ pub(crate) struct Inside {
 /// A connection over which the origin has proved who it is, and nobody uses.
 struct Proved {
     opened: Opened,
-    /// The parent through which it goes. There it is kept from request to request, too: in the parent's pool are connections to the parent.
+    /// The parent through which it goes.
     parent: Option<Rc<LocalEndpoint>>,
-    /// Whether something was asked for over it.
-    used: bool,
     since: Instant,
 }
 
@@ -112,14 +110,8 @@ impl Inside {
             self.proved.set(Some(proved));
             return None;
         };
-        let is_quiet = !proved.used || !proved.opened.stream.is_disturbed();
-        let in_flight = LocalEndpoint::begin(parent).filter(|_| is_quiet && self.is_fresh(&proved))?;
+        let in_flight = LocalEndpoint::begin(parent).filter(|_| self.is_fresh(&proved))?;
         Some((at, in_flight, proved.opened))
-    }
-
-    /// Keep a connection through this parent for what is asked for next in the tunnel.
-    pub(crate) fn keep_through(&self, parent: &Rc<LocalEndpoint>, opened: Opened) {
-        self.proved.set(Some(Proved { opened, parent: Some(Rc::clone(parent)), used: true, since: Instant::now() }));
     }
 
     fn is_fresh(&self, proved: &Proved) -> bool {
@@ -230,9 +222,7 @@ async fn shake_hands(
         Ok(Some((stream, mut secured))) => {
             counters.opened.add(1);
             let (proved, failure) = match proved {
-                Ok(opened) => {
-                    (opened.map(|opened| Proved { opened, parent, used: false, since: Instant::now() }), None)
-                }
+                Ok(opened) => (opened.map(|opened| Proved { opened, parent, since: Instant::now() }), None),
                 Err(failure) => (None, Some(failure)),
             };
             let (proved, asked, since) = (Cell::new(proved), Cell::new(false), Instant::now());
@@ -280,7 +270,7 @@ async fn prove(
     let greeting = secure.greeting(UpstreamProtocol::Auto, &worker.buffers);
     let timeouts = &forward.secure.plan.timeouts;
     let stream = greet(stream.into(), greeting, Instant::now() + timeouts.connect).await?;
-    let opened = Opened { stream, taken, told: None };
+    let opened = Opened { stream, taken, only: None };
     if opened.stream.agreed_on_http2() != Some(true) {
         endpoint.channels.fall_back(&worker.clock);
         return Ok(Some(opened));
@@ -302,7 +292,7 @@ async fn prove_through(
     let secure = site.secure.and_then(|(tls, name)| Secure::named(tls, name)).ok_or(Kind::Internal)?;
     let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
     let stream = greet(stream.into(), greeting, Instant::now() + forward.secure.plan.timeouts.connect).await?;
-    Ok(Opened { stream, taken, told: None })
+    Ok(Opened { stream, taken, only: None })
 }
 
 /// A host without the brackets that an address of IPv6 has in a URL.
