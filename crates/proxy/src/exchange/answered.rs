@@ -23,7 +23,7 @@ impl Story<'_> {
         }
         let worker = self.exchange.worker;
         let moment = moment(worker.shared.ahead_of_utc.load(Ordering::Relaxed));
-        let errand = Errand { user: self.user.as_deref(), address: None, moment, response: Some(response) };
+        let errand = Errand { user: self.user.as_deref(), moment, response: Some(response), ..Errand::default() };
         let view = View { errand: Some(&errand), ..self.view(request) };
         let Some((at, rule)) = forward.rules.judge_response(&view, self.rule) else { return Ok(()) };
         let listed = if rule.refuses() { rule.listed(&view) } else { None };

@@ -57,7 +57,7 @@ fn weigh(
     if literal.is_some_and(|address| !leave.address(address)) {
         return Ok(answer.refuse(Kind::AddressForbidden));
     }
-    let errand = Errand { user: request.user.as_deref(), address: literal, moment, response: None };
+    let errand = Errand { user: request.user.as_deref(), address: literal, moment, ..Errand::default() };
     let view = View {
         listener: &listener.name,
         port: entry.port,
