@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.product.forwarding import config
+from tests.product.forwarding import ask, config, status
 from tests.product.test_forward_socks import GREETING, said
 from tests.product.users import named
 from tests.product.waiting import wait_for
 from tests.safety.faults.name_server import NameServer
-from tests.wire.peers import Connection, connect
+from tests.wire.peers import Connection, Origin, connect
 
 import penstock
 
@@ -120,6 +120,31 @@ def test_a_name_is_asked_for_and_the_name_server_is_asked_through_it(tmp_path: P
     assert [row[key] for key in ("client", "protocol", "upstream", "datagrams_in", "datagrams_out", "ended")] == [
         OWN, "udp", "_origins", 4, 2, "client_closed",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_rules_can_tell_datagrams_from_tunnels(protocol: str) -> None:
+    rules = [
+        {"name": "tunnels", "match": f'dest.protocol == "{protocol}" and method == "CONNECT"', "allow": True},
+        {"name": "requests", "match": 'dest.protocol == "tcp" and method == "GET"', "deny": 451},
+        {"name": "others", "deny": 403},
+    ]
+    with (
+        penstock.Proxy(settings(rules=rules)) as proxy,
+        bound() as server,
+        bound(OWN) as client,
+        closing(Origin()) as origin,
+    ):
+        _, relay = associated(proxy)
+        datagram = b"\0\0\0" + to("127.0.0.1", server.getsockname()[1]) + b"ping"
+        if protocol == "udp":
+            arrives(client, relay, datagram, server, b"ping")
+        else:
+            client.sendto(datagram, relay)
+            dropped(proxy, 1)
+        assert status(ask(proxy, f"CONNECT {origin.address}")) == (403 if protocol == "udp" else 200)
+        assert status(ask(proxy, f"GET http://{origin.address}/")) == 451
+        assert proxy.stats().listeners[0].rules == {"tunnels": 1, "requests": 1, "others": 1}
 
 
 def test_what_is_no_datagram_of_this_client_goes_nowhere() -> None:

@@ -293,20 +293,6 @@ def entries(proxy: penstock.Proxy) -> int:
     return found.entries
 
 
-def test_no_tunnel_stays_closed_that_a_rule_opens(tmp_path: Path, scripted: Origin) -> None:
-    with secured(tmp_path) as proxy, client(proxy) as peer:
-        opening = config(
-            connect_ports=ANY, rules=[{"intercept": True}], interception={"authority": str(tmp_path / "ca")}
-        )
-        proxy.apply(opening)
-        # TLS in TLS is not opened: a connection that is older than the rule is told to be made anew.
-        assert tunnel(peer, 1, scripted)[":status"] == "421"
-        tls = {"certificates": [write(tmp_path / "keys", "proxy", "shop.example")]}
-        opening["listeners"]["out"]["tls"] = tls
-        with pytest.raises(penstock.ConfigError, match="cannot be opened"):
-            proxy.apply(opening)
-
-
 def test_a_listener_may_speak_one_version_alone(tmp_path: Path, scripted: Origin) -> None:
     certificate = write(tmp_path / "keys", "proxy", "shop.example")
     tls = {"certificates": [certificate], "alpn": ["http/1.1"]}

@@ -92,6 +92,29 @@ def test_one_that_does_not_prove_who_it_is_is_asked_for_nothing(tmp_path: Path, 
         assert row["cause"] == ("upstream_tls_failed" if case == "no TLS" else "upstream_certificate")
 
 
+def test_what_is_explained_is_what_happens(tmp_path: Path, origin: SecuredOrigin) -> None:
+    rules = [
+        {"name": "tunnels", "match": 'method == "CONNECT"', "deny": 403},
+        {"name": "agents", "match": '"bad" in header["User-Agent"] and query["x"] == "1"', "deny": 451},
+        {"name": "secret", "match": 'scheme == "http" and path.startswith("/secret")', "deny": 418},
+    ]
+    # Tunnels may go nowhere: it is none.
+    with asked(tmp_path, rules=rules, connect_ports=[1]) as proxy:
+        place = f"https://{NAME}:{origin.port}"
+        for path, agent, expected, rule in (
+            ("/a", "good", 200, None),
+            ("/secret/a", "good", 418, "secret"),
+            ("/a?x=1", "bad", 451, "agents"),
+            ("/a?x=2", "bad", 200, None),
+        ):
+            found = proxy.explain("GET", f"{place}{path}", headers=[("User-Agent", agent)], listener="out")
+            assert (found.rule and found.rule.name, found.status) == (rule, None if expected == 200 else expected)
+            assert found.request["path"] == path.partition("?")[0]
+            assert status(ask(proxy, f"GET {place}{path}", f"User-Agent: {agent}")) == expected
+        assert proxy.explain("CONNECT", place, listener="out").refused == "port_forbidden"
+        assert proxy.explain("GET", f"https://{NAME}:25/", listener="out").refused == "port_forbidden"
+
+
 def test_what_holds_for_others_holds_for_it(tmp_path: Path, origin: SecuredOrigin) -> None:
     rules = [{"name": "no", "match": 'dest.host == "shop.example" and path == "/no"', "deny": 451}]
     with asked(tmp_path, rules=rules, users=users(tmp_path)) as proxy:

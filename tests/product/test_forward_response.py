@@ -83,6 +83,32 @@ def test_the_type_alone_decides(scripted: Origin, answer: bytes, expected: int) 
         assert status(asks(connect(proxy.address("out")), scripted, 1, answer)) == expected
 
 
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x.exe>\r\nX-Secret: 1\r\n\r\n"
+GO_ON = b"HTTP/1.1 100 Continue\r\nX-Secret: 1\r\n\r\n"
+
+
+@pytest.mark.parametrize("answer", [PROGRAM, PAGE])
+def test_nothing_of_an_answer_comes_before_it_is_judged(scripted: Origin, answer: bytes) -> None:
+    with penstock.Proxy(config(rules=[NO_PROGRAMS])) as proxy:
+        client = connect(proxy.address("out"))
+        request = "POST {} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 4\r\n"
+        asks(client, scripted, 1, EARLY + GO_ON + EARLY + answer, request)
+        went, _, rest = bytes(client.received).partition(b"\r\n\r\n")
+        # What its client waits for with the body comes, and says nothing more.
+        assert went == b"HTTP/1.1 100 Continue"
+        assert status(rest) == (403 if answer is PROGRAM else 200)
+        assert not any(part in rest.lower() for part in (b" 103 ", b"x-secret", b"x.exe", b"msdownload"))
+
+
+def test_where_no_rule_waits_for_the_answer_what_comes_before_it_goes_on(scripted: Origin) -> None:
+    first = {"match": 'method == "GET"', "allow": True}
+    with penstock.Proxy(config(rules=[first, NO_PROGRAMS])) as proxy:
+        client = connect(proxy.address("out"))
+        asks(client, scripted, 1, EARLY + PROGRAM + b"1234567")
+        assert bytes(client.received).startswith(b"HTTP/1.1 103 ")
+        assert b"x.exe" in client.received
+
+
 @pytest.mark.parametrize(
     ("rules", "expected"),
     [

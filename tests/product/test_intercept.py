@@ -250,6 +250,7 @@ def test_an_authority_is_made_shown_and_never_lost_unsaid(tmp_path: Path, monkey
 
 def test_it_is_explained(tmp_path: Path) -> None:
     rules = (
+        {"name": "no-uploads", "match": 'method == "PUT"', "deny": 403},
         {"name": "bank", "match": 'dest.host == "bank.example"', "tunnel": True},
         {"name": "secret", "match": 'path == "/secret" and sni == "a.example"', "deny": 451},
         OPEN,
@@ -261,6 +262,9 @@ def test_it_is_explained(tmp_path: Path) -> None:
             ("GET", "https://a.example/secret", "deny", "secret"),
             ("GET", "https://bank.example/secret", "forward", "bank"),
             ("GET", "http://a.example/secret", "forward", "open"),
+            # Of a tunnel that stays closed only the URL can be meant.
+            ("PUT", "https://bank.example/x", "deny", "no-uploads"),
+            ("CONNECT", "https://bank.example", "forward", "bank"),
         ):
             found = proxy.explain(method, url, listener="out")
             assert (found.action, found.rule and found.rule.name) == (action, rule), (method, url, found)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from intercepting import NAME, OPEN, asking, secured, settings, shop, trusting, whole_answer
 from secured import SecuredOrigin, unknown
 from tests.certificates import write
-from tests.product.forwarding import ask, config, fields, status
+from tests.product.forwarding import ask, config, fields, say, status
 from tests.product.parents import SocksParent
 from tests.product.waiting import wait_for
 from tests.safety.faults.name_server import NameServer
-from tests.wire.peers import Origin
+from tests.wire.peers import connect
 
 import penstock
 
@@ -44,9 +44,10 @@ def through(folder: Path, endpoints: list[str], *rules: dict[str, Any], **upstre
     return made | {"upstreams": {"corp": {"endpoints": endpoints, **upstream}}}
 
 
-def corp(names: NameServer) -> penstock.Proxy:
+def corp(names: NameServer, **more: Any) -> penstock.Proxy:
     """A parent that is one of us."""
-    return penstock.Proxy(asking(names, config(connect_ports=["1-65535"], rules=[{"name": "all", "allow": True}])))
+    made = config(connect_ports=["1-65535"], rules=[{"name": "all", "allow": True}], **more)
+    return penstock.Proxy(asking(names, made))
 
 
 def place(proxy: penstock.Proxy) -> str:
@@ -128,8 +129,7 @@ def test_what_is_in_it_takes_the_way_of_its_rule(tmp_path: Path, names: NameServ
                     assert whole_answer(sock, path, host=f"{NAME}:{origin.port}")[0] == 200
             told = [(row["target"].rpartition("/")[2], row["upstream"]) for row in rows(tmp_path, 5)[1:]]
         assert told == [("near", "_origins"), ("far", "far"), ("", "corp"), ("near", "_origins")]
-        # That of the tunnel gave way to that through the other.
-        assert [one.stats().listeners[0].rules["all"] for one in (parent, other)] == [2, 1]
+        assert [one.stats().listeners[0].rules["all"] for one in (parent, other)] == [1, 1]
 
 
 def test_an_origin_that_does_not_prove_itself_is_no_fault_of_the_parent(tmp_path: Path, names: NameServer) -> None:
@@ -145,41 +145,80 @@ def test_an_origin_that_does_not_prove_itself_is_no_fault_of_the_parent(tmp_path
         assert bad.requests == []
 
 
-def test_a_parent_that_speaks_tls_gets_nothing_of_an_opened_tunnel(
+def test_a_parent_may_speak_tls_and_tls_to_the_origin_is_inside_of_that(
     tmp_path: Path, names: NameServer, origin: SecuredOrigin
 ) -> None:
-    far = {"name": "far", "match": 'path == "/far"', "parent": "far"}
-    with corp(names) as parent, closing(Origin()) as secured_parent:
-        made = through(tmp_path, [place(parent)], far, OPEN)
-        made["upstreams"]["far"] = {"endpoints": [secured_parent.address], "tls": True}
-        with penstock.Proxy(made) as proxy, secured(proxy, origin.port, trusting(tmp_path)) as sock:
-            code, _ = whole_answer(sock, "/far", host=f"{NAME}:{origin.port}")
-            assert code == 502
-            row = rows(tmp_path, 2)[1]
-        assert (row["cause"], row["reason"].startswith("the parent: it speaks TLS")) == ("parent_refused", True)
-        assert secured_parent.accept_all() == []
+    host = f"{NAME}:{origin.port}"
+    shown = write(tmp_path / "keys", "parent", "127.0.0.1")
+    with corp(names, tls={"certificates": [shown]}) as parent:
+        made = through(tmp_path, [place(parent)], tls={"ca": str(tmp_path / "roots.pem")})
+        with penstock.Proxy(made) as proxy:
+            with secured(proxy, origin.port, trusting(tmp_path)) as sock:
+                for turn in range(2):
+                    assert whole_answer(sock, f"/{turn}", host=host)[0] == 200
+            # One for the tunnel's own name serves a URL of that name, too.
+            assert ask(proxy, f"GET https://{host}/2").endswith(b"ok")
+            wait_for(lambda: proxy.stats().upstreams[0].endpoints[0].in_flight == 0, "its place is free")
+            assert [row["reused"] for row in rows(tmp_path, 4)[1:]] == [True, True, True]
+        assert (parent.stats().listeners[0].rules, parent.stats().listeners[0].handshakes) == ({"all": 1}, 1)
+    assert (len(origin.names), len(origin.requests)) == (1, 3)
 
 
-def test_an_https_url_is_asked_over_a_way_through_the_parent(tmp_path: Path, names: NameServer) -> None:
+def test_why_a_parents_own_certificate_is_refused_is_no_matter_of_clients(tmp_path: Path, names: NameServer) -> None:
+    shown = unknown(tmp_path)
+    (tmp_path / "bad.pem").chmod(0o600)
+    with corp(names, tls={"certificates": [shown]}) as parent:
+        made = through(tmp_path, [place(parent)], tls={"ca": str(tmp_path / "roots.pem")})
+        with penstock.Proxy(made) as proxy:
+            got = ask(proxy, f"GET https://{NAME}/")
+            assert (status(got), b"UnknownIssuer" in got) == (502, False)
+            row = rows(tmp_path, 1)[0]
+    assert (row["cause"], "UnknownIssuer" in row["reason"]) == ("upstream_certificate", True)
+
+
+def test_an_https_url_is_asked_over_a_way_that_is_kept(tmp_path: Path, names: NameServer) -> None:
     with shop(tmp_path) as origin, SecuredOrigin(unknown(tmp_path)) as bad, corp(names) as parent:
-        with penstock.Proxy(through(tmp_path, [place(parent)])) as proxy:
-            for turn in range(2):
+        made = through(tmp_path, [place(parent)])
+        with penstock.Proxy(made) as proxy:
+            for turn in range(3):
                 assert ask(proxy, f"GET https://{NAME}:{origin.port}/{turn}").endswith(b"ok")
-            assert status(ask(proxy, f"GET https://{NAME}:{bad.port}/")) == 502
+            # Another name is another server.
+            assert ask(proxy, f"GET https://other.example:{origin.port}/").endswith(b"ok")
+            refused = ask(proxy, f"GET https://{NAME}:{bad.port}/")
+            assert (status(refused), b"UnknownIssuer" in refused) == (502, True)
             assert proxy.stats().failures["upstream_certificate"] == 1
             assert proxy.stats().upstreams[0].endpoints[0].failures == 0
-        assert parent.stats().listeners[0].rules == {"all": 3}
-        assert [fields(head)["host"] for head in origin.requests] == [f"{NAME}:{origin.port}"] * 2
+            assert (len(origin.names), parent.stats().listeners[0].rules) == (2, {"all": 3})
+            # One that the origin has closed is opened anew.
+            origin.hang_up()
+            assert ask(proxy, f"GET https://{NAME}:{origin.port}/").endswith(b"ok")
+            # After a reload nobody knows who we were to the parent.
+            proxy.apply(made)
+            assert ask(proxy, f"GET https://{NAME}:{origin.port}/").endswith(b"ok")
+            assert len(origin.names) == 4
+        assert fields(origin.requests[0])["host"] == f"{NAME}:{origin.port}"
         assert bad.requests == []
 
 
-def test_a_parent_that_speaks_tls_leads_to_no_https_url(tmp_path: Path) -> None:
-    # A listener that opens tunnels cannot have such a parent in the first place.
-    closed = {"name": "closed", "allow": True}
-    with closing(Origin()) as parent, penstock.Proxy(through(tmp_path, [parent.address], closed, tls=True)) as proxy:
-        assert status(ask(proxy, f"GET https://{NAME}/")) == 502
-        assert rows(tmp_path, 1)[0]["cause"] == "parent_refused"
-        assert parent.accept_all() == []
+def test_a_way_is_shared_by_tunnels_and_not_by_listeners(tmp_path: Path, names: NameServer) -> None:
+    with shop(tmp_path) as origin, corp(names) as parent:
+        host = f"{NAME}:{origin.port}"
+        made = through(tmp_path, [place(parent)])
+        other = made["listeners"]["out"] | {"origins": {"tls": {"ca": str(tmp_path / "nobody.pem")}}}
+        trustme.CA().cert_pem.write_to_path(tmp_path / "nobody.pem")
+        made["listeners"]["other"] = other
+        with penstock.Proxy(made) as proxy:
+            for _ in range(2):
+                with secured(proxy, origin.port, trusting(tmp_path)) as sock:
+                    for _ in range(2):
+                        assert whole_answer(sock, host=host)[0] == 200
+            # Each tunnel asks for a proof of its own.
+            assert len(origin.names) == 2
+            client = connect(proxy.address("other"))
+            refused = say(client, f"GET https://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.close()
+            # Who is believed here is not who was believed there.
+            assert (status(refused), len(origin.names)) == (502, 3)
 
 
 def test_it_is_explained(tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ pub enum Operand {
     User,
     /// Of a forward proxy: the port that is asked for.
     DestPort,
+    /// What a forward proxy carries to the origin: `tcp`, or `udp` for datagrams; missing elsewhere.
+    DestProtocol,
     /// Of a forward proxy: the hour in local time, 0 to 23.
     TimeHour,
     /// Of a forward proxy: the day of the week in local time, 0 (Monday) to 6.

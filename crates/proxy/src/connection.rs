@@ -3,6 +3,8 @@
 //! While it waits, a connection is a small task without buffers. What it needs to serve requests (a burst) is made when the
 //! first byte comes, and given up when no further request follows soon.
 
+pub(crate) mod opened;
+
 use crate::announced;
 use crate::clock::{Alarm, NEVER, Tick};
 use crate::codec::h1::{CLIENT, H1, Waits};
@@ -176,7 +178,6 @@ async fn secure(
     (alarm, handed): (&Alarm, Option<Box<Handed>>),
 ) -> Option<Stream> {
     let said = handed.map(|handed| handed.said).unwrap_or_default();
-    let Stream::Clear(stream) = stream else { return None };
     let (local, _) = worker.local_of(origin.listener.id)?;
     let (_, listener) = local.snapshot.listener(origin.listener.id)?;
     let until = worker.clock.after(listener.plan.timeouts.tls);
@@ -185,7 +186,7 @@ async fn secure(
         let shaking = pin!(tls::accept(
             worker,
             (Shown::Own(listener.tls.as_ref()?), listener),
-            (stream, &said),
+            (stream.into(), &said),
             (alarm, until),
             closing
         ));
@@ -356,7 +357,7 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
 fn goes_on_as(down: H1, kept: &Kept) -> Rest {
     let Some(opening) = kept.reserved.take_tunnel() else { return Rest::Closed };
     let said = down.wire.input().to_vec();
-    Rest::Tunnel(Box::new(Heard { client: down.wire.into_stream(), said, opening }))
+    Rest::Tunnel(Box::new(Heard { client: down.wire.into_stream().into(), said, opening }))
 }
 
 /// Read a head; false: the client closed first, or said nothing at all.

@@ -98,7 +98,7 @@ pub(crate) async fn refuse(
 pub(crate) fn refuse_handshake(worker: &Worker, to: (&Local, &Origin), refused: &Refused) {
     worker.counters().fail(refused.kind);
     if refused.kind == Kind::PlainOnTls {
-        turn_away(worker, &refused.socket, refused.kind);
+        refused.carrier.socket().iter().for_each(|socket| turn_away(worker, socket, refused.kind));
     }
     note(worker, to, refused.kind, &worker.request_id(), (0, 0));
 }

@@ -19,7 +19,7 @@ impl fmt::Debug for Stream {
         match self {
             Stream::Clear(socket) => socket.fmt(to),
             // Keys are shown nowhere.
-            Stream::Tls(stream) => to.debug_tuple("Tls").field(stream.socket()).finish(),
+            Stream::Tls(stream) => to.debug_tuple("Tls").field(&stream.socket()).finish(),
         }
     }
 }
@@ -140,7 +140,7 @@ impl Stream {
 
     /// Whether the connection is gone. Asks the system.
     pub(crate) fn is_broken(&self) -> bool {
-        self.socket().is_broken()
+        self.socket().is_some_and(ClearStream::is_broken)
     }
 
     /// Bytes written that our system has not taken yet.
@@ -154,12 +154,12 @@ impl Stream {
 
     /// Bytes written that the peer's system has not taken yet; none where the system does not tell.
     pub(crate) fn untaken(&self) -> usize {
-        self.staged() + self.socket().untaken()
+        self.staged() + self.socket().map_or(0, ClearStream::untaken)
     }
 
     /// Who is at the other end, where that is told by an address.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        self.socket().peer()
+        self.socket()?.peer()
     }
 
     /// Whether both ends agreed on HTTP/2 when they shook hands; `None`: in clear nobody asks.
@@ -186,6 +186,14 @@ impl Stream {
         }
     }
 
+    /// Write what goes at once of the last bytes to this peer.
+    pub(crate) fn send_at_once(&mut self, bytes: &[u8]) {
+        match self {
+            Stream::Clear(socket) => socket.send_at_once(bytes),
+            Stream::Tls(stream) => stream.send_at_once(bytes),
+        }
+    }
+
     /// Nothing is under way: give back what an idle connection needs not.
     pub(crate) fn rest(&mut self) {
         if let Stream::Tls(stream) = self {
@@ -193,9 +201,10 @@ impl Stream {
         }
     }
 
-    fn socket(&self) -> &ClearStream {
+    /// The socket below; `None` where that is others', too.
+    pub(crate) fn socket(&self) -> Option<&ClearStream> {
         match self {
-            Stream::Clear(socket) => socket,
+            Stream::Clear(socket) => Some(socket),
             Stream::Tls(stream) => stream.socket(),
         }
     }

@@ -3,14 +3,16 @@
 use crate::clock::{Alarm, Clock, NEVER, Tick};
 use crate::codec::Downstream;
 use crate::codec::h1::Waits;
-use crate::codec::h2::{H2, Io, Link};
-use crate::connection::{Origin, is_closing};
+use crate::codec::h2::{H2, Io, Link, Tunnelled};
+use crate::connection::{Origin, is_closing, opened};
 use crate::contain::contain;
 use crate::exchange::{self, Exchange};
 use crate::faults;
+use crate::forward::inside::Heard;
 use crate::respond;
 use crate::snapshot::Listener;
 use crate::stream::Stream;
+use crate::tls::Carrier;
 use crate::upstream::reserved::Reserved;
 use crate::worker::Worker;
 use bytes::Bytes;
@@ -198,7 +200,12 @@ impl Streams<'_> {
         // Boxed, because the runtime moves what it spawns several times, and an exchange is large.
         tokio::task::spawn_local(Box::pin(async move {
             let _live = live;
-            exchange(&common, request, respond).await;
+            let alarm = Rc::new(common.worker.clock.alarm());
+            if let Some(tunnel) = exchange(&common, request, respond, &alarm).await {
+                let (worker, origin) = (Rc::clone(&common.worker), common.origin.clone());
+                // Boxed, because few streams become one.
+                Box::pin(opened::serve(worker, origin, tunnel, alarm)).await;
+            }
         }));
     }
 
@@ -283,21 +290,25 @@ impl Streams<'_> {
     }
 }
 
-/// One stream, from its head to its end.
-async fn exchange(common: &Common, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+/// One stream, from its head to its end; a tunnel that is to be opened, if it became one.
+async fn exchange(
+    common: &Common,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    alarm: &Rc<Alarm>,
+) -> Option<Heard> {
     let Common { worker, origin, identity, link } = common;
     let local = worker.local_of(origin.listener.id);
     let listener = local.as_ref().and_then(|(local, _)| Some((local, local.snapshot.listener(origin.listener.id)?)));
     let Some((local, (index, listener))) = listener else {
         // The listener is gone: the client may ask elsewhere.
         respond.send_reset(Reason::REFUSED_STREAM);
-        return;
+        return None;
     };
-    let alarm = Rc::new(worker.clock.alarm());
     let (parts, body) = request.into_parts();
     let (timeouts, rate) = (&listener.plan.timeouts, listener.least(listener.plan.limits.write_rate));
     let waits = Waits { body: timeouts.body, write: timeouts.write, rate };
-    let mut down = H2::new(Rc::clone(link), Rc::clone(&alarm), waits, (body, respond));
+    let mut down = H2::new(Rc::clone(link), Rc::clone(alarm), waits, (body, respond));
     let gone = poll_fn(|cx| {
         alarm.register(cx);
         Poll::Ready(down.is_gone(cx))
@@ -320,7 +331,7 @@ async fn exchange(common: &Common, request: Request<RecvStream>, mut respond: Se
         } else {
             respond::refuse(worker, (local, origin), &mut down, &request, kind).await;
         }
-        return;
+        return None;
     }
     faults::strike(worker, faults::Place::Head, &request);
     let reserved = Reserved::default();
@@ -338,4 +349,8 @@ async fn exchange(common: &Common, request: Request<RecvStream>, mut respond: Se
         respond::own_up(worker, (local, origin), &mut down, before).await;
     }
     worker.buffers.give_back_heads((request, response));
+    let opening = reserved.take_tunnel()?;
+    // What the client has said in it is still in its stream.
+    let client = Carrier::Http2(Box::new(Tunnelled::new(down)));
+    Some(Heard { client, said: Vec::new(), opening })
 }

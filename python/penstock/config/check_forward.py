@@ -72,8 +72,6 @@ def _listener(key: KeyPath, listener: Listener, config: Config, fault: Report, w
     if not intercepts(listener):
         for name in listener.model_fields_set.intersection(("interception",)):
             warn((*key, name), "says nothing, because no rule has intercept = true")
-    elif listener.tls is not None:
-        fault((*key, "tls"), "a tunnel in TLS to the proxy cannot be opened; remove tls, or intercept from the rules")
     for index, ports in enumerate(listener.connect_ports):
         try:
             texts.read_ports(ports)

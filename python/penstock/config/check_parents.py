@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.config.compile_forward import intercepts, parents
+from penstock.config.compile_forward import parents
 from penstock.config.document import unknown
 
 if TYPE_CHECKING:
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from penstock.config.document import KeyPath, Report
     from penstock.config.model import Config, Parent, Upstream
-
-_INSTEAD = "remove its tls, or intercept from the rules"
 
 
 def check_parents(config: Config, fault: Report, warn: Report) -> None:
@@ -24,11 +22,6 @@ def check_parents(config: Config, fault: Report, warn: Report) -> None:
     for key, name in _uses(config):
         if name not in config.upstreams:
             fault(key, unknown("upstream", name, config.upstreams))
-    for listener_name, listener in config.listeners.items():
-        through = config.upstreams.get(listener.parent or "")
-        if through is not None and through.tls and intercepts(listener):
-            key = ("listeners", listener_name, "parent")
-            fault(key, f"a tunnel through {listener.parent} cannot be opened, because TLS is spoken to it; {_INSTEAD}")
     given = {name for name, upstream in config.upstreams.items() if upstream.parent is not None}
     for name in (name for name in config.upstreams if name in named | given):
         upstream, place = config.upstreams[name], ("upstreams", name)

@@ -9,16 +9,21 @@ use penstock_rules::route::View;
 use std::sync::atomic::Ordering;
 
 impl Story<'_> {
+    /// Whether a rule may still refuse what the origin answers.
+    pub(super) fn may_refuse(&self) -> bool {
+        self.exchange.listener.forward.as_deref().is_some_and(|forward| forward.rules.wait(self.rule))
+    }
+
     /// Whether the client may have this answer. What is refused is answered by us; the connection to the origin ends, with what is
     /// still to come on it.
     pub(super) fn judge_response(&mut self, request: &RequestHead, response: &ResponseHead) -> Result<(), Kind> {
         let Some(forward) = self.exchange.listener.forward.as_deref() else { return Ok(()) };
-        if !forward.rules.wait() {
+        if !self.may_refuse() {
             return Ok(());
         }
         let worker = self.exchange.worker;
         let moment = moment(worker.shared.ahead_of_utc.load(Ordering::Relaxed));
-        let errand = Errand { user: self.user.as_deref(), address: None, moment, response: Some(response) };
+        let errand = Errand { user: self.user.as_deref(), moment, response: Some(response), ..Errand::default() };
         let view = View { errand: Some(&errand), ..self.view(request) };
         let Some((at, rule)) = forward.rules.judge_response(&view, self.rule) else { return Ok(()) };
         let listed = if rule.refuses() { rule.listed(&view) } else { None };

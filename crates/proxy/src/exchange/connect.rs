@@ -11,6 +11,7 @@ use crate::tls::Failure;
 use crate::upstream::channel::{Lease, Terms, dial};
 use crate::upstream::circuit::Limit;
 use crate::upstream::connect::connect;
+use crate::upstream::endpoint::Only;
 use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::pace::LeastRate;
@@ -25,12 +26,12 @@ impl Story<'_> {
     #[inline(always)]
     pub(super) fn pooled(&mut self) -> Option<Stream> {
         let endpoint = &self.endpoint.as_ref()?.endpoint;
-        let (announces, told) = (self.upstream?.plan.proxy_protocol.is_some(), self.told());
+        let (announces, only) = (self.upstream?.plan.proxy_protocol.is_some(), self.told().map(Only::Between));
         let pooled = match self.pinned.take() {
             // Of nobody in particular it would have to be told anew.
-            _ if announces && told.is_none() => None,
-            None if self.attempts == 1 => endpoint.take_idle(told.as_ref()),
-            pinned => pinned.filter(|opened| opened.told.as_deref() == told.as_ref()),
+            _ if announces && only.is_none() => None,
+            None if self.attempts == 1 => endpoint.take_idle(only.as_ref()),
+            pinned => pinned.filter(|opened| opened.only.as_deref() == only.as_ref()),
         };
         self.reused = pooled.is_some();
         if self.reused {

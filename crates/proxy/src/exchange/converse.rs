@@ -85,13 +85,15 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Read heads, and pass interim ones on; ready with the final one. None is read before the client took the last.
+    /// Read heads, and pass interim ones on; ready with the final one. None is read before the client took the last. `may_refuse`: whether
+    /// the client may not get the answer that they come before.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         down: &mut impl Downstream,
         up: &mut impl Upstream,
         (request, response): (&RequestHead, &mut ResponseHead),
+        may_refuse: impl Fn() -> bool,
     ) -> Poll<Result<(), Kind>> {
         loop {
             ready!(down.poll_flush(cx))?;
@@ -106,6 +108,13 @@ impl Conversation<'_> {
                 return Poll::Ready(Err(Kind::ResponseTooLarge));
             }
             self.continued |= response.status == 100;
+            if may_refuse() {
+                if response.status != 100 {
+                    continue;
+                }
+                // What its client waits for with the body: that alone, with nothing of the answer.
+                response.compose(100);
+            }
             response.strip_listed();
             down.interim(response);
         }
@@ -179,7 +188,7 @@ impl Story<'_> {
             if !upload.is_done() {
                 talk.send(cx, upload, &mut self.replay.of(down), up)?;
             }
-            if let Poll::Ready(head) = talk.poll_head(cx, down, up, (request, response)) {
+            if let Poll::Ready(head) = talk.poll_head(cx, down, up, (request, response), || self.may_refuse()) {
                 return Poll::Ready(head);
             }
             if upload.is_done() && (judged || request.length != Length::None) {

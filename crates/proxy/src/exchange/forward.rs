@@ -11,7 +11,7 @@ use crate::stream::Stream;
 use crate::upstream::affinity::Bond;
 use crate::upstream::channel::Lease;
 use crate::upstream::circuit::{Circuit, Limit};
-use crate::upstream::endpoint::Opened;
+use crate::upstream::endpoint::{Only, Opened};
 use crate::upstream::local::{InFlight, LocalUpstream, Unpicked};
 use crate::wire::Wire;
 use penstock_plan::UpstreamProtocol;
@@ -221,11 +221,15 @@ impl Story<'_> {
 
     #[inline(always)]
     pub(super) fn give_back(&mut self, stream: Stream, settings: &UpstreamSettings) {
-        let told = self.told().map(Box::new);
-        if settings.plan.proxy_protocol.is_some() && told.is_none() {
-            return;
+        let only = self.told().map(Only::Between);
+        if settings.plan.proxy_protocol.is_none() || only.is_some() {
+            self.keep(stream, settings, only);
         }
-        let opened = Opened { stream, taken: self.taken.take(), told };
+    }
+
+    /// The same, for this alone.
+    pub(super) fn keep(&mut self, stream: Stream, settings: &UpstreamSettings, only: Option<Only>) {
+        let opened = Opened { stream, taken: self.taken.take(), only: only.map(Box::new) };
         let Some(in_flight) = &self.endpoint else { return };
         if self.authenticated {
             self.exchange.reserved.keep(&in_flight.endpoint, opened);

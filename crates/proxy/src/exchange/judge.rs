@@ -56,7 +56,7 @@ impl<'a> Story<'a> {
 
     fn errand(&self, address: Option<IpAddr>) -> Errand<'_> {
         let ahead = self.exchange.worker.shared.ahead_of_utc.load(Ordering::Relaxed);
-        Errand { user: self.user.as_deref(), address, moment: moment(ahead), response: None }
+        Errand { user: self.user.as_deref(), address, moment: moment(ahead), ..Errand::default() }
     }
 
     fn obey(

@@ -65,14 +65,14 @@ impl<'a> Story<'a> {
 
     /// How the tunnel is opened, if the rule that took it says that it is.
     fn interception(&self) -> Option<&'a Interception> {
-        self.rule.filter(|rule| rule.opens() && self.exchange.origin.secured.is_none())?;
+        self.rule.filter(|rule| rule.opens())?;
         self.exchange.listener.forward.as_ref()?.interception.as_ref()
     }
 
-    /// Whether a rule says that the tunnel is opened, and it would be TLS in TLS, which is not: the connection is older than the
-    /// configuration, which has no listener that does both.
+    /// Whether a rule says that the tunnel is opened, and there is no authority to stand for its origin: it is none, then, rather than
+    /// closed.
     pub(super) fn cannot_open(&self) -> bool {
-        self.exchange.origin.secured.is_some() && self.rule.is_some_and(Rule::opens)
+        self.interception().is_none() && self.rule.is_some_and(Rule::opens)
     }
 
     /// Whether the tunnel, whose origin is connected, is to be opened: then the name in its client's hello, if there is one.
@@ -163,8 +163,8 @@ impl<'a> Story<'a> {
     /// Why an origin was not believed, for a client that we speak TLS for: it does not see the origin's certificate.
     pub(crate) fn reason_of_origin(&self, kind: Kind) -> Option<String> {
         let forward = self.exchange.listener.forward.as_deref()?;
-        let asked = || self.upstream.is_some_and(|settings| std::ptr::eq(settings, &raw const forward.secure));
-        if self.inside().is_none() && !asked() {
+        let directly = || self.upstream.is_none_or(|settings| std::ptr::eq(settings, &raw const forward.secure));
+        if !self.greeted && !directly() {
             return None;
         }
         let of_tls = [Kind::UpstreamCertificate, Kind::UpstreamTlsFailed, Kind::UpstreamTlsTimeout];

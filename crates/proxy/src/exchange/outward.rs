@@ -301,9 +301,9 @@ impl<'a> Story<'a> {
             Err(failure) => Err(failure),
         };
         let opened = match (opened, &endpoint.secure) {
-            (Ok(Stream::Clear(socket)), Some(secure)) => {
+            (Ok(stream), Some(secure)) => {
                 let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
-                greet(socket, greeting, began + wait).await
+                greet(stream.into(), greeting, began + wait).await
             }
             (opened, _) => opened,
         };

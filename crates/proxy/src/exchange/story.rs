@@ -70,6 +70,8 @@ pub(crate) struct Story<'a> {
     pub(crate) upgraded: bool,
     /// Who asks, where a forward proxy wants that proved.
     pub(crate) user: Option<Box<str>>,
+    /// An origin behind a parent was asked who it is: what goes wrong with TLS is its.
+    pub(super) greeted: bool,
     /// Which rule takes it is not known before the address of its origin is.
     pub(super) undecided: bool,
     /// The rule of a forward proxy that took the request, if one did.
@@ -178,6 +180,7 @@ impl<'a> Story<'a> {
             reason: None,
             upgraded: false,
             user: None,
+            greeted: false,
             undecided: false,
             rule: None,
             listed: None,

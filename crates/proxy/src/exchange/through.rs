@@ -7,11 +7,12 @@ use crate::codec::Downstream;
 use crate::codec::h1::{ENDPOINT, H1};
 use crate::forward::Forward;
 use crate::listen::is_own;
+use crate::snapshot::UpstreamSettings;
 use crate::stream::Stream;
 use crate::tls::Secure;
 use crate::upstream::circuit::Limit;
 use crate::upstream::connect::greet;
-use crate::upstream::endpoint::Opened;
+use crate::upstream::endpoint::{Only, Opened, Way};
 use crate::upstream::local::Unpicked;
 use crate::wire::Wire;
 use penstock_plan::{UpstreamProtocol, Verdict};
@@ -49,10 +50,6 @@ impl<'a> Story<'a> {
         let parent = settings.parent.as_ref().ok_or(Kind::Internal)?;
         self.look_at_host(forward, request)?;
         self.upstream = Some(settings);
-        if self.is_secure(request) && settings.tls.is_some() {
-            self.reason = Some("the parent: it speaks TLS, and inside of that none is spoken to an origin".into());
-            return Err(Kind::ParentRefused.into());
-        }
         upstream.budget.request(self.began);
         let key = settings.key.as_ref().and_then(|key| key.hash(&self.view(request)));
         let mut course = Course::new(settings, upstream, request.is_idempotent());
@@ -157,6 +154,8 @@ impl<'a> Story<'a> {
     ) -> Result<Stream, Error> {
         // Who has authenticated a connection to the parent cannot use it for this.
         self.pinned = None;
+        self.greeted = false;
+        let kept = kept.or_else(|| self.kept_way(request, course.settings));
         self.reused = kept.is_some();
         if let Some(kept) = kept {
             self.taken = kept.taken;
@@ -187,16 +186,34 @@ impl<'a> Story<'a> {
         let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(settings));
         let upload = self.carry(down, &mut up, request, response, course).await?;
         if self.is_clean(down, &up, &upload) {
-            match (self.inside(), &self.endpoint) {
-                (Some(inside), Some(in_flight)) => {
-                    let opened = Opened { stream: up.wire.into_stream(), taken: self.taken.take(), told: None };
-                    inside.keep_through(&in_flight.endpoint, opened);
-                }
-                _ if asks => self.give_back(up.wire.into_stream(), settings),
-                _ => {}
+            if asks {
+                self.give_back(up.wire.into_stream(), settings);
+            } else if let Some(way) = self.reusable_way(request, settings).filter(|_| !self.authenticated) {
+                self.keep(up.wire.into_stream(), settings, Some(way));
             }
         }
         Ok(())
+    }
+
+    /// What the way of a request may be used for again; `None`: it is this client's alone.
+    fn reusable_way(&self, request: &RequestHead, settings: &UpstreamSettings) -> Option<Only> {
+        if request.target == Target::Tunnel || settings.plan.proxy_protocol.is_some() {
+            return None;
+        }
+        let (host, port) = self.place(request);
+        let name = self.inside().map_or(request.host(), |inside| &inside.name);
+        let name = self.is_secure(request).then(|| name.into());
+        let (version, forward) = (self.exchange.local.version, self.exchange.listener.forward.as_ref()?.id);
+        Some(Only::Way(Way { version, forward, place: format!("{host}:{port}"), name }))
+    }
+
+    /// Step 5: a way that was used before. A second attempt always opens one.
+    fn kept_way(&self, request: &RequestHead, settings: &UpstreamSettings) -> Option<Opened> {
+        let way = self.reusable_way(request, settings).filter(|_| self.attempts == 1)?;
+        let endpoint = &self.endpoint.as_ref()?.endpoint;
+        let kept = endpoint.take_idle(Some(&way))?;
+        endpoint.counters().reused.add(1);
+        Some(kept)
     }
 
     /// Step 5: have the parent open the way.
@@ -236,12 +253,11 @@ impl<'a> Story<'a> {
         let forward = listener.forward.as_deref().ok_or(Kind::Internal)?;
         let secure = self.site(forward, request, request.place_port())?.secure;
         let secure = secure.and_then(|(tls, name)| Secure::named(tls, name)).ok_or(Kind::Internal)?;
-        // To a parent with TLS we did not come.
-        let Stream::Clear(socket) = stream else { return Err(Kind::Internal.into()) };
+        self.greeted = true;
         let began = Instant::now();
         let wait = forward.settings.plan.timeouts.connect.min(worker.clock.until(self.total_by));
         let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
-        let shaken = greet(socket, greeting, began + wait).await;
+        let shaken = greet(stream.into(), greeting, began + wait).await;
         self.note_connect(began, down, shaken).map_err(|error| Error { retry: Retry::Never, ..error })
     }
 }

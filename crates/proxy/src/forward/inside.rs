@@ -10,7 +10,7 @@ use crate::contain::contain;
 use crate::observe::events::Level;
 use crate::respond;
 use crate::stream::Stream;
-use crate::tls::{self, Failure, Secure, Secured, Shown};
+use crate::tls::{self, Carrier, Failure, Secure, Secured, Shown};
 use crate::upstream::channel::{Terms, adopt};
 use crate::upstream::circuit::Taken;
 use crate::upstream::connect::greet;
@@ -52,7 +52,7 @@ pub(crate) struct Opening {
 
 /// The client of such a tunnel, and what it has said.
 pub(crate) struct Heard {
-    pub(crate) client: Stream,
+    pub(crate) client: Carrier,
     pub(crate) said: Vec<u8>,
     pub(crate) opening: Opening,
 }
@@ -80,10 +80,8 @@ pub(crate) struct Inside {
 /// A connection over which the origin has proved who it is, and nobody uses.
 struct Proved {
     opened: Opened,
-    /// The parent through which it goes. There it is kept from request to request, too: in the parent's pool are connections to the parent.
+    /// The parent through which it goes.
     parent: Option<Rc<LocalEndpoint>>,
-    /// Whether something was asked for over it.
-    used: bool,
     since: Instant,
 }
 
@@ -112,14 +110,8 @@ impl Inside {
             self.proved.set(Some(proved));
             return None;
         };
-        let is_quiet = !proved.used || !proved.opened.stream.is_disturbed();
-        let in_flight = LocalEndpoint::begin(parent).filter(|_| is_quiet && self.is_fresh(&proved))?;
+        let in_flight = LocalEndpoint::begin(parent).filter(|_| self.is_fresh(&proved))?;
         Some((at, in_flight, proved.opened))
-    }
-
-    /// Keep a connection through this parent for what is asked for next in the tunnel.
-    pub(crate) fn keep_through(&self, parent: &Rc<LocalEndpoint>, opened: Opened) {
-        self.proved.set(Some(Proved { opened, parent: Some(Rc::clone(parent)), used: true, since: Instant::now() }));
     }
 
     fn is_fresh(&self, proved: &Proved) -> bool {
@@ -222,21 +214,20 @@ async fn shake_hands(
     let (local, _) = worker.local_of(origin.listener.id).ok_or(Kind::ClientClosed)?;
     let (_, listener) = local.snapshot.listener(origin.listener.id).ok_or(Kind::ClientClosed)?;
     let shown = leaf(worker, &interception.authority, own).await.ok_or(Kind::TlsName)?;
-    let Stream::Clear(socket) = client else { return Err(Kind::Internal) };
     let until = worker.clock.after(listener.plan.timeouts.tls);
     let closing = || is_closing(worker, &origin.listener);
-    let shaken = tls::accept(worker, (Shown::Origin(&shown), listener), (socket, &said), (alarm, until), closing).await;
+    let shaken = tls::accept(worker, (Shown::Origin(&shown), listener), (client, &said), (alarm, until), closing).await;
     let noticer = Noticer { worker: Rc::clone(worker), forward: Arc::clone(&forward), client: address };
     match shaken {
         Ok(Some((stream, mut secured))) => {
             counters.opened.add(1);
             let (proved, failure) = match proved {
-                Ok(opened) => {
-                    (opened.map(|opened| Proved { opened, parent, used: false, since: Instant::now() }), None)
-                }
+                Ok(opened) => (opened.map(|opened| Proved { opened, parent, since: Instant::now() }), None),
                 Err(failure) => (None, Some(failure)),
             };
             let (proved, asked, since) = (Cell::new(proved), Cell::new(false), Instant::now());
+            // Who the client has proved to be to the proxy itself it is in its tunnel, too.
+            secured.client = origin.secured.as_ref().and_then(|outer| outer.client.clone());
             let inside = Inside { host, port, name, user, failure, proved, asked, since, noticer };
             secured.inside = Some(Rc::new(inside));
             Ok((stream, secured))
@@ -278,9 +269,8 @@ async fn prove(
     }
     let greeting = secure.greeting(UpstreamProtocol::Auto, &worker.buffers);
     let timeouts = &forward.secure.plan.timeouts;
-    let Stream::Clear(socket) = stream else { return Err(Kind::Internal.into()) };
-    let stream = greet(socket, greeting, Instant::now() + timeouts.connect).await?;
-    let opened = Opened { stream, taken, told: None };
+    let stream = greet(stream.into(), greeting, Instant::now() + timeouts.connect).await?;
+    let opened = Opened { stream, taken, only: None };
     if opened.stream.agreed_on_http2() != Some(true) {
         endpoint.channels.fall_back(&worker.clock);
         return Ok(Some(opened));
@@ -301,9 +291,8 @@ async fn prove_through(
 ) -> Result<Opened, Failure> {
     let secure = site.secure.and_then(|(tls, name)| Secure::named(tls, name)).ok_or(Kind::Internal)?;
     let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
-    let Stream::Clear(socket) = stream else { return Err(Kind::Internal.into()) };
-    let stream = greet(socket, greeting, Instant::now() + forward.secure.plan.timeouts.connect).await?;
-    Ok(Opened { stream, taken, told: None })
+    let stream = greet(stream.into(), greeting, Instant::now() + forward.secure.plan.timeouts.connect).await?;
+    Ok(Opened { stream, taken, only: None })
 }
 
 /// A host without the brackets that an address of IPv6 has in a URL.

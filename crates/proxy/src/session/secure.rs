@@ -4,7 +4,7 @@ use super::open::Opening;
 use crate::clear::ClearStream;
 use crate::snapshot::Listener;
 use crate::stream::Stream;
-use crate::tls::{self, Shown, Tls};
+use crate::tls::{self, Carrier, Shown, Tls};
 use penstock_rules::error::Kind;
 use penstock_rules::tls::Hello;
 use std::rc::Rc;
@@ -17,11 +17,9 @@ impl Opening {
     /// One of TLS, of which the client was told by an alert where it can be; `ClientClosed`.
     pub(super) async fn secure(&mut self, (tls, listener): (&Tls, &Listener), wait: Duration) -> Result<Hello, Kind> {
         let (worker, until) = (Rc::clone(&self.worker), self.worker.clock.after(wait));
-        let Stream::Clear(socket) = std::mem::replace(&mut self.client, Stream::Clear(ClearStream::Fresh(None))) else {
-            return Err(Kind::Internal);
-        };
+        let carrier = std::mem::replace(&mut self.client, Stream::Clear(ClearStream::Fresh(None))).into();
         let closing = || worker.is_draining();
-        match tls::accept(&worker, (Shown::Own(tls), listener), (socket, &[]), (&self.alarm, until), closing).await {
+        match tls::accept(&worker, (Shown::Own(tls), listener), (carrier, &[]), (&self.alarm, until), closing).await {
             Ok(Some((stream, secured))) => {
                 self.client = stream;
                 let counters = self.listener().counters.of(worker.index);
@@ -31,7 +29,9 @@ impl Opening {
             }
             Ok(None) => Err(Kind::ClientClosed),
             Err(refused) => {
-                self.client = Stream::Clear(refused.socket);
+                if let Carrier::Stream(stream) = refused.carrier {
+                    self.client = stream;
+                }
                 self.told = true;
                 Err(refused.kind)
             }

@@ -1,9 +1,9 @@
 //! The handshake with an endpoint: from a connection to a stream with keys, or to a named failure.
 
+use super::carrier::Carrier;
 use super::session::Session;
 use super::stream::TlsStream;
 use crate::buffers::Buffers;
-use crate::clear::ClearStream;
 use crate::stream::Stream;
 use penstock_rules::error::Kind;
 use rustls::client::UnbufferedClientConnection;
@@ -44,14 +44,14 @@ impl Failure {
 }
 
 impl Greeting {
-    /// Shake hands on `socket`. It has no end of its own.
+    /// Shake hands on `carrier`. It has no end of its own.
     ///
     /// # Errors
     /// `UpstreamCertificate` or `UpstreamTlsFailed`; the endpoint was told by an alert, where it can be.
-    pub(crate) async fn shake_hands(self, socket: ClearStream) -> Result<Stream, Failure> {
+    pub(crate) async fn shake_hands(self, carrier: Carrier) -> Result<Stream, Failure> {
         let Greeting { name, config, buffers } = self;
         let session = UnbufferedClientConnection::new(Arc::clone(&config), name).map_err(|error| failure(&error))?;
-        let mut stream = TlsStream::new(socket, Session::Client(Box::new(session), config), buffers);
+        let mut stream = TlsStream::new(carrier, Session::Client(Box::new(session), config), buffers);
         poll_fn(|cx| poll(&mut stream, cx)).await?;
         Ok(Stream::Tls(Box::new(stream)))
     }

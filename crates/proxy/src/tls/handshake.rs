@@ -1,11 +1,11 @@
 //! The handshake of a client's connection: from the first byte to a stream with keys, or to a named failure.
 
 use super::asked::Asked;
+use super::carrier::Carrier;
 use super::line::UnderWay;
 use super::session::Session;
 use super::stream::TlsStream;
 use super::{HANDSHAKE, Tls, asked};
-use crate::clear::ClearStream;
 use crate::clock::{Alarm, Tick};
 use crate::connection::QUIET;
 use crate::forward::Inside;
@@ -83,30 +83,30 @@ impl Shown<'_> {
     }
 }
 
-/// Why there is no stream, and the socket where something in clear may still be said.
+/// Why there is no stream, and what carried it, where something in clear may still be said.
 pub(crate) struct Refused {
     pub(crate) kind: Kind,
-    pub(crate) socket: ClearStream,
+    pub(crate) carrier: Carrier,
 }
 
-/// Shake hands on `socket` until `until`, which `said` so much already. `Ok(None)`: the client went without a word.
+/// Shake hands on `carrier` until `until`, which `said` so much already. `Ok(None)`: the client went without a word.
 ///
 /// # Errors
 /// [`Refused`]; the client was told by an alert, where it can be.
 pub(crate) async fn accept(
     worker: &Rc<Worker>,
     (shown, listener): (Shown<'_>, &Listener),
-    (socket, said): (ClearStream, &[u8]),
+    (carrier, said): (Carrier, &[u8]),
     (alarm, until): (&Alarm, Tick),
     is_closing: impl Fn() -> bool,
 ) -> Result<Option<(Stream, Secured)>, Refused> {
     let session = match UnbufferedServerConnection::new(shown.config()) {
         Ok(session) => session,
-        Err(_) => return Err(Refused { kind: Kind::Internal, socket }),
+        Err(_) => return Err(Refused { kind: Kind::Internal, carrier }),
     };
     let began = Instant::now();
     let mut shaking = Shaking {
-        stream: TlsStream::new(socket, Session::Server(Box::new(session)), Rc::clone(&worker.buffers)),
+        stream: TlsStream::new(carrier, Session::Server(Box::new(session)), Rc::clone(&worker.buffers)),
         asked: Asked::default(),
         heard: false,
         hello: match shown {
@@ -150,10 +150,10 @@ pub(crate) async fn accept(
     match outcome {
         Ok(true) => match secured(shown, shaking.stream.agreed(), shaking.asked.name, began.elapsed()) {
             Ok(secured) => Ok(Some((Stream::Tls(Box::new(shaking.stream)), secured))),
-            Err(kind) => Err(Refused { kind, socket: shaking.stream.into_socket() }),
+            Err(kind) => Err(Refused { kind, carrier: shaking.stream.into_carrier() }),
         },
         Ok(false) => Ok(None),
-        Err(kind) => Err(Refused { kind, socket: shaking.stream.into_socket() }),
+        Err(kind) => Err(Refused { kind, carrier: shaking.stream.into_carrier() }),
     }
 }
 

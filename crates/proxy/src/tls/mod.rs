@@ -3,6 +3,7 @@
 
 mod asked;
 mod authority;
+mod carrier;
 mod certificates;
 mod clients;
 mod greet;
@@ -16,6 +17,7 @@ mod upstream;
 mod watch;
 
 pub(crate) use authority::Authority;
+pub(crate) use carrier::Carrier;
 pub(crate) use certificates::{Certificates, Served, now};
 pub(crate) use greet::{Failure, Greeting};
 pub(crate) use handshake::{Refused, Secured, Shown, accept};

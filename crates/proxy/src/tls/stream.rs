@@ -1,8 +1,9 @@
-//! A stream whose bytes are sealed (TLS) on their way to and from a socket.
+//! A stream whose bytes are sealed (TLS) on their way to and from a socket, or whatever else carries them.
 //!
 //! Records are opened in the buffer that they were read into and sealed into the one that they are written from. Both are given back
 //! when they are empty: an idle connection keeps its keys and nothing else.
 
+use super::carrier::Carrier;
 use super::session::{Output, Session, Step, Task};
 use crate::buffers::{Buffers, LARGE, Loan, SMALL, has_room};
 use crate::clear::ClearStream;
@@ -23,11 +24,11 @@ const SEALED: usize = 64 * 1024;
 /// A larger buffer is given back to the system once it was written.
 const SEALED_KEPT: usize = 20 * 1024;
 
-/// A socket and the keys for it.
+/// What carries the bytes, and the keys for them.
 pub(crate) struct TlsStream {
-    io: ClearStream,
+    io: Carrier,
     session: Session,
-    /// As it came from the socket; `[start..end]` is not yet opened.
+    /// As it came from the carrier; `[start..end]` is not yet opened.
     input: Loan,
     start: usize,
     end: usize,
@@ -56,7 +57,7 @@ enum Course {
 
 // What streams in clear share their callers with is not inlined there: they are to cost no more for it.
 impl TlsStream {
-    pub(super) fn new(io: ClearStream, session: Session, buffers: Rc<Buffers>) -> TlsStream {
+    pub(super) fn new(io: Carrier, session: Session, buffers: Rc<Buffers>) -> TlsStream {
         TlsStream {
             io,
             session,
@@ -82,13 +83,14 @@ impl TlsStream {
         matches!(&self.session, Session::Client(_, asked) if Arc::ptr_eq(asked, config))
     }
 
-    pub(super) fn into_socket(mut self) -> ClearStream {
+    pub(super) fn into_carrier(mut self) -> Carrier {
         self.course = Course::Broken;
-        mem::replace(&mut self.io, ClearStream::Fresh(None))
+        mem::replace(&mut self.io, ClearStream::Fresh(None).into())
     }
 
-    pub(crate) fn socket(&self) -> &ClearStream {
-        &self.io
+    /// The socket below all; `None` where that is others', too.
+    pub(crate) fn socket(&self) -> Option<&ClearStream> {
+        self.io.socket()
     }
 
     pub(crate) fn join(&mut self) -> io::Result<()> {
@@ -339,7 +341,15 @@ impl TlsStream {
 
     /// Sealed bytes that are still to be written.
     pub(crate) fn staged(&self) -> usize {
-        self.out.len() - self.written
+        self.out.len() - self.written + self.io.staged()
+    }
+
+    /// Write what goes at once of the last bytes to this peer. Behind what waits already they would not.
+    pub(crate) fn send_at_once(&mut self, bytes: &[u8]) {
+        if self.staged() == 0 && !bytes.is_empty() && self.seal(&[IoSlice::new(bytes)]).is_ok() {
+            self.io.send_at_once(&self.out);
+            self.forget_written();
+        }
     }
 
     /// Write all that is sealed.
@@ -353,7 +363,7 @@ impl TlsStream {
             }
         }
         self.forget_written();
-        Poll::Ready(Ok(()))
+        self.io.poll_flush(cx).map_err(|error| self.broken(error))
     }
 
     fn broken(&mut self, error: io::Error) -> io::Error {
@@ -411,6 +421,7 @@ impl TlsStream {
     /// Nothing is under way: give back what an idle connection needs not.
     #[inline(never)]
     pub(crate) fn rest(&mut self) {
+        self.io.rest();
         if self.staged() == 0 {
             self.out = Vec::new();
         }

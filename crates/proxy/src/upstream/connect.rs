@@ -5,7 +5,7 @@ use crate::buffers::Buffers;
 use crate::clear::ClearStream;
 use crate::listen::watch_peer;
 use crate::stream::Stream;
-use crate::tls::{Failure, Greeting};
+use crate::tls::{Carrier, Failure, Greeting};
 use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::Kind;
 use socket2::SockRef;
@@ -129,7 +129,7 @@ async fn open(mut socket: ClearStream, opening: &Opening, until: Instant) -> Res
         within(left, announce(&mut socket, &opening.announced)).await?;
     }
     match opening.greeting.clone() {
-        Some(greeting) => greet(socket, greeting, until).await,
+        Some(greeting) => greet(socket.into(), greeting, until).await,
         None => Ok(Stream::Clear(socket)),
     }
 }
@@ -138,9 +138,9 @@ async fn open(mut socket: ClearStream, opening: &Opening, until: Instant) -> Res
 ///
 /// # Errors
 /// Those of TLS.
-pub(crate) async fn greet(socket: ClearStream, greeting: Greeting, until: Instant) -> Result<Stream, Failure> {
+pub(crate) async fn greet(carrier: Carrier, greeting: Greeting, until: Instant) -> Result<Stream, Failure> {
     // Boxed, so that connecting in clear keeps no room for it.
-    match timeout_at(until.into(), Box::pin(greeting.shake_hands(socket))).await {
+    match timeout_at(until.into(), Box::pin(greeting.shake_hands(carrier))).await {
         Ok(shaken) => shaken,
         Err(_) => Err(Kind::UpstreamTlsTimeout.into()),
     }

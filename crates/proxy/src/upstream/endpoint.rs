@@ -177,8 +177,30 @@ fn number(state: State) -> u8 {
 pub(crate) struct Opened {
     pub(crate) stream: Stream,
     pub(crate) taken: Option<Taken>,
-    /// Between whom the endpoint was told that it is: it is used for nobody else.
-    pub(crate) told: Option<Box<Addresses>>,
+    /// It is used for nothing else; `None`: for whatever is asked of the endpoint.
+    pub(crate) only: Option<Box<Only>>,
+}
+
+/// What alone a connection is used for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Only {
+    /// Between whom the endpoint was told that it is.
+    Between(Addresses),
+    /// The endpoint is a parent, and has opened a way to an origin.
+    Way(Way),
+}
+
+/// A way through a parent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// Of the configuration that says who we are to the parent.
+    pub(crate) version: u64,
+    /// Of the forward proxy that says who is believed there.
+    pub(crate) forward: u64,
+    /// `host:port`
+    pub(crate) place: String,
+    /// Who the origin has proved to be, where TLS is spoken to it.
+    pub(crate) name: Option<Box<str>>,
 }
 
 /// An unused connection to an endpoint.
@@ -250,12 +272,12 @@ impl LocalEndpoint {
         self.shared.counters.of(self.worker)
     }
 
-    /// The connection between these, or between anybody, used last that is still quiet; whatever is not is closed (safety.md 69).
+    /// The connection for this, or for anything, used last that is still quiet; whatever is not is closed (safety.md 69).
     #[inline]
-    pub(crate) fn take_idle(&self, told: Option<&Addresses>) -> Option<Opened> {
+    pub(crate) fn take_idle(&self, only: Option<&Only>) -> Option<Opened> {
         let mut pool = self.pool.borrow_mut();
         let mut found = None;
-        while let Some(at) = pool.iter().rposition(|idle| idle.opened.told.as_deref() == told) {
+        while let Some(at) = pool.iter().rposition(|idle| idle.opened.only.as_deref() == only) {
             let idle = pool.remove(at);
             if !idle.opened.stream.is_disturbed() {
                 found = Some(idle.opened);
@@ -270,7 +292,7 @@ impl LocalEndpoint {
     pub(crate) fn give_back(&self, opened: Opened, clock: &Clock, wait: Duration) {
         let mut pool = self.pool.borrow_mut();
         let room = pool.len() < WAVE.min(self.most_pooled.get()) && self.most_idle.get() > 0;
-        if room && self.is_current(&opened.stream) {
+        if room && self.is_current(&opened) {
             pool.push(Idle { opened, since: clock.now(), until: clock.after(wait) });
         }
         self.counters().idle.set(pool.len() as u64);
@@ -281,25 +303,33 @@ impl LocalEndpoint {
         let mut pool = self.pool.borrow_mut();
         if !pool.is_empty() {
             let now = clock.now();
-            pool.retain(|idle| {
-                idle.until > now && !idle.opened.stream.is_disturbed() && self.is_current(&idle.opened.stream)
-            });
+            pool.retain(|idle| idle.until > now && !idle.opened.stream.is_disturbed() && self.is_current(&idle.opened));
             let left_over = pool.partition_point(|idle| idle.since.saturating_add(Clock::ticks(LEFT_OVER)) <= now);
             let surplus = left_over.min(pool.len().saturating_sub(self.most_idle.get()));
             pool.drain(..surplus);
         }
-        self.channels.sweep(clock.now(), self.most_idle.get(), |link| link.look(|stream| self.is_current(stream)));
+        self.channels.sweep(clock.now(), self.most_idle.get(), |link| {
+            link.look(|stream| self.is_believed(stream) && self.has_address_of(stream))
+        });
         self.counters().idle.set((pool.len() + self.channels.idle()) as u64);
     }
 
     /// Whether the name still has the address that this connection goes to (safety.md 179), and the one who was believed there would
     /// still be.
-    fn is_current(&self, stream: &Stream) -> bool {
-        if let (Some(secure), Stream::Tls(stream)) = (&self.secure, stream)
-            && !secure.is_current(stream)
-        {
-            return false;
+    fn is_current(&self, Opened { stream, only, .. }: &Opened) -> bool {
+        // Of a way it was the origin that had to prove itself last.
+        let is_way = matches!(only.as_deref(), Some(Only::Way(_)));
+        (is_way || self.is_believed(stream)) && self.has_address_of(stream)
+    }
+
+    fn is_believed(&self, stream: &Stream) -> bool {
+        match (&self.secure, stream) {
+            (Some(secure), Stream::Tls(stream)) => secure.is_current(stream),
+            _ => true,
         }
+    }
+
+    fn has_address_of(&self, stream: &Stream) -> bool {
         match &self.shared.place {
             Place::Tcp { name: Some(_), addresses } => {
                 stream.peer().is_none_or(|peer| addresses.load().contains(&peer))

@@ -16,6 +16,8 @@ pub struct Errand<'a> {
     pub address: Option<IpAddr>,
     /// When, in local time.
     pub moment: Moment,
+    /// Whether datagrams are to go there.
+    pub datagrams: bool,
     /// What the origin answers; `None` before it has.
     pub response: Option<&'a ResponseHead>,
 }
@@ -126,15 +128,18 @@ impl Rules {
         self.0.iter().enumerate().find(|(_, rule)| !rule.waits && rule.takes(view))
     }
 
-    /// Whether some wait for the answer.
-    pub fn wait(&self) -> bool {
-        self.0.iter().any(|rule| rule.waits)
+    /// Whether some that stand before the one that has taken the request wait for the answer.
+    pub fn wait(&self, taken: Option<&Rule>) -> bool {
+        self.before(taken).any(|rule| rule.waits)
     }
 
     /// The rule that takes the answer to a request, of those that wait for it and stand before the one that has taken the request.
-    pub fn judge_response(&self, view: &View<'_>, taken: Option<&Rule>) -> Option<(usize, &Rule)> {
-        let before = self.0.iter().take_while(|rule| taken.is_none_or(|taken| !std::ptr::eq(*rule, taken)));
-        before.enumerate().find(|(_, rule)| rule.waits && rule.takes(view))
+    pub fn judge_response<'r>(&'r self, view: &View<'_>, taken: Option<&'r Rule>) -> Option<(usize, &'r Rule)> {
+        self.before(taken).enumerate().find(|(_, rule)| rule.waits && rule.takes(view))
+    }
+
+    fn before<'r>(&'r self, taken: Option<&'r Rule>) -> impl Iterator<Item = &'r Rule> {
+        self.0.iter().take_while(move |rule| taken.is_none_or(|taken| !std::ptr::eq(*rule, taken)))
     }
 
     /// The rule that takes the request, as far as that can be said without an address.
@@ -199,9 +204,14 @@ mod tests {
     fn what_only_an_errand_has_can_be_asked() {
         let compare = |left: serde_json::Value, right: serde_json::Value| json!({"compare": {"left": left, "operator": "==", "right": right, "at": [0, 1]}});
         let moment = Moment { hour: 9, weekday: 6 };
-        let errand = Errand { user: Some("dev"), address: Some([10, 0, 0, 1].into()), moment, response: None };
+        let errand = Errand { user: Some("dev"), address: Some([10, 0, 0, 1].into()), moment, ..Errand::default() };
         assert!(judged(compare(json!("user"), json!({"text": "dev"})), errand));
         assert!(!judged(compare(json!("user"), json!({"text": "dev"})), Errand { user: None, ..errand }));
+        for (datagrams, protocol) in [(false, "tcp"), (true, "udp")] {
+            let asked = compare(json!("dest_protocol"), json!({"text": protocol}));
+            assert!(judged(asked.clone(), Errand { datagrams, ..errand }));
+            assert!(!judged(asked, Errand { datagrams: !datagrams, ..errand }));
+        }
         assert!(judged(compare(json!("dest_port"), json!({"number": 80})), errand));
         assert!(judged(compare(json!("time_hour"), json!({"number": 9})), errand));
         assert!(judged(compare(json!("time_weekday"), json!({"number": 6})), errand));

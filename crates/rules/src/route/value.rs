@@ -30,6 +30,7 @@ enum Source {
     Listener,
     ClientIp,
     User,
+    DestProtocol,
     ResponseType,
     Field(Field),
     Json(Pointer),
@@ -72,6 +73,7 @@ impl Value {
             Operand::TimeHour => return Ok(Value::Number(Number::Hour)),
             Operand::TimeWeekday => return Ok(Value::Number(Number::Weekday)),
             Operand::User => Source::User,
+            Operand::DestProtocol => Source::DestProtocol,
             Operand::ResponseType => Source::ResponseType,
             Operand::JsonNumber(pointer) => return Ok(Value::Number(Number::Json(Pointer::compile(pointer)?))),
             Operand::Number(number) => return Ok(Value::Number(Number::Literal(*number))),
@@ -188,6 +190,8 @@ impl Source {
             Source::ClientFingerprint => &view.certificate?.fingerprint,
             Source::Listener => view.listener,
             Source::User => view.errand?.user?,
+            Source::DestProtocol if view.errand?.datagrams => "udp",
+            Source::DestProtocol => "tcp",
             // Written by `Text::read`.
             Source::ClientIp => return None,
             Source::ResponseType => {

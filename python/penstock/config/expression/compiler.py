@@ -38,6 +38,7 @@ _OPERATORS: dict[type[ast.cmpop], str] = {
 Wrong = tuple[str, str] | None
 """A mistake, as what it is and what was expected."""
 _SCHEMES = ("http", "https")
+_PROTOCOLS = ("tcp", "udp")
 _MEDIA_TYPE = re.compile(r"[^\s/;,]+/[^\s/;,]+")
 _HOST_WITH_PORT = re.compile(r"[^\[\]:]+:[0-9]+|\[.*\]:[0-9]+")
 
@@ -364,6 +365,8 @@ def _never(literal: str, other: Value) -> str | None:
     """What the value can be, if it can never be this."""
     if other.base == "scheme" and literal not in _SCHEMES:
         return '"http" or "https"'
+    if other.base == "dest.protocol" and literal not in _PROTOCOLS:
+        return '"tcp" or "udp"'
     if other.base == "path" and literal != "*" and not literal.startswith("/"):
         return f'"/{literal}"'
     if other.base == "response.content_type" and not _MEDIA_TYPE.fullmatch(literal):

@@ -117,6 +117,8 @@ _ERRAND = {
         "host": replace(PLAIN["host"], shown="dest.host"),
         "ip": Value(Type.ADDRESS, "dest_ip", "dest.ip", base="dest.ip"),
         "port": _number("dest_port", "dest.port"),
+        # Always there where it can be asked for.
+        "protocol": Value(Type.TEXT, "dest_protocol", "dest.protocol", base="dest.protocol"),
     },
     "time": {
         "hour": _number("time_hour", "time.hour"),

@@ -6,8 +6,10 @@ mod client;
 mod link;
 mod sink;
 mod source;
+mod tunnelled;
 
 pub(crate) use link::{Io, Link, Live};
+pub(crate) use tunnelled::Tunnelled;
 
 use super::h1::{CLIENT, Faults, Waits};
 use super::{Downstream, Tunnel};
@@ -24,7 +26,7 @@ use penstock_rules::pace::{LeastRate, Pace};
 use sink::Sink;
 use source::Source;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// One stream. `S`: which side we are.
@@ -212,6 +214,15 @@ impl Downstream for H2 {
     fn respond_connected(&mut self) -> bool {
         self.sink.stage(Response::new(()), 0, false, None);
         true
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, seen: usize) -> Poll<Result<&[u8], Kind>> {
+        while self.source.said().len() <= seen {
+            if !ready!(self.source.poll_ahead(cx)).map_err(|_| Kind::ClientClosed)? {
+                break;
+            }
+        }
+        Poll::Ready(Ok(self.source.said()))
     }
 
     fn respond(&mut self, head: &ResponseHead, via: bool) {

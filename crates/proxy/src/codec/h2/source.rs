@@ -10,7 +10,7 @@ use http::HeaderMap;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Fields, chunked};
 use penstock_rules::pace::LeastRate;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 pub(super) struct Source {
     /// Nothing before the head came that it is behind.
@@ -74,6 +74,20 @@ impl Source {
 
     pub(super) fn limit(&mut self, limit: u64) {
         self.limit = limit;
+    }
+
+    /// What came and is not used.
+    pub(super) fn said(&self) -> &[u8] {
+        &self.chunk
+    }
+
+    /// Take more in behind what came and is not used; false: no more comes. Whoever looks ahead says how far.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, h2::Error>> {
+        let Some(recv) = self.recv.as_mut().filter(|_| !self.ended) else { return Poll::Ready(Ok(false)) };
+        let Some(bytes) = ready!(recv.poll_data(cx)).transpose()? else { return Poll::Ready(Ok(false)) };
+        self.received += bytes.len() as u64;
+        self.chunk = if self.chunk.is_empty() { bytes } else { [&self.chunk[..], &bytes[..]].concat().into() };
+        Poll::Ready(Ok(true))
     }
 
     fn take(&mut self, bytes: Bytes, now: Tick) -> Result<(), Kind> {

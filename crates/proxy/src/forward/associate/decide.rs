@@ -115,7 +115,8 @@ impl Association<'_> {
     fn judge(&self, head: &RequestHead, address: IpAddr) -> Result<(), Kind> {
         let Exchange { worker, origin, listener, .. } = self.exchange;
         let moment = moment(worker.shared.ahead_of_utc.load(Ordering::Relaxed));
-        let errand = Errand { user: self.user.as_deref(), address: Some(address), moment, response: None };
+        let (user, address) = (self.user.as_deref(), Some(address));
+        let errand = Errand { user, address, moment, datagrams: true, response: None };
         let view = View {
             listener: &listener.plan.name,
             port: origin.port,

@@ -146,7 +146,7 @@ async fn open(
     };
     let agreed = stream.agreed_on_http2();
     if agreed == Some(false) && terms.protocol == UpstreamProtocol::Auto {
-        endpoint.give_back(Opened { stream, taken, told: None }, &worker.clock, terms.idle);
+        endpoint.give_back(Opened { stream, taken, only: None }, &worker.clock, terms.idle);
         return Ok(None);
     }
     if agreed == Some(false) {

@@ -17,31 +17,24 @@ pub(super) fn explain(
     peer: Option<(IpAddr, Option<u16>)>,
     known: (Moment, &Lists),
 ) -> Result<Explanation, Fault> {
-    if is_inside(request) {
-        // Its client asks for a tunnel first; nobody sees what is in one that is not opened.
+    if request.scheme == "https" && request.method != "CONNECT" {
+        // Where a tunnel there is opened, it is a request in that. Nobody sees what is in another: then only the URL can be meant.
         let tunnel = Request { method: "CONNECT".to_owned(), ..request.clone() };
-        let answer = weigh(place, &tunnel, peer, known)?;
-        if answer.action != Some("intercept") {
-            return Ok(answer);
-        }
+        let opened = weigh(place, (&tunnel, false), peer, known)?.action == Some("intercept");
+        return weigh(place, (request, opened), peer, known);
     }
-    weigh(place, request, peer, known)
+    weigh(place, (request, false), peer, known)
 }
 
-/// Whether the request comes through a tunnel.
-fn is_inside(request: &Request) -> bool {
-    request.scheme == "https" && request.method != "CONNECT"
-}
-
-/// One request or tunnel.
+/// One request or tunnel. `inside`: it comes through a tunnel that was opened.
 fn weigh(
     (listener, forward): (&Listener, &Forward),
-    request: &Request,
+    (request, inside): (&Request, bool),
     peer: Option<(IpAddr, Option<u16>)>,
     (moment, lists): (Moment, &Lists),
 ) -> Result<Explanation, Fault> {
     let mut answer = Explanation::new(&listener.name, Parts::asked(request));
-    let head = match read(request) {
+    let head = match read(request, inside) {
         Ok(head) => head,
         Err(kind) => return Ok(answer.refuse(kind)),
     };
@@ -51,7 +44,6 @@ fn weigh(
     let leave = Leave::build(forward, "forward").map_err(first)?;
     let rules = Rules::build(&forward.rules, "forward", lists).map_err(first)?;
     let tunnel = head.target == Target::Tunnel;
-    let inside = head.target == Target::Inside;
     let port = head.place_port();
     let proved = || match (&forward.users, &request.user) {
         (Some(_), None) => Err(Kind::UserMissing),
@@ -65,13 +57,14 @@ fn weigh(
     if literal.is_some_and(|address| !leave.address(address)) {
         return Ok(answer.refuse(Kind::AddressForbidden));
     }
-    let errand = Errand { user: request.user.as_deref(), address: literal, moment, response: None };
+    let errand = Errand { user: request.user.as_deref(), address: literal, moment, ..Errand::default() };
     let view = View {
         listener: &listener.name,
         port: entry.port,
         client: entry.client,
         client_port: entry.client_port,
-        scheme: if inside { "https" } else { "http" },
+        // What the client speaks: to the proxy, or in its tunnel.
+        scheme: if inside || listener.tls.is_some() { "https" } else { "http" },
         sni: Some(head.host()).filter(|_| inside && literal.is_none()),
         alpn: inside.then_some("http/1.1"),
         errand: Some(&errand),
@@ -108,11 +101,11 @@ fn weigh(
 }
 
 /// The head as a client sends it to a proxy.
-fn read(request: &Request) -> Result<RequestHead, Kind> {
+fn read(request: &Request, inside: bool) -> Result<RequestHead, Kind> {
     let target = match request.method.as_str() {
         "CONNECT" if request.host.rsplit(']').next().is_some_and(|rest| rest.contains(':')) => request.host.clone(),
         "CONNECT" => format!("{}:443", request.host),
-        _ if is_inside(request) => request.target.clone(),
+        _ if inside => request.target.clone(),
         _ => format!("{}://{}{}", request.scheme, request.host, request.target),
     };
     let mut text = format!("{} {target} HTTP/1.1\r\nhost: {}\r\n", request.method, request.host);
@@ -122,7 +115,7 @@ fn read(request: &Request) -> Result<RequestHead, Kind> {
     text.push_str("\r\n");
     let mut head = RequestHead::default();
     head.parse(text.as_bytes(), &HeadLimits { bytes: 1 << 20, fields: 1000, uri: 1 << 16, elsewhere: true })?;
-    if is_inside(request) {
+    if inside {
         let (host, port) = (head.host().to_owned(), head.port().unwrap_or(443));
         head.enter(&host, port)?;
     }
