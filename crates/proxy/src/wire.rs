@@ -12,6 +12,8 @@ pub(crate) struct Wire {
     input: Loan,
     start: usize,
     end: usize,
+    /// The event loop said that there is something to read, and nothing was read since.
+    readable: bool,
     /// Staged for writing; `out[sent..]` is still to go.
     pub(crate) out: Vec<u8>,
     sent: usize,
@@ -46,7 +48,17 @@ impl Ahead {
 impl Wire {
     pub(crate) fn new(stream: Stream, buffers: Rc<Buffers>) -> Wire {
         let out = buffers.stage();
-        Wire { stream, input: Loan::new(buffers), start: 0, end: 0, out, sent: 0, bytes_in: 0, bytes_out: 0 }
+        Wire {
+            stream,
+            input: Loan::new(buffers),
+            start: 0,
+            end: 0,
+            readable: false,
+            out,
+            sent: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
     }
 
     /// The socket alone, at rest; whatever was read and not used is lost.
@@ -82,7 +94,9 @@ impl Wire {
 
     /// Ready when there is something to read, the end included.
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_readable(cx)
+        let readable = self.stream.poll_readable(cx);
+        self.readable = readable.is_ready();
+        readable
     }
 
     /// What was read and not yet used.
@@ -108,10 +122,10 @@ impl Wire {
     ///
     /// With a full buffer this grows up to `most` bytes, then fails with `OutOfMemory`.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize, bulk: bool) -> Poll<io::Result<usize>> {
-        let mut readable = false;
+        let mut readable = std::mem::take(&mut self.readable);
         if self.input.buffer.is_none() {
             // Waiting needs no buffer; a fresh socket is not known to have to be waited for.
-            if !self.stream.is_fresh() {
+            if !readable && !self.stream.is_fresh() {
                 ready!(self.stream.poll_readable(cx))?;
                 readable = true;
             }

@@ -104,7 +104,9 @@ impl Known {
             return Known::Other;
         }
         let (from, to) = (usize::from(STARTS[name.len()]), usize::from(STARTS[name.len() + 1]));
-        let found = NAMES.get(from..to).unwrap_or_default().iter().find(|(text, _)| same(name, text.as_bytes()));
+        let last = name.last().map(|last| last | CASE);
+        let alike = |text: &[u8]| text.last().copied() == last && same(name, text);
+        let found = NAMES.get(from..to).unwrap_or_default().iter().find(|(text, _)| alike(text.as_bytes()));
         found.map_or(Known::Other, |(_, known)| *known)
     }
 
@@ -119,11 +121,13 @@ impl Known {
     }
 }
 
+/// The bit by which letters of one case are told from the other's.
+const CASE: u8 = 0x20;
+
 /// Whether `name` is this known name of its length, whatever the case: no token character but a letter becomes another of these names'
 /// characters by this bit. Eight bytes at a time, the last eight once more.
 #[inline(always)]
 fn same(name: &[u8], known: &[u8]) -> bool {
-    const CASE: u8 = 0x20;
     let eight = |part: &[u8; 8]| u64::from_ne_bytes(*part) | u64::from_ne_bytes([CASE; 8]);
     match (name.as_chunks(), known.as_chunks(), name.last_chunk(), known.last_chunk()) {
         ((have, _), (want, _), Some(end), Some(wanted)) => {
