@@ -17,7 +17,7 @@ from secured import SecuredOrigin
 from test_browser import BROWSER, OBJECTS, Many, Site, browsing, echo, running, trust
 from test_forward_http2 import client, tunnel
 from test_forward_http2_clients import HTTPS, HTTPS2, PROXY
-from tests.certificates import authority, context, write
+from tests.certificates import authority, context, secure, write
 from tests.http2 import Client, data
 from tests.product.forwarding import fields
 from tests.product.users import users
@@ -28,7 +28,7 @@ from websockets.sync.server import serve
 import penstock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -94,16 +94,16 @@ def fetched(made: Any, url: str, **options: Any) -> bytes:
 
 
 class Inside:
-    """TLS in a tunnel on a stream, by a client that says what it says frame by frame."""
+    """TLS in a tunnel: what is said goes out by `send`, and `receive` gives what comes, nothing at its end."""
 
-    def __init__(self, peer: Client, stream: int, trust: ssl.SSLContext) -> None:
-        self._peer, self._stream = peer, stream
+    def __init__(self, send: Callable[[bytes], object], receive: Callable[[], bytes], trust: ssl.SSLContext) -> None:
+        self._send, self._receive = send, receive
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = trust.wrap_bio(self._in, self._out, server_hostname=NAME)
 
-    def shake_hands(self, piece: int = RECORD) -> None:
-        """In frames of so many bytes."""
-        self._do(self._tls.do_handshake, piece)
+    def shake_hands(self) -> None:
+        """As every client does first."""
+        self._do(self._tls.do_handshake)
 
     def ask(self, host: str, path: str = "/") -> bytes:
         """A request; the first of its answer."""
@@ -114,27 +114,34 @@ class Inside:
         """What comes next; nothing is the end."""
         return bytes(self._do(lambda: self._tls.read(RECORD)))
 
-    def _do(self, task: Any, piece: int = RECORD) -> Any:
+    def _do(self, task: Callable[[], Any]) -> Any:
         while True:
-            done = wanted = False
-            result = None
             try:
-                result, done = task(), True
+                return task()
             except ssl.SSLWantReadError:
-                wanted = True
+                pass
             finally:
-                said = self._out.read()
-                for at in range(0, len(said), piece):
-                    self._peer.send(data(self._stream, said[at : at + piece], ends=False))
-            if done:
-                return result
-            assert wanted
-            seen = self._peer.streams[self._stream]
-            self._peer.read_until(lambda seen=seen: seen.body or seen.over)
-            self._in.write(seen.body)
-            if not seen.body:
+                if said := self._out.read():
+                    self._send(said)
+            if came := self._receive():
+                self._in.write(came)
+            else:
                 self._in.write_eof()
-            seen.body = b""
+
+
+def on_stream(peer: Client, stream: int, trust: ssl.SSLContext, piece: int = RECORD) -> Inside:
+    """TLS in a tunnel on a stream, in frames of so many bytes."""
+    seen = peer.streams[stream]
+
+    def send(said: bytes) -> None:
+        peer.send(*(data(stream, said[at : at + piece], ends=False) for at in range(0, len(said), piece)))
+
+    def receive() -> bytes:
+        peer.read_until(lambda: seen.body or seen.over)
+        came, seen.body = seen.body, b""
+        return came
+
+    return Inside(send, receive, trust)
 
 
 def trusting(folder: Path) -> ssl.SSLContext:
@@ -231,15 +238,30 @@ def test_a_client_that_trusts_somebody_else_is_noticed(tmp_path: Path) -> None:
         place = f"{NAME}:{origin.port}"
         tunnel(peer, 1, place)
         with pytest.raises(ssl.SSLCertVerificationError):
-            Inside(peer, 1, context()).shake_hands()
+            on_stream(peer, 1, context()).shake_hands()
         wait_for(lambda: counts(proxy) == {"refused": 1}, "it has said so")
         # The next tunnel stays closed, and so the origin's own certificate is seen.
         tunnel(peer, 3, place)
-        one = Inside(peer, 3, context())
+        one = on_stream(peer, 3, context())
         one.shake_hands()
         assert one.ask(place).startswith(b"HTTP/1.1 200 ")
         assert counts(proxy) == {"refused": 1, "pinned": 1}
         assert peer.outcome(1).ended
+
+
+def test_a_client_of_socks_is_served_alike(tmp_path: Path) -> None:
+    with shop(tmp_path) as origin, secured(tmp_path) as proxy, secure(proxy.address("out"), NAME) as outer:
+        outer.sendall(b"\x05\x01\x00")
+        assert outer.recv(2) == b"\x05\x00"
+        name = NAME.encode()
+        outer.sendall(b"\x05\x01\x00\x03" + bytes([len(name)]) + name + origin.port.to_bytes(2, "big"))
+        assert outer.recv(10)[:2] == b"\x05\x00"
+        one = Inside(outer.sendall, lambda: outer.recv(RECORD), trusting(tmp_path))
+        one.shake_hands()
+        for _ in range(2):
+            assert one.ask(f"{NAME}:{origin.port}").startswith(b"HTTP/1.1 200 ")
+        assert counts(proxy) == {"opened": 1}
+        assert records(tmp_path, 3)[1]["tls_version"] == "TLSv1.3"
 
 
 def test_what_is_no_tls_goes_on_as_it_is_on_a_stream(tmp_path: Path, scripted: Origin) -> None:
@@ -267,9 +289,9 @@ def test_tunnels_of_one_connection_are_opened_each_for_itself(tmp_path: Path) ->
         inside = []
         for stream in (1, 3, 5):
             assert tunnel(peer, stream, place)[":status"] == "200"
-            one = Inside(peer, stream, trusting(tmp_path))
             # A hello in many frames is one, too.
-            one.shake_hands(piece=50)
+            one = on_stream(peer, stream, trusting(tmp_path), piece=50)
+            one.shake_hands()
             inside.append(one)
         for one in reversed(inside):
             assert one.ask(place).startswith(b"HTTP/1.1 200 ")
@@ -286,7 +308,7 @@ def test_an_opened_tunnel_that_waits_too_long_ends_its_stream_alone(tmp_path: Pa
         place = f"{NAME}:{origin.port}"
         for stream in (1, 3):
             tunnel(peer, stream, place)
-            one = Inside(peer, stream, trusting(tmp_path))
+            one = on_stream(peer, stream, trusting(tmp_path))
             one.shake_hands()
             assert one.ask(place).startswith(b"HTTP/1.1 200 ")
             while one.read():
@@ -301,11 +323,11 @@ def test_a_reload_may_open_what_is_asked_for_on_an_old_connection(tmp_path: Path
         place = f"{NAME}:{origin.port}"
         with client(proxy) as peer:
             tunnel(peer, 1, place)
-            one = Inside(peer, 1, context())
+            one = on_stream(peer, 1, context())
             one.shake_hands()
             proxy.apply(asking(names, settings(tmp_path, tls=shown)))
             tunnel(peer, 3, place)
-            two = Inside(peer, 3, trusting(tmp_path))
+            two = on_stream(peer, 3, trusting(tmp_path))
             two.shake_hands()
             assert two.ask(place).startswith(b"HTTP/1.1 200 ")
             # What was closed before stays so.

@@ -3,6 +3,7 @@
 
 mod answered;
 mod authorize;
+mod behind;
 mod connect;
 mod converse;
 mod course;

@@ -41,7 +41,8 @@ impl<'a> Story<'a> {
         if let Some(inside) = self.inside() {
             // A reload may have taken away that tunnels are opened.
             let tls = forward.tls.as_ref().filter(|_| forward.interception.is_some()).ok_or(Kind::Misdirected)?;
-            return Ok(Site { place: format!("{}:{}", inside.host, inside.port), secure: Some((tls, &*inside.name)) });
+            let place = format!("{}:{}", inside.host, inside.port);
+            return Ok(Site { place, secure: Some((tls, &*inside.name)), behind: None });
         }
         let host = request.host();
         let secure = match (request.target, &forward.tls) {
@@ -52,7 +53,7 @@ impl<'a> Story<'a> {
             (Target::Secure, Some(tls)) => Some((tls, host)),
             _ => None,
         };
-        Ok(Site { place: format!("{host}:{port}"), secure })
+        Ok(Site { place: format!("{host}:{port}"), secure, behind: None })
     }
 
     /// What its client is shown is made while the origin is connected to, where it is known by then that the tunnel is opened.
@@ -138,9 +139,10 @@ impl<'a> Story<'a> {
         let Exchange { listener, reserved, .. } = self.exchange;
         let forward = listener.forward.as_ref().map(Arc::clone).ok_or(Kind::Internal)?;
         let endpoint = self.endpoint.as_ref().map(|in_flight| &in_flight.endpoint).ok_or(Kind::Internal)?;
-        let is_parent = self.upstream.is_some_and(|settings| settings.parent.is_some());
+        let behind =
+            self.upstream.filter(|settings| settings.parent.is_some()).map(|settings| self.behind(settings, endpoint));
         let addresses = match &endpoint.shared.place {
-            Place::Tcp { addresses, .. } if !is_parent => addresses.load_full(),
+            Place::Tcp { addresses, .. } if behind.is_none() => addresses.load_full(),
             _ => Arc::default(),
         };
         reserved.leave_tunnel(Opening {
@@ -151,7 +153,7 @@ impl<'a> Story<'a> {
             stream,
             taken: self.taken.take(),
             addresses,
-            parent: is_parent.then(|| Rc::clone(endpoint)),
+            parent: behind.map(|behind| (Rc::clone(endpoint), behind)),
             client: self.client,
             user: self.user.clone(),
         });

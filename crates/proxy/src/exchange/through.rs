@@ -1,21 +1,19 @@
 //! A request or a tunnel of a forward proxy that goes through a parent: an upstream like any other, of which an endpoint is picked,
 //! connected to and tried again as ever. What differs is how it is asked: with the whole URL, or first for a way to the origin.
 
+use super::behind::Way;
 use super::course::Course;
 use super::{Exchange, Story};
 use crate::codec::Downstream;
 use crate::codec::h1::{ENDPOINT, H1};
 use crate::forward::Forward;
 use crate::listen::is_own;
-use crate::snapshot::UpstreamSettings;
 use crate::stream::Stream;
-use crate::tls::Secure;
 use crate::upstream::circuit::Limit;
-use crate::upstream::connect::greet;
-use crate::upstream::endpoint::{Only, Opened, Way};
+use crate::upstream::endpoint::Opened;
 use crate::upstream::local::Unpicked;
 use crate::wire::Wire;
-use penstock_plan::{UpstreamProtocol, Verdict};
+use penstock_plan::Verdict;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::forward::{Asking, Next, Parent, is_localhost, literal};
 use penstock_rules::http::{RequestHead, ResponseHead, Target};
@@ -56,7 +54,8 @@ impl<'a> Story<'a> {
         // What the origin hears of the client does not change with the way.
         course.sent_as = &forward.settings;
         self.under_way = course.enter(Limit::Requests, worker.index)?;
-        if request.target != Target::Tunnel && request.is_idempotent() {
+        // In HTTP/2 an origin may say that it did nothing with a request, whatever its method.
+        if request.target != Target::Tunnel && (request.is_idempotent() || self.is_secure(request)) {
             self.replay.keep_up_to(settings.plan.retry.buffer as usize);
         }
         // Whatever else is spoken on a connection is between the client and its origin.
@@ -80,13 +79,13 @@ impl<'a> Story<'a> {
             self.attempts += 1;
             settings.shared.counters.of(worker.index).retries.add(u64::from(self.attempts > 1));
             let way = if asks {
-                self.connection(&course, down).await
+                self.connection(&course, down).await.map(Way::Alone)
             } else {
                 self.way(down, request, (parent, &course, kept)).await
             };
             let (error, opened) = match way {
                 Err(error) => (error, false),
-                Ok(stream) => match self.use_way(stream, down, request, response, (&course, asks)).await {
+                Ok(way) => match self.use_way(way, down, request, response, (&course, asks)).await {
                     Ok(()) => return Ok(()),
                     Err(error) => (error, !asks),
                 },
@@ -127,7 +126,7 @@ impl<'a> Story<'a> {
     }
 
     /// Where the origin is, as a parent is asked for it.
-    fn place<'s>(&self, request: &'s RequestHead) -> (&'s str, u16)
+    pub(super) fn place<'s>(&self, request: &'s RequestHead) -> (&'s str, u16)
     where
         'a: 's,
     {
@@ -151,34 +150,52 @@ impl<'a> Story<'a> {
         down: &mut impl Downstream,
         request: &RequestHead,
         (parent, course, kept): (&Parent, &Course<'_>, Option<Opened>),
-    ) -> Result<Stream, Error> {
+    ) -> Result<Way, Error> {
         // Who has authenticated a connection to the parent cannot use it for this.
         self.pinned = None;
         self.greeted = false;
+        let origin = self.origin_behind(request)?;
+        if kept.is_none()
+            && let Some(lease) = self.shared_way(origin.as_ref(), request)
+        {
+            return Ok(Way::Shared(lease));
+        }
         let kept = kept.or_else(|| self.kept_way(request, course.settings));
         self.reused = kept.is_some();
         if let Some(kept) = kept {
             self.taken = kept.taken;
-            return Ok(kept.stream);
+            return Ok(Way::Alone(kept.stream));
         }
         if request.target == Target::Tunnel {
             self.prepare_opening(request);
         }
-        let stream = self.connect(course, down).await?;
+        let mut connected = self.connect(course, down).await;
+        // Those in HTTP/2 are not among the parent's own.
+        if connected.as_ref().is_err_and(|error| error.kind == Kind::UpstreamFull) && self.shed_way() {
+            connected = self.connect(course, down).await;
+        }
+        let stream = connected?;
         let stream = self.open_way(stream, request, (parent, course)).await?;
-        if self.is_secure(request) { self.greet_origin(stream, request, down).await } else { Ok(stream) }
+        match origin {
+            Some(origin) => self.greet_origin(stream, &origin, request, down).await,
+            None => Ok(Way::Alone(stream)),
+        }
     }
 
     /// Steps 6 to 8 of one attempt.
     async fn use_way(
         &mut self,
-        stream: Stream,
+        way: Way,
         down: &mut impl Downstream,
         request: &RequestHead,
         response: &mut ResponseHead,
         (course, asks): (&Course<'_>, bool),
     ) -> Result<(), Error> {
         let settings = course.settings;
+        let stream = match way {
+            Way::Shared(lease) => return self.attempt_http2(lease, down, request, response, course).await,
+            Way::Alone(stream) => stream,
+        };
         if request.target == Target::Tunnel {
             return self.tunnel_over(stream, down, request, settings).await;
         }
@@ -193,27 +210,6 @@ impl<'a> Story<'a> {
             }
         }
         Ok(())
-    }
-
-    /// What the way of a request may be used for again; `None`: it is this client's alone.
-    fn reusable_way(&self, request: &RequestHead, settings: &UpstreamSettings) -> Option<Only> {
-        if request.target == Target::Tunnel || settings.plan.proxy_protocol.is_some() {
-            return None;
-        }
-        let (host, port) = self.place(request);
-        let name = self.inside().map_or(request.host(), |inside| &inside.name);
-        let name = self.is_secure(request).then(|| name.into());
-        let (version, forward) = (self.exchange.local.version, self.exchange.listener.forward.as_ref()?.id);
-        Some(Only::Way(Way { version, forward, place: format!("{host}:{port}"), name }))
-    }
-
-    /// Step 5: a way that was used before. A second attempt always opens one.
-    fn kept_way(&self, request: &RequestHead, settings: &UpstreamSettings) -> Option<Opened> {
-        let way = self.reusable_way(request, settings).filter(|_| self.attempts == 1)?;
-        let endpoint = &self.endpoint.as_ref()?.endpoint;
-        let kept = endpoint.take_idle(Some(&way))?;
-        endpoint.counters().reused.add(1);
-        Some(kept)
     }
 
     /// Step 5: have the parent open the way.
@@ -240,25 +236,6 @@ impl<'a> Story<'a> {
         // As long as the way is not open nothing came to the origin.
         let retry = if kind == Kind::ParentRefused { Retry::Never } else { Retry::Always };
         Err(Error { kind, retry })
-    }
-
-    /// Step 5: have an origin prove who it is that we speak TLS to. No other parent leads to another origin.
-    async fn greet_origin(
-        &mut self,
-        stream: Stream,
-        request: &RequestHead,
-        down: &mut impl Downstream,
-    ) -> Result<Stream, Error> {
-        let Exchange { worker, listener, .. } = self.exchange;
-        let forward = listener.forward.as_deref().ok_or(Kind::Internal)?;
-        let secure = self.site(forward, request, request.place_port())?.secure;
-        let secure = secure.and_then(|(tls, name)| Secure::named(tls, name)).ok_or(Kind::Internal)?;
-        self.greeted = true;
-        let began = Instant::now();
-        let wait = forward.settings.plan.timeouts.connect.min(worker.clock.until(self.total_by));
-        let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
-        let shaken = greet(stream.into(), greeting, began + wait).await;
-        self.note_connect(began, down, shaken).map_err(|error| Error { retry: Retry::Never, ..error })
     }
 }
 

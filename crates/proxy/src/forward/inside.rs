@@ -2,7 +2,7 @@
 //! for is served as any other request (`exchange/outward.rs`).
 
 use super::leaves::{leaf, prepare};
-use super::origins::Site;
+use super::origins::{Behind, Site};
 use super::{Forward, Interception};
 use crate::clock::Alarm;
 use crate::connection::{Origin, is_closing};
@@ -10,7 +10,7 @@ use crate::contain::contain;
 use crate::observe::events::Level;
 use crate::respond;
 use crate::stream::Stream;
-use crate::tls::{self, Carrier, Failure, Secure, Secured, Shown};
+use crate::tls::{self, Carrier, Failure, Secured, Shown};
 use crate::upstream::channel::{Terms, adopt};
 use crate::upstream::circuit::Taken;
 use crate::upstream::connect::greet;
@@ -43,8 +43,8 @@ pub(crate) struct Opening {
     pub(crate) stream: Stream,
     pub(crate) taken: Option<Taken>,
     pub(crate) addresses: Arc<Vec<SocketAddr>>,
-    /// The parent through which it goes, which alone knows addresses.
-    pub(crate) parent: Option<Rc<LocalEndpoint>>,
+    /// The parent through which it goes, which alone knows addresses, and how the origin is known behind it.
+    pub(crate) parent: Option<(Rc<LocalEndpoint>, Behind)>,
     pub(crate) client: Option<IpAddr>,
     /// Who asked for it, where that was to be proved.
     pub(crate) user: Option<Box<str>>,
@@ -204,11 +204,9 @@ async fn shake_hands(
     let own = bare(&name);
     prepare(worker, &interception.authority, own);
     let tls = forward.tls.as_ref().ok_or(Kind::Internal)?;
-    let site = Site { place: format!("{host}:{port}"), secure: Some((tls, &name)) };
-    let proved = match &parent {
-        None => prove(worker, &forward, &site, (stream, taken), addresses).await,
-        Some(_) => prove_through(worker, &forward, &site, (stream, taken)).await.map(Some),
-    };
+    let (parent, behind) = parent.unzip();
+    let site = Site { place: format!("{host}:{port}"), secure: Some((tls, &name)), behind };
+    let proved = prove(worker, &forward, &site, (stream, taken), addresses).await;
     let counters = interception.shared.counters.of(worker.index);
     counters.unverified.add(u64::from(proved.is_err()));
     let (local, _) = worker.local_of(origin.listener.id).ok_or(Kind::ClientClosed)?;
@@ -260,14 +258,16 @@ async fn prove(
 ) -> Result<Option<Opened>, Failure> {
     let endpoint = worker.origins.get(forward, site, &worker.clock).ok_or(Kind::Internal)?;
     let secure = endpoint.secure.as_ref().ok_or(Kind::Internal)?;
-    if let Place::Tcp { addresses: known, .. } = &endpoint.shared.place {
+    if let Place::Tcp { name: Some(_), addresses: known } = &endpoint.shared.place {
         known.store(addresses);
     }
     if endpoint.channels.is_open() {
         // It has proved that already, on a connection that takes more requests.
         return Ok(None);
     }
-    let greeting = secure.greeting(UpstreamProtocol::Auto, &worker.buffers);
+    let shares = site.behind.is_none_or(|behind| behind.shares);
+    let protocol = if shares { UpstreamProtocol::Auto } else { UpstreamProtocol::Http1 };
+    let greeting = secure.greeting(protocol, &worker.buffers);
     let timeouts = &forward.secure.plan.timeouts;
     let stream = greet(stream.into(), greeting, Instant::now() + timeouts.connect).await?;
     let opened = Opened { stream, taken, only: None };
@@ -280,19 +280,6 @@ async fn prove(
         adopt(worker, &endpoint, opened, Terms::of(&forward.secure.plan));
     }
     Ok(None)
-}
-
-/// The same through a parent, where a connection is this tunnel's alone.
-async fn prove_through(
-    worker: &Rc<Worker>,
-    forward: &Forward,
-    site: &Site<'_>,
-    (stream, taken): (Stream, Option<Taken>),
-) -> Result<Opened, Failure> {
-    let secure = site.secure.and_then(|(tls, name)| Secure::named(tls, name)).ok_or(Kind::Internal)?;
-    let greeting = secure.greeting(UpstreamProtocol::Http1, &worker.buffers);
-    let stream = greet(stream.into(), greeting, Instant::now() + forward.secure.plan.timeouts.connect).await?;
-    Ok(Opened { stream, taken, only: None })
 }
 
 /// A host without the brackets that an address of IPv6 has in a URL.

@@ -9,7 +9,7 @@ pub(crate) mod socks;
 
 pub(crate) use inside::{Inside, Opening};
 pub(crate) use leaves::{Leaves, prepare};
-pub(crate) use origins::{Origins, Site, nowhere};
+pub(crate) use origins::{Behind, Origins, Site, nowhere};
 
 use crate::observe::metrics::{InterceptionCounters, RuleCounters, Sharded};
 use crate::snapshot::UpstreamSettings;

@@ -25,8 +25,18 @@ pub(crate) struct Origins {
     most_idle: Cell<usize>,
 }
 
-/// Under which configuration, where, and who it has to prove to be.
-type Key = (u64, Box<str>, Option<Box<str>>);
+/// Under which configuration, where, who it has to prove to be, and behind which parent.
+type Key = (u64, Box<str>, Option<Box<str>>, Option<Behind>);
+
+/// A parent, and the configuration that says who we are to it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Behind {
+    pub(crate) version: u64,
+    /// The endpoint.
+    pub(crate) parent: u64,
+    /// Whether a way is for whoever asks. It is not where the parent is told of the client.
+    pub(crate) shares: bool,
+}
 
 /// An origin that is asked for.
 pub(crate) struct Site<'a> {
@@ -34,6 +44,8 @@ pub(crate) struct Site<'a> {
     pub(crate) place: String,
     /// How it proves who it is, where it is spoken to with TLS.
     pub(crate) secure: Option<(&'a Arc<UpstreamTls>, &'a str)>,
+    /// `None`: it is reached directly.
+    pub(crate) behind: Option<Behind>,
 }
 
 struct Known {
@@ -44,7 +56,7 @@ struct Known {
 impl Origins {
     /// The origin; `None` if its place is not `host:port`, or its name none that anybody could prove to have.
     pub(crate) fn get(&self, forward: &Forward, site: &Site<'_>, clock: &Clock) -> Option<Rc<LocalEndpoint>> {
-        let key = (forward.id, site.place.as_str().into(), site.secure.map(|(_, name)| name.into()));
+        let key = (forward.id, site.place.as_str().into(), site.secure.map(|(_, name)| name.into()), site.behind);
         let mut known = self.known.borrow_mut();
         if let Some(found) = known.get(&key) {
             found.asked.set(clock.now());
@@ -56,7 +68,7 @@ impl Origins {
             oldest.and_then(|key| known.remove(&key)).iter().for_each(|one| one.endpoint.clear());
         }
         let plan = plan(&key.1);
-        let shared = Endpoint::of_origin(forward.id, &plan, &forward.settings.shared.gate)?;
+        let shared = Endpoint::of_origin(forward.id, &plan, site.behind.is_none(), &forward.settings.shared.gate)?;
         // Nobody else counts what happens there.
         let mut endpoint = LocalEndpoint::new(Arc::new(shared), None, 0);
         if let Some((tls, name)) = site.secure {
@@ -97,6 +109,13 @@ impl Origins {
             let Some(oldest) = kept.min_by_key(|one| one.asked.get()) else { break };
             idle = idle.saturating_sub(oldest.endpoint.shed());
         }
+    }
+
+    /// Close an unused connection through this endpoint of a parent, to make room; whether there was one.
+    pub(crate) fn shed_one_behind(&self, parent: u64) -> bool {
+        let known = self.known.borrow();
+        let mut behind = known.iter().filter(|(key, _)| key.3.is_some_and(|behind| behind.parent == parent));
+        behind.any(|(_, one)| one.endpoint.shed_one())
     }
 
     /// Close all unused connections; how many there were.

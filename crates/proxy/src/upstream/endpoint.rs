@@ -80,10 +80,17 @@ impl Endpoint {
         })
     }
 
-    /// An origin that clients of a forward proxy name: one worker knows it, and learns its addresses when it connects.
-    pub(crate) fn of_origin(id: u64, plan: &penstock_plan::Endpoint, gate: &Arc<Gate>) -> Option<Endpoint> {
+    /// An origin that clients of a forward proxy name: one worker knows it, and learns its addresses when it connects, if it is that
+    /// which does.
+    pub(crate) fn of_origin(
+        id: u64,
+        plan: &penstock_plan::Endpoint,
+        is_direct: bool,
+        gate: &Arc<Gate>,
+    ) -> Option<Endpoint> {
         let (name, port) = plan.address.rsplit_once(':')?;
-        let place = Place::Tcp { name: Some((name.to_owned(), port.parse().ok()?)), addresses: ArcSwap::default() };
+        let name = (name.to_owned(), port.parse().ok()?);
+        let place = Place::Tcp { name: Some(name).filter(|_| is_direct), addresses: ArcSwap::default() };
         Some(Endpoint {
             id,
             address: plan.address.clone(),

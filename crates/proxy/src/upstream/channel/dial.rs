@@ -92,8 +92,8 @@ pub(crate) fn dial(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, taken: Opt
 }
 
 /// The same with a connection that has been made, on which HTTP/2 was agreed.
-pub(crate) fn adopt(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, opened: Opened, terms: Terms) {
-    begin(worker, endpoint, (Some(opened.stream), opened.taken), terms);
+pub(crate) fn adopt(worker: &Rc<Worker>, endpoint: &Rc<LocalEndpoint>, opened: Opened, terms: Terms) -> Rc<Dial> {
+    begin(worker, endpoint, (Some(opened.stream), opened.taken), terms)
 }
 
 fn begin(
