@@ -72,10 +72,9 @@ impl Story<'_> {
     }
 
     /// Step 5: a way that was used before. A second attempt always opens one.
-    pub(super) fn kept_way(&self, request: &RequestHead, settings: &UpstreamSettings) -> Option<Opened> {
-        let way = self.reusable_way(request, settings).filter(|_| self.attempts == 1)?;
-        let endpoint = &self.endpoint.as_ref()?.endpoint;
-        let kept = endpoint.take_idle(Some(&way))?;
+    pub(super) fn kept_way(&self, way: &Only) -> Option<Opened> {
+        let endpoint = &self.endpoint.as_ref().filter(|_| self.attempts == 1)?.endpoint;
+        let kept = endpoint.take_idle(Some(way))?;
         endpoint.counters().reused.add(1);
         Some(kept)
     }
