@@ -200,6 +200,32 @@ def test_an_https_url_is_asked_over_a_way_that_is_kept(tmp_path: Path, names: Na
         assert bad.requests == []
 
 
+def test_a_way_that_a_client_has_authenticated_is_its_own(tmp_path: Path, names: NameServer) -> None:
+    def talk(sock: ssl.SSLSocket) -> None:
+        """As servers with NTLM: who has proved who it is on a connection is known on that alone."""
+        known = False
+        while head := origin.read_head(sock):
+            proves = b"authorization: ntlm" in head.lower()
+            known |= proves and b" 3" in head
+            said = b"200 OK" if known else b"401 No\r\nWWW-Authenticate: NTLM 2"
+            sock.sendall(b"HTTP/1.1 %s\r\nContent-Length: 2\r\n\r\nok" % said)
+
+    keys = write(tmp_path / "keys", "shop", NAME)
+    with SecuredOrigin(keys, protocols=("http/1.1",), talk=talk) as origin, corp(names) as parent:
+        host = f"{NAME}:{origin.port}"
+        with penstock.Proxy(through(tmp_path, [place(parent)])) as proxy:
+            with secured(proxy, origin.port, trusting(tmp_path)) as sock:
+                told = [
+                    whole_answer(sock, "/", *fields, host=host)[0]
+                    for fields in (["Authorization: NTLM 1"], ["Authorization: NTLM 3"], [], [])
+                ]
+                assert told == [401, 200, 200, 200]
+                with secured(proxy, origin.port, trusting(tmp_path)) as other:
+                    assert whole_answer(other, "/", host=host)[0] == 401
+                assert ask(proxy, f"GET https://{host}/").split(b" ")[1] == b"401"
+            assert ask(proxy, f"GET https://{host}/").split(b" ")[1] == b"401"
+
+
 def test_a_way_is_shared_by_tunnels_and_not_by_listeners(tmp_path: Path, names: NameServer) -> None:
     with shop(tmp_path) as origin, corp(names) as parent:
         host = f"{NAME}:{origin.port}"

@@ -9,7 +9,8 @@ use crate::stream::Stream;
 use crate::tls::Failure;
 use crate::upstream::channel::{Lease, Terms, adopt};
 use crate::upstream::connect::greet;
-use crate::upstream::endpoint::{self, LocalEndpoint, Only, Opened};
+use crate::upstream::endpoint::LocalEndpoint;
+use crate::upstream::opened::{self, Only, Opened};
 use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::{Error, Kind, Retry};
 use penstock_rules::http::{RequestHead, Target};
@@ -67,14 +68,13 @@ impl Story<'_> {
         let name = self.inside().map_or(request.host(), |inside| &inside.name);
         let name = self.is_secure(request).then(|| name.into());
         let (version, forward) = (self.exchange.local.version, self.exchange.listener.forward.as_ref()?.id);
-        Some(Only::Way(endpoint::Way { version, forward, place: format!("{host}:{port}"), name }))
+        Some(Only::Way(opened::Way { version, forward, place: format!("{host}:{port}"), name }))
     }
 
     /// Step 5: a way that was used before. A second attempt always opens one.
-    pub(super) fn kept_way(&self, request: &RequestHead, settings: &UpstreamSettings) -> Option<Opened> {
-        let way = self.reusable_way(request, settings).filter(|_| self.attempts == 1)?;
-        let endpoint = &self.endpoint.as_ref()?.endpoint;
-        let kept = endpoint.take_idle(Some(&way))?;
+    pub(super) fn kept_way(&self, way: &Only) -> Option<Opened> {
+        let endpoint = &self.endpoint.as_ref().filter(|_| self.attempts == 1)?.endpoint;
+        let kept = endpoint.take_idle(Some(way))?;
         endpoint.counters().reused.add(1);
         Some(kept)
     }

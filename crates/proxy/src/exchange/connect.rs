@@ -11,7 +11,7 @@ use crate::tls::Failure;
 use crate::upstream::channel::{Lease, Terms, dial};
 use crate::upstream::circuit::Limit;
 use crate::upstream::connect::connect;
-use crate::upstream::endpoint::Only;
+use crate::upstream::opened::Only;
 use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::{Error, Kind, Retry, Side};
 use penstock_rules::pace::LeastRate;

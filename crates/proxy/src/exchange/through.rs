@@ -10,8 +10,8 @@ use crate::forward::Forward;
 use crate::listen::is_own;
 use crate::stream::Stream;
 use crate::upstream::circuit::Limit;
-use crate::upstream::endpoint::Opened;
 use crate::upstream::local::Unpicked;
+use crate::upstream::opened::Opened;
 use crate::wire::Wire;
 use penstock_plan::Verdict;
 use penstock_rules::error::{Error, Kind, Retry};
@@ -151,8 +151,10 @@ impl<'a> Story<'a> {
         request: &RequestHead,
         (parent, course, kept): (&Parent, &Course<'_>, Option<Opened>),
     ) -> Result<Way, Error> {
-        // Who has authenticated a connection to the parent cannot use it for this.
-        self.pinned = None;
+        // Who has authenticated a connection to the parent, or a way to another server, cannot use it for this.
+        let way = self.reusable_way(request, course.settings);
+        let pinned = self.pinned.take().filter(|pinned| way.is_some() && pinned.only.as_deref() == way.as_ref());
+        let kept = kept.or(pinned);
         self.greeted = false;
         let origin = self.origin_behind(request)?;
         if kept.is_none()
@@ -160,7 +162,7 @@ impl<'a> Story<'a> {
         {
             return Ok(Way::Shared(lease));
         }
-        let kept = kept.or_else(|| self.kept_way(request, course.settings));
+        let kept = kept.or_else(|| self.kept_way(way.as_ref()?));
         self.reused = kept.is_some();
         if let Some(kept) = kept {
             self.taken = kept.taken;
@@ -205,7 +207,7 @@ impl<'a> Story<'a> {
         if self.is_clean(down, &up, &upload) {
             if asks {
                 self.give_back(up.wire.into_stream(), settings);
-            } else if let Some(way) = self.reusable_way(request, settings).filter(|_| !self.authenticated) {
+            } else if let Some(way) = self.reusable_way(request, settings) {
                 self.keep(up.wire.into_stream(), settings, Some(way));
             }
         }

@@ -1,9 +1,9 @@
 //! One endpoint as all workers know it, and as one worker uses it.
 
 use super::channel::Channels;
-use super::circuit::Taken;
 use super::duty::{Duty, Entry};
 use super::local::InFlight;
+use super::opened::{Only, Opened};
 use super::outlier::Standing;
 use super::queue::Gate;
 use crate::clock::{Clock, Tick};
@@ -14,7 +14,6 @@ use arc_swap::ArcSwap;
 use penstock_plan::Start;
 use penstock_rules::balance::Latency;
 use penstock_rules::health::{Avoidance, Change, Health, Probed, State};
-use penstock_rules::proxy_protocol::Addresses;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -177,37 +176,6 @@ fn number(state: State) -> u8 {
         State::Down => DOWN,
         State::Starting => STARTING,
     }
-}
-
-/// A connection to an endpoint, with its place among those that the upstream may have.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) stream: Stream,
-    pub(crate) taken: Option<Taken>,
-    /// It is used for nothing else; `None`: for whatever is asked of the endpoint.
-    pub(crate) only: Option<Box<Only>>,
-}
-
-/// What alone a connection is used for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Only {
-    /// Between whom the endpoint was told that it is.
-    Between(Addresses),
-    /// The endpoint is a parent, and has opened a way to an origin.
-    Way(Way),
-}
-
-/// A way through a parent.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Way {
-    /// Of the configuration that says who we are to the parent.
-    pub(crate) version: u64,
-    /// Of the forward proxy that says who is believed there.
-    pub(crate) forward: u64,
-    /// `host:port`
-    pub(crate) place: String,
-    /// Who the origin has proved to be, where TLS is spoken to it.
-    pub(crate) name: Option<Box<str>>,
 }
 
 /// An unused connection to an endpoint.

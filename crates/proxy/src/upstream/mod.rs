@@ -7,6 +7,7 @@ pub(crate) mod connect;
 pub(crate) mod duty;
 pub(crate) mod endpoint;
 pub(crate) mod local;
+pub(crate) mod opened;
 pub(crate) mod outlier;
 pub(crate) mod probe;
 pub(crate) mod queue;

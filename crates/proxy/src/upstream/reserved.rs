@@ -2,8 +2,9 @@
 //! the connection itself (NTLM, Negotiate: RFC 4559 §6), which is never pooled, and ends with the client's (safety.md 71); or the
 //! tunnel that it is to become.
 
-use super::endpoint::{LocalEndpoint, Opened};
+use super::endpoint::LocalEndpoint;
 use super::local::{InFlight, LocalUpstream};
+use super::opened::Opened;
 use crate::forward::Opening;
 use std::cell::Cell;
 use std::rc::Rc;
