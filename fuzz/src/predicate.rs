@@ -126,7 +126,7 @@ fn plan(predicate: &Predicate) -> Plan {
     let base =
         BASE.get_or_init(|| serde_json::from_str(include_str!("plan.json")).expect("not the plan of this version"));
     let mut plan = base.clone();
-    if let Some(matches) = plan.routes.first_mut().and_then(|route| route.matches.as_mut()) {
+    if let Some(matches) = plan.routes.first_mut().and_then(|route| Arc::make_mut(route).matches.as_mut()) {
         matches.predicate = predicate.clone();
     }
     plan

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from penstock.engine.types import EndpointStats, Stats
+    from penstock.engine.stats import EndpointStats, Stats
 
 _ROUND = 2000
 """Requests that are sent before what was recorded is read."""

@@ -15,7 +15,7 @@ from penstock.cli.control import status_lines
 from product import Origin
 
 if TYPE_CHECKING:
-    from penstock.engine.types import EndpointStats, LimitStats
+    from penstock.engine.stats import EndpointStats, LimitStats
 
 
 def over(*addresses: str, **limits: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from penstock.engine.types import EndpointStats
+    from penstock.engine.stats import EndpointStats
 
 
 class Login(http.server.ThreadingHTTPServer):

@@ -18,7 +18,7 @@ import penstock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.engine.types import EndpointStats
+    from penstock.engine.stats import EndpointStats
 
 OUTLIER = {"failures": 5, "within": "10s", "eject": "300ms", "most": "10s"}
 

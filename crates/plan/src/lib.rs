@@ -59,6 +59,7 @@ pub use upstream::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A whole compiled configuration.
@@ -75,8 +76,8 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// Named groups of endpoints.
     pub upstreams: Vec<Upstream>,
-    /// Tried in order; the first that matches wins.
-    pub routes: Vec<Route>,
+    /// Tried in order; the first that matches wins. Shared: what is built of them keeps them, too.
+    pub routes: Vec<Arc<Route>>,
     /// What predicates look into by name.
     pub lists: Vec<List>,
     /// Pages for failures, where neither the route nor the listener has one.

@@ -12,7 +12,7 @@ pub struct Maintenance {
     /// Whether it is on without a command.
     pub on: bool,
     /// Requests that pass nevertheless. `null`: none.
-    pub except: Option<Match>,
+    pub except: Option<Box<Match>>,
     /// How long all others are asked to stay away.
     #[serde(with = "millis")]
     #[schemars(with = "u64")]

@@ -24,7 +24,7 @@ pub struct Route {
     /// Steps on the request and its response, in order.
     pub filters: Vec<Filter>,
     /// A service that is asked whether the request may go on, before the add-ons. `null`: none.
-    pub forward_auth: Option<ForwardAuth>,
+    pub forward_auth: Option<Box<ForwardAuth>>,
     /// Indexes of the add-ons that are asked, in order.
     pub addons: Vec<u32>,
     /// Overrides of the upstream's waits.
@@ -36,7 +36,7 @@ pub struct Route {
     /// Whether all are sent away for a while, and who is not.
     pub maintenance: Maintenance,
     /// Copies of its requests.
-    pub mirror: Option<Mirror>,
+    pub mirror: Option<Box<Mirror>>,
 }
 
 /// A compiled match with the text it came from.
@@ -56,7 +56,7 @@ pub enum Action {
     /// Forward to the upstream of this index.
     Upstream(u32),
     /// Forward to one of several.
-    Split(Split),
+    Split(Box<Split>),
     /// Answer ourselves.
     Respond(Respond),
     /// Send the client elsewhere.

@@ -39,7 +39,7 @@ impl Capture {
     ) -> Result<Capture, Vec<Fault>> {
         let test = plan.matches.as_ref();
         let test =
-            test.map(|matches| Test::compile(&matches.predicate, &format!("{path}.match"), lists)).transpose()?;
+            test.map(|matches| Test::compile(&matches.predicate, format_args!("{path}.match"), lists)).transpose()?;
         let ring = known.map_or_else(|| Arc::new(Ring::new(plan.memory, Arc::clone(ids))), Arc::clone);
         Ok(Capture { ring, plan: plan.clone(), test })
     }

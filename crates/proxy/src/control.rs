@@ -27,6 +27,11 @@ use tokio::task::AbortHandle;
 /// How often it is asked whether an old snapshot is still in use.
 const UNUSED: Duration = Duration::from_millis(100);
 
+/// Routes of an old snapshot that are freed at a time, and the pause behind: a worker that shares the core of this thread would otherwise
+/// wait until the kernel takes it away, which may be several milliseconds.
+const PIECE: usize = 512;
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// How often it is asked how local time stands to UTC.
 const TIME_ZONE: Duration = Duration::from_secs(10);
 
@@ -95,14 +100,24 @@ async fn obey(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command
                 answers.borrow_mut().clear();
             }
             Command::Retire(snapshot) => {
-                tokio::task::spawn_local(async move {
-                    while Arc::strong_count(&snapshot) > 1 {
-                        tokio::time::sleep(UNUSED).await;
-                    }
-                });
+                tokio::task::spawn_local(retire(snapshot));
             }
             Command::Stop => return,
         }
+    }
+}
+
+/// Free a snapshot once no worker uses it.
+async fn retire(snapshot: Arc<Snapshot>) {
+    while Arc::strong_count(&snapshot) > 1 {
+        tokio::time::sleep(UNUSED).await;
+    }
+    let Some(mut last) = Arc::into_inner(snapshot) else { return };
+    while !last.routes.is_empty() {
+        let rest = last.routes.len().saturating_sub(PIECE);
+        last.routes.truncate(rest);
+        last.plan.routes.truncate(rest);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -146,22 +146,22 @@ pub(crate) struct UpstreamSettings {
 /// A route under one plan.
 pub(crate) struct Route {
     pub(crate) shared: Arc<SharedRoute>,
-    pub(crate) plan: penstock_plan::Route,
+    pub(crate) plan: Arc<penstock_plan::Route>,
     pub(crate) filters: Filters,
     /// A service that is asked; most routes have none.
-    pub(crate) auth: Option<ForwardAuth>,
+    pub(crate) auth: Option<Box<ForwardAuth>>,
     /// Python that is asked; most routes have none.
     pub(crate) addons: Option<Box<RouteAddons>>,
     /// A fixed answer or a redirect.
-    pub(crate) answer: Option<Answer>,
+    pub(crate) answer: Option<Box<Answer>>,
     pub(crate) pages: Pages,
     /// Which of several upstreams takes a request.
-    pub(crate) split: Option<Split>,
+    pub(crate) split: Option<Box<Split>>,
     pub(crate) maintenance: Arc<Maintenance>,
     /// Who passes while the route is in maintenance.
     pub(crate) exception: Exception,
     /// Which requests are copied elsewhere.
-    pub(crate) mirror: Option<Mirror>,
+    pub(crate) mirror: Option<Box<Mirror>>,
 }
 
 /// What outlives a reload of a route.

@@ -4,21 +4,26 @@ use crate::fault::Fault;
 use crate::list::Lists;
 use crate::route::{Test, View};
 use penstock_plan::Route;
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Who passes while a route is in maintenance.
 #[derive(Debug, Default)]
-pub struct Exception(Option<Test>);
+pub struct Exception(Option<Box<Test>>);
 
 impl Exception {
     /// Compile that of `plan`, whose place is `path`.
     ///
     /// # Errors
     /// All faults of the expression.
-    pub fn build(plan: &penstock_plan::Maintenance, path: &str, lists: &Lists) -> Result<Exception, Vec<Fault>> {
+    pub fn build(
+        plan: &penstock_plan::Maintenance,
+        path: impl Display,
+        lists: &Lists,
+    ) -> Result<Exception, Vec<Fault>> {
         let test = plan.except.as_ref();
-        let test = test.map(|except| Test::compile(&except.predicate, &format!("{path}.except"), lists));
-        test.transpose().map(Exception)
+        let test = test.map(|except| Test::compile(&except.predicate, format_args!("{path}.except"), lists));
+        Ok(Exception(test.transpose()?.map(Box::new)))
     }
 
     /// Whether this request passes.
@@ -61,7 +66,7 @@ impl Switch {
 /// What tells a route from the one that has its name in another plan: a route without a name is known by its place, and another
 /// match there is another route. `at` is its place.
 pub fn identity(at: usize, route: &Route) -> Option<&str> {
-    let nameless = route.name == format!("route-{}", at + 1);
+    let nameless = route.name.starts_with("route-") && route.name == format!("route-{}", at + 1);
     route.matches.as_ref().filter(|_| nameless).map(|matches| matches.text.as_str())
 }
 

@@ -8,6 +8,7 @@ use crate::fault::Fault;
 use crate::http::{Fields, Known, reason_phrase};
 use crate::template::{self, Place};
 use penstock_plan::{ErrorPages, PageBody};
+use std::fmt::Display;
 
 /// Bytes of one page as it is written.
 pub const LONGEST: usize = 1 << 20;
@@ -56,7 +57,7 @@ impl Pages {
     /// All faults: files that cannot be read, what is no status, pages that are too long.
     pub fn build(
         plan: &[ErrorPages],
-        path: &str,
+        path: impl Display,
         read: impl Fn(&str) -> Result<String, String>,
     ) -> Result<Pages, Vec<Fault>> {
         let (mut entries, mut faults) = (Vec::with_capacity(plan.len()), Vec::new());

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from penstock.control.controller import Controller
     from penstock.engine import Stats
-    from penstock.engine.types import EndpointStats, Latency, ListenerStats
+    from penstock.engine.stats import EndpointStats, Latency, ListenerStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

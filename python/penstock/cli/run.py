@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -11,6 +12,8 @@ from penstock.cli.options import CONTROL, config_option, control_option, log_opt
 from penstock.cli.output import print_banner
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from penstock.engine import Applied, Stats
     from penstock.program import Program
 
@@ -27,10 +30,8 @@ def run(config: Path, control: Path | None, form: Form, watch: bool) -> None:
 
     HUP reloads, TERM and INT drain and end (a second one ends at once), USR1 opens the logs anew.
     """
-    from penstock.control.source import FileSource  # noqa: PLC0415
-    from penstock.program import Program  # noqa: PLC0415
-
-    serve(Program(FileSource(config), control, watch), form)
+    sources, program = _parts()
+    serve(program.Program(sources.FileSource(config), control, watch), form)
 
 
 own_control_option = click.option(
@@ -49,15 +50,12 @@ own_control_option = click.option(
 @log_option
 def proxy(listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
     """Serve LISTEN in front of one or more endpoints, without a file: penstock proxy :8080 127.0.0.1:9000."""
-    from penstock.control.source import ValueSource  # noqa: PLC0415
-    from penstock.program import Program  # noqa: PLC0415
-
     config = {
         "listeners": {"web": {"bind": listen}},
         "upstreams": {"default": {"endpoints": list(endpoints)}},
         "routes": [{"name": "all", "upstream": "default"}],
     }
-    serve(Program(ValueSource(config), control), form)
+    _serve_value(config, control, form)
 
 
 @click.command(short_help="Pass connections on without a file: penstock tcp :5432 db1:5432 db2:5432.")
@@ -94,22 +92,33 @@ def udp(listen: str, endpoints: tuple[str, ...], control: Path | None, form: For
 def forward(listen: str, clients: tuple[str, ...], control: Path | None, form: Form) -> None:
     """Be a forward proxy at LISTEN, without a file: penstock forward :3128. Until --allow names others, for this
     machine alone."""
-    from penstock.control.source import ValueSource  # noqa: PLC0415
-    from penstock.program import Program  # noqa: PLC0415
-
     listener = {"bind": listen, "protocol": "forward", "allow_clients": list(clients)}
-    serve(Program(ValueSource({"listeners": {"forward": listener}}), control), form)
+    _serve_value({"listeners": {"forward": listener}}, control, form)
 
 
 def _pass_on(protocol: str, listen: str, endpoints: tuple[str, ...], control: Path | None, form: Form) -> None:
-    from penstock.control.source import ValueSource  # noqa: PLC0415
-    from penstock.program import Program  # noqa: PLC0415
-
     config = {
         "listeners": {protocol: {"bind": listen, "protocol": protocol, "upstream": "default"}},
         "upstreams": {"default": {"endpoints": list(endpoints)}},
     }
-    serve(Program(ValueSource(config), control), form)
+    _serve_value(config, control, form)
+
+
+def _serve_value(config: dict[str, Any], control: Path | None, form: Form) -> None:
+    sources, program = _parts()
+    serve(program.Program(sources.ValueSource(config), control), form)
+
+
+def _parts() -> tuple[ModuleType, ModuleType]:
+    """`control.source` and `program`: what every server needs, and nothing else of the command line."""
+    # What is imported lives on. Looking for cycles in it again and again takes more than a twentieth of a start.
+    gc.disable()
+    try:
+        from penstock import program  # noqa: PLC0415
+        from penstock.control import source  # noqa: PLC0415
+    finally:
+        gc.enable()
+    return source, program
 
 
 def serve(program: Program, form: Form) -> None:

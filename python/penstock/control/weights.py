@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.config import Loaded
     from penstock.config.policy import WeightPolicy
     from penstock.engine import DataPlane
-    from penstock.engine.types import EndpointStats
+    from penstock.engine.stats import EndpointStats
 
 HEAVIEST = 256
 HANGS = 5.0

@@ -7,24 +7,12 @@ configuration model.
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.affinity import AffinityTable
-from penstock.engine.explanation import Explanation
-from penstock.engine.types import (
-    Applied,
-    Captures,
-    Checked,
-    DataPlane,
-    Doubt,
-    Event,
-    ListStats,
-    Rules,
-    Stats,
-    read,
-)
+from penstock.engine.types import Applied, Checked, DataPlane, Doubt, Event, Rules, read
 from penstock.errors import ConfigError, EngineError, Fault
 
 if TYPE_CHECKING:
@@ -32,6 +20,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from penstock._native import Calls  # noqa: TID251 - within the one place
+    from penstock.engine.affinity import AffinityTable
+    from penstock.engine.explanation import Explanation
+    from penstock.engine.stats import Captures, ListStats, Stats
 
 PLAN = "<plan>"
 """The file that faults of a plan name, until the control plane has found the line of the configuration."""
@@ -58,6 +49,23 @@ __all__ = [
     "read_list",
 ]
 
+_LATER = {
+    "AffinityTable": "affinity",
+    "Captures": "stats",
+    "Explanation": "explanation",
+    "ListStats": "stats",
+    "Stats": "stats",
+}
+"""What a start does not need, by its module: imported when somebody asks for it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'penstock.engine' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"penstock.engine.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
 
 def native_version() -> str:
     """The version of the data plane."""
@@ -80,6 +88,8 @@ def check(plan: str) -> CheckedPlan:
 
 def read_list(plan: Mapping[str, Any]) -> ListStats:
     """What a list of a plan holds. Raises `EngineError` for files that are no such list."""
+    from penstock.engine.stats import ListStats  # noqa: PLC0415 - see `_LATER`
+
     try:
         return read(ListStats, _native().read_list(json.dumps(plan)))
     except ValueError as error:
@@ -104,6 +114,8 @@ class CheckedPlan:
 
     def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Which way a request would take, and why not another. Raises `EngineError` for a request that is not one."""
+        from penstock.engine.explanation import Explanation  # noqa: PLC0415 - see `_LATER`
+
         try:
             return read(Explanation, self._plan.explain(json.dumps(request)))
         except ValueError as error:
@@ -131,6 +143,8 @@ class Engine:
 
     def explain(self, request: Mapping[str, Any]) -> Explanation:
         """Which way a request would take under the running plan. Raises `EngineError` before the first."""
+        from penstock.engine.explanation import Explanation  # noqa: PLC0415 - see `_LATER`
+
         try:
             return read(Explanation, self._engine.explain(json.dumps(request)))
         except (ValueError, RuntimeError) as error:
@@ -138,6 +152,8 @@ class Engine:
 
     def stats(self) -> Stats:
         """Counters and states, read once."""
+        from penstock.engine.stats import Stats  # noqa: PLC0415 - see `_LATER`
+
         return read(Stats, self._engine.stats())
 
     def events(self, wait: float) -> list[Event]:
@@ -184,6 +200,8 @@ class Engine:
 
         Raises `EngineError` for an upstream that has none, and for an endpoint that it does not have.
         """
+        from penstock.engine.affinity import AffinityTable  # noqa: PLC0415 - see `_LATER`
+
         try:
             return read(AffinityTable, self._engine.affinity(upstream, json.dumps(query)))
         except ValueError as error:
@@ -195,6 +213,8 @@ class Engine:
         What is behind an id comes piece by piece, and is asked of one listener. Raises `EngineError` for a listener
         that captures nothing.
         """
+        from penstock.engine.stats import Captures  # noqa: PLC0415 - see `_LATER`
+
         try:
             return read(Captures, self._engine.captures(listener, json.dumps(query)))
         except ValueError as error:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.engine.affinity import AffinityTable
 from penstock.engine.explanation import Explanation
-from penstock.engine.types import Applied, Captures, Doubt, Event, ListStats, Stats, read
+from penstock.engine.stats import Captures, ListStats, Stats
+from penstock.engine.types import Applied, Doubt, Event, read
 from penstock.errors import ConfigError, EngineError, Fault
 
 if TYPE_CHECKING:

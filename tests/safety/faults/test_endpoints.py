@@ -39,7 +39,7 @@ def _ask(proxy: penstock.Proxy, method: str = "GET", target: str = "/", body: by
     return found
 
 
-def _row(proxy: penstock.Proxy, address: str) -> penstock.engine.types.EndpointStats:
+def _row(proxy: penstock.Proxy, address: str) -> penstock.engine.stats.EndpointStats:
     return next(row for row in proxy.stats().upstreams[0].endpoints if row.address == address)
 
 

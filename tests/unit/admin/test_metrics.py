@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from penstock.admin.metrics import Family, render
-from penstock.engine.types import Latency
+from penstock.engine.stats import Latency
 
 if TYPE_CHECKING:
     from penstock.control.controller import Controller

@@ -26,7 +26,8 @@ from penstock.engine.explanation import (
     ShareTaken,
     UpstreamChoice,
 )
-from penstock.engine.types import Applied, CertificateStats
+from penstock.engine.stats import CertificateStats
+from penstock.engine.types import Applied
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,8 @@ import pytest
 from penstock.engine import Engine, check
 from penstock.engine.explanation import Explanation
 from penstock.engine.fake import FakeEngine
-from penstock.engine.types import Applied, Event, Stats, read
+from penstock.engine.stats import Stats
+from penstock.engine.types import Applied, Event, read
 from penstock.errors import ConfigError, EngineError
 
 PLAN = {

@@ -12,6 +12,7 @@ use crate::tls::{SystemRoots, Tls, UpstreamTls};
 use crate::upstream::affinity::{self, Affinity, OwnSecret};
 use crate::upstream::endpoint::Endpoint;
 use crate::users;
+use ahash::AHashMap;
 use penstock_plan::{Action, Dns, ErrorPages, Plan};
 use penstock_rules::answer::Answer;
 use penstock_rules::auth::ForwardAuth;
@@ -27,6 +28,7 @@ use penstock_rules::proxy_protocol::Senders;
 use penstock_rules::route::mirror::Mirror;
 use penstock_rules::route::{Split, Table};
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -51,14 +53,13 @@ pub(crate) struct Registry {
     pub(super) secret: OwnSecret,
     /// By name of the upstream.
     pub(super) bonds: HashMap<String, Arc<affinity::Table>>,
-    pub(super) routes: HashMap<String, Arc<SharedRoute>>,
+    /// With the maintenance of each.
+    pub(super) routes: AHashMap<String, (Arc<SharedRoute>, Arc<Maintenance>)>,
     pub(super) lists: HashMap<String, Arc<Loaded>>,
     /// By name of the listener.
     pub(super) rings: HashMap<String, Arc<Ring>>,
     /// Counts captured exchanges of all listeners.
     pub(super) captured: Arc<AtomicU64>,
-    /// By name of the route.
-    pub(super) maintenance: HashMap<String, Arc<Maintenance>>,
     /// All routes were ordered into maintenance, so those that come are, too.
     pub(crate) all_shut: bool,
     pub(super) addons: HashMap<String, Arc<SharedAddon>>,
@@ -89,11 +90,10 @@ impl Registry {
             tables: HashMap::new(),
             secret: OwnSecret::default(),
             bonds: HashMap::new(),
-            routes: HashMap::new(),
+            routes: AHashMap::new(),
             lists: HashMap::new(),
             rings: HashMap::new(),
             captured: Arc::new(AtomicU64::new(1)),
-            maintenance: HashMap::new(),
             all_shut: false,
             addons: HashMap::new(),
             lanes: HashMap::new(),
@@ -128,7 +128,7 @@ impl Registry {
             .map(|route| self.route(route, &plan, (&addons, &lists), &mut faults))
             .collect();
         check_addons(&plan, &mut faults);
-        let pages = error_pages(&plan.error_pages, "error_pages", &mut faults);
+        let pages = error_pages(&plan.error_pages, format_args!("error_pages"), &mut faults);
         check_servers(&plan.dns, &mut faults);
         let (Some(table), true) = (table, faults.is_empty()) else { return Err(faults) };
         let by_id = listeners.iter().enumerate().map(|(at, listener)| (listener.shared.id, at)).collect();
@@ -192,9 +192,8 @@ impl Registry {
                 .for_each(|(endpoint, plan)| endpoint.duty.configure(plan));
         }
         let routes = snapshot.routes.iter();
-        self.maintenance = routes.map(|route| (route.plan.name.clone(), Arc::clone(&route.maintenance))).collect();
-        self.routes =
-            snapshot.routes.iter().map(|route| (route.shared.name.clone(), Arc::clone(&route.shared))).collect();
+        let routes = routes.map(|one| (one.plan.name.clone(), (Arc::clone(&one.shared), Arc::clone(&one.maintenance))));
+        self.routes = routes.collect();
         let addons = snapshot.addons.iter();
         self.lists = snapshot.lists.iter().map(|list| (list.shared.name().to_owned(), Arc::clone(list))).collect();
         self.addons = addons.clone().map(|addon| (addon.plan.name.clone(), Arc::clone(&addon.shared))).collect();
@@ -252,7 +251,7 @@ impl Registry {
             elsewhere: plan.forward.is_some(),
         };
         let trusted = trusted.collect();
-        let pages = error_pages(&plan.error_pages, &format!("listeners[{at}].error_pages"), faults);
+        let pages = error_pages(&plan.error_pages, format_args!("listeners[{at}].error_pages"), faults);
         let to_https = plan.https_redirect.as_ref().map(|redirect| ToHttps::build(redirect, at));
         let to_https = to_https.transpose().map_err(|fault| faults.push(fault)).ok().flatten();
         let path = format!("listeners[{at}].proxy_protocol");
@@ -299,40 +298,39 @@ impl Registry {
 
     fn route(
         &self,
-        (at, plan): (usize, &penstock_plan::Route),
+        (at, plan): (usize, &Arc<penstock_plan::Route>),
         whole: &Plan,
         (addons, lists): (&[Arc<Addon>], &Lists),
         faults: &mut Vec<Fault>,
     ) -> Route {
         let filters = Filters::build(&plan.filters, at).map_err(|found| faults.extend(found)).unwrap_or_default();
-        let answer = Answer::build(&plan.action, at).map_err(|found| faults.extend(found)).ok().flatten();
+        let answer = Answer::build(&plan.action, at).map_err(|found| faults.extend(found)).ok().flatten().map(Box::new);
         let auth = plan.forward_auth.as_ref().map(|auth| ForwardAuth::build(auth, whole.upstreams.len(), at));
-        let auth = auth.transpose().map_err(|found| faults.extend(found)).ok().flatten();
+        let auth = auth.transpose().map_err(|found| faults.extend(found)).ok().flatten().map(Box::new);
         let split = match &plan.action {
             Action::Split(split) => {
                 Split::build(split, |at| whole.upstream_name(at), &format!("routes[{at}].action.split"))
                     .map_err(|found| faults.extend(found))
                     .ok()
+                    .map(Box::new)
             }
             _ => None,
         };
-        let shared = self
-            .routes
-            .get(&plan.name)
-            .cloned()
-            .unwrap_or_else(|| Arc::new(SharedRoute::new(&plan.name, self.workers)));
+        let before = self.routes.get(&plan.name);
+        let shared = before
+            .map_or_else(|| Arc::new(SharedRoute::new(&plan.name, self.workers)), |(shared, _)| Arc::clone(shared));
         let named: Vec<_> = plan.addons.iter().filter_map(|at| addons.get(*at as usize).cloned()).collect();
-        let pages = error_pages(&plan.error_pages, &format!("routes[{at}].error_pages"), faults);
+        let pages = error_pages(&plan.error_pages, format_args!("routes[{at}].error_pages"), faults);
         let mirror = plan.mirror.as_ref().and_then(|mirror| {
-            Mirror::build(mirror, &format!("routes[{at}].mirror"), lists).map_err(|found| faults.extend(found)).ok()
+            let built = Mirror::build(mirror, &format!("routes[{at}].mirror"), lists);
+            built.map_err(|found| faults.extend(found)).ok().map(Box::new)
         });
-        let exception = Exception::build(&plan.maintenance, &format!("routes[{at}].maintenance"), lists)
+        let exception = Exception::build(&plan.maintenance, format_args!("routes[{at}].maintenance"), lists)
             .map_err(|found| faults.extend(found))
             .unwrap_or_default();
-        let before = self.maintenance.get(&plan.name);
         Route {
             shared,
-            maintenance: Maintenance::of(before, (at, plan), self.all_shut),
+            maintenance: Maintenance::of(before.map(|(_, maintenance)| maintenance), (at, plan), self.all_shut),
             filters,
             auth,
             addons: RouteAddons::of(&named),
@@ -341,12 +339,12 @@ impl Registry {
             split,
             exception,
             mirror,
-            plan: plan.clone(),
+            plan: Arc::clone(plan),
         }
     }
 }
 
-fn error_pages(plan: &[ErrorPages], path: &str, faults: &mut Vec<Fault>) -> Pages {
+fn error_pages(plan: &[ErrorPages], path: fmt::Arguments<'_>, faults: &mut Vec<Fault>) -> Pages {
     Pages::build(plan, path, read_page).map_err(|found| faults.extend(found)).unwrap_or_default()
 }
 

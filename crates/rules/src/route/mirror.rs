@@ -26,7 +26,7 @@ impl Mirror {
     /// All faults of its expression.
     pub fn build(plan: &penstock_plan::Mirror, path: &str, lists: &Lists) -> Result<Mirror, Vec<Fault>> {
         let test = plan.when.as_ref();
-        let test = test.map(|when| Test::compile(&when.predicate, &format!("{path}.when"), lists)).transpose()?;
+        let test = test.map(|when| Test::compile(&when.predicate, format_args!("{path}.when"), lists)).transpose()?;
         Ok(Mirror { upstream: plan.upstream, of_10000: plan.of_10000, when: test })
     }
 

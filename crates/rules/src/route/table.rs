@@ -14,6 +14,7 @@ use crate::list::Lists;
 use ahash::AHashMap;
 use penstock_plan::{Action, Plan, Route};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// All routes of a plan, ready to be asked.
 #[derive(Debug)]
@@ -164,7 +165,7 @@ impl Table {
 /// The route's test; the outer `None` where a fault was noted.
 fn compile(at: usize, route: &Route, lists: &Lists, faults: &mut Vec<Fault>) -> Option<Option<Test>> {
     let Some(matches) = &route.matches else { return Some(None) };
-    match Test::compile(&matches.predicate, &format!("routes[{at}].match"), lists) {
+    match Test::compile(&matches.predicate, format_args!("routes[{at}].match"), lists) {
         Ok(test) => Some(Some(test)),
         Err(found) => {
             faults.extend(found);
@@ -179,19 +180,20 @@ fn check_references(plan: &Plan, at: usize, route: &Route, faults: &mut Vec<Faul
             faults.push(Fault::new(format!("routes[{at}].listeners[{place}]"), "names no listener"));
         }
     }
-    let mut upstream = |upstream: u32, path: String| {
+    let mut upstream = |upstream: u32, path: fmt::Arguments<'_>| {
         if upstream as usize >= plan.upstreams.len() {
-            faults.push(Fault::new(path, "names no upstream"));
+            faults.push(Fault::new(format!("routes[{at}].{path}.upstream"), "names no upstream"));
         }
     };
     if let Some(mirror) = &route.mirror {
-        upstream(mirror.upstream, format!("routes[{at}].mirror.upstream"));
+        upstream(mirror.upstream, format_args!("mirror"));
     }
     match &route.action {
-        Action::Upstream(index) => upstream(*index, format!("routes[{at}].action.upstream")),
+        Action::Upstream(index) => upstream(*index, format_args!("action")),
         Action::Split(split) => {
-            let path = |place| format!("routes[{at}].action.split.shares[{place}].upstream");
-            split.shares.iter().enumerate().for_each(|(place, share)| upstream(share.upstream, path(place)));
+            for (place, share) in split.shares.iter().enumerate() {
+                upstream(share.upstream, format_args!("action.split.shares[{place}]"));
+            }
         }
         Action::Respond(_) | Action::Redirect(_) => {}
     }

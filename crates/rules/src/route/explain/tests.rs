@@ -243,12 +243,13 @@ fn a_copy_is_told_of() {
 #[test]
 fn what_a_service_would_be_asked_is_told_and_what_it_alone_may_say_is_gone() {
     let mut plan = plan();
-    plan.routes[5].forward_auth = Some(penstock_plan::ForwardAuth {
+    let auth = penstock_plan::ForwardAuth {
         upstream: 0,
         path: "/verify".into(),
         copy_headers: vec!["remote-user".into()],
         timeout: std::time::Duration::from_secs(5),
-    });
+    };
+    std::sync::Arc::make_mut(&mut plan.routes[5]).forward_auth = Some(Box::new(auth));
     let answer = ask_of(&plan, None, json!({"target": "/api/x", "headers": [["Remote-User", "root"], ["X-B", "1"]]}));
     let upstream = &plan.upstreams[0].name;
     assert_eq!(answer["forward_auth"], json!({"upstream": upstream, "target": "/verify", "copied": ["remote-user"]}));

@@ -6,6 +6,7 @@ use penstock_plan::{
     Comparison, Engine, Field, Literal, Maintenance, Match, Operand, Operator, Predicate, Respond, Span, Template,
 };
 use proptest::prelude::*;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const AT: Span = Span(0, 1);
@@ -49,7 +50,7 @@ fn plan(routes: Vec<(Option<Vec<u32>>, Option<Predicate>)>) -> Plan {
         listeners: vec![listener("web"), listener("other")],
         upstreams: vec![],
         lists: vec![],
-        routes: routes.into_iter().enumerate().map(route).collect(),
+        routes: routes.into_iter().enumerate().map(route).map(Arc::new).collect(),
         addons: vec![],
         access_log: None,
         dns: penstock_plan::Dns::default(),
@@ -129,7 +130,7 @@ fn all_faults_of_all_routes_are_told() {
         (None, Some((0..100).fold(Predicate::Constant(true), |inside, _| Predicate::Not(Box::new(inside))))),
         (None, Some(equal(Operand::Port, "80"))),
     ]);
-    plan.routes[4].action = Action::Upstream(3);
+    Arc::make_mut(&mut plan.routes[4]).action = Action::Upstream(3);
     let faults = Table::build(&plan, Lists::default()).unwrap_err();
     let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -291,7 +292,7 @@ fn a_strict_route_refuses_what_it_cannot_ask() {
         (None, Some(Predicate::And(vec![starts("/orders"), equal(value, "free")]))),
         (None, None),
     ]);
-    plan.routes[1].strict = true;
+    Arc::make_mut(&mut plan.routes[1]).strict = true;
     let table = Table::build(&plan, Lists::default()).unwrap();
     assert!(table.asks_body());
     let find = |path: &str, state: json::State<'_>| {
