@@ -112,6 +112,8 @@ def proxy_side() -> dict[str, object]:
         found["left_at_the_lost"] = sum(place == lost for place in after.values())
         for wait in waits:
             wait.join(PATIENCE)
+        # The last of those that asked may be about to end.
+        wait_for(lambda: proxy.stats().listeners[0].connections == 0, "all sessions have ended", PATIENCE)
         row = proxy.stats().listeners[0]
         found["ended"], found["open"] = row.sessions["endpoint_reset"], row.connections
     return found
