@@ -13,13 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from bench.contest import Contender
-from bench.launch import BenchError, Program, wait_until
+from bench.launch import BenchError, Program, wait_settled, wait_until
 from bench.stand import Running, Stand
+from bench.usage import read_usage
 
 SECONDS = 3
 PATIENCE = 30.0
 # Seconds of the loads that may go by before the first answer under callgrind.
 WARM_UPS = (2, 4, 8, 16)
+# What a proxy may use in half a second of the clocks that it looks after, under callgrind.
+AT_REST_NS = 50_000_000
 # Collecting begins when it is asked for: the start of Python is not of interest.
 CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out")
 
@@ -54,6 +57,7 @@ def instructions(stand: Stand, contender: Contender) -> float:
         contender.right(running)
         _control(running, "--instr=on")
         _warm_up(stand, contender, running)
+        _settle(running.program.pid)
         _control(running, "--zero")
         requests = _drive(stand, contender, running, SECONDS)
         _control(running, "--dump")
@@ -83,6 +87,11 @@ def _warm_up(stand: Stand, contender: Contender, running: Running) -> None:
             _drive(stand, contender, running, seconds)
             return
     _drive(stand, contender, running, WARM_UPS[-1])
+
+
+def _settle(pid: int) -> None:
+    """Waits until a proxy does hardly anything by itself: what comes once, behind its start, is no part of a request."""
+    wait_settled(lambda: read_usage(pid).cpu_ns, AT_REST_NS, quiet=0.5, least=0.5, longest=PATIENCE)
 
 
 def _drive(stand: Stand, contender: Contender, running: Running, seconds: int) -> int:
