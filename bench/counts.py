@@ -90,7 +90,7 @@ def _warm_up(stand: Stand, contender: Contender, running: Running) -> None:
 
 
 def _settle(pid: int) -> None:
-    """Waits until a proxy does hardly anything by itself: what comes once, behind its start, is no part of a request."""
+    """Waits until a proxy does hardly anything by itself: what comes once, behind its start, is part of no request."""
     wait_settled(lambda: read_usage(pid).cpu_ns, AT_REST_NS, quiet=0.5, least=0.5, longest=PATIENCE)
 
 
