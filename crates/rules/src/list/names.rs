@@ -1,17 +1,14 @@
 //! Domains and hosts: one text behind the other, and a table of places in it.
 //!
 //! A name costs its text, 12 bytes that say where the text stands and where it was written, and about 11 of the table. A lookup
-//! hashes each suffix that begins a label, and touches one line of the table for each that is not there: a place of the table has
-//! half of the hash in it, so that texts are compared only where they are equal. The table is larger than caches, so what is touched
-//! is fetched for all suffixes before any is looked at: the processor then waits for all of it once.
+//! hashes each suffix that begins a label, the longest first, and touches one line of the table for each that is not there: a place
+//! of the table has half of the hash in it, so that texts are compared only where they are equal.
 
 use super::Origin;
 use ahash::RandomState;
 
 /// The longest name (RFC 1035 §2.3.4), with a dot behind it.
 const LONGEST: usize = 254;
-/// Suffixes whose places are fetched together.
-const TOGETHER: usize = 8;
 
 /// Names that are looked for whole, or with all that ends in them.
 #[derive(Debug, Default)]
@@ -44,16 +41,6 @@ struct Table {
     hasher: RandomState,
 }
 
-/// A name that is looked for.
-#[derive(Clone, Copy, Default)]
-struct Sought<'n> {
-    name: &'n [u8],
-    hash: u64,
-    /// Where it is looked for first, and what is there.
-    begin: usize,
-    first: u64,
-}
-
 enum Place {
     Taken(usize),
     /// To be taken; `None`: the table is full.
@@ -84,9 +71,7 @@ impl Names {
             let Some(&entry) = self.entries.get(at) else { break };
             let from = entry.offset as usize;
             let name = from..from.saturating_add(usize::from(entry.length));
-            let sought = self.text.get(name.clone()).map(|name| table.seek(name));
-            let hash = sought.map_or(0, |sought| sought.hash);
-            let place = sought.map(|sought| table.find(&sought, &self.entries, &self.text));
+            let place = self.text.get(name.clone()).map(|name| table.find(name, &self.entries, &self.text));
             match place {
                 Some(Place::Taken(before)) => {
                     if let Some(before) = self.entries.get_mut(before)
@@ -97,6 +82,7 @@ impl Names {
                     }
                 }
                 Some(Place::Free(Some(free))) => {
+                    let hash = self.text.get(name.clone()).map_or(0, |name| table.hash(name));
                     table.take(free, hash, kept);
                     // Texts move towards the beginning only: none is overwritten before it was read.
                     self.text.copy_within(name, end);
@@ -148,23 +134,14 @@ impl Names {
         name.copy_from_slice(text);
         name.make_ascii_lowercase();
         if !self.wide {
-            return self.get(&self.table.seek(name));
+            return self.get(name);
         }
         let mut skip = labels(name).saturating_sub(self.most_labels);
-        let (mut rest, mut found) = (Some(&*name), None);
-        while rest.is_some() {
-            let mut together = [Sought::default(); TOGETHER];
-            let mut count = 0;
-            for sought in &mut together {
-                while skip > 0 {
-                    (rest, skip) = (rest.and_then(parent), skip - 1);
-                }
-                let Some(suffix) = rest else { break };
-                *sought = self.table.seek(suffix);
-                (rest, count) = (parent(suffix), count + 1);
-            }
-            // The longest first.
-            for entry in together.iter().take(count).filter_map(|sought| self.get(sought)) {
+        let (mut rest, mut found) = (&*name, None);
+        loop {
+            if skip > 0 {
+                skip -= 1;
+            } else if let Some(entry) = self.get(rest) {
                 if entry.exception {
                     return None;
                 }
@@ -173,16 +150,16 @@ impl Names {
                     return found;
                 }
             }
+            match memchr::memchr(b'.', rest).and_then(|dot| rest.get(dot + 1..)) {
+                Some(parent) => rest = parent,
+                None => return found,
+            }
         }
-        found
     }
 
     #[inline]
-    fn get(&self, sought: &Sought<'_>) -> Option<&Entry> {
-        if sought.first == 0 {
-            return None;
-        }
-        match self.table.find(sought, &self.entries, &self.text) {
+    fn get(&self, name: &[u8]) -> Option<&Entry> {
+        match self.table.find(name, &self.entries, &self.text) {
             Place::Taken(at) => self.entries.get(at),
             Place::Free(_) => None,
         }
@@ -191,9 +168,9 @@ impl Names {
     fn table_of_all(&self) -> Table {
         let mut table = Table::of(self.entries.len());
         for (at, entry) in self.entries.iter().enumerate() {
-            let sought = table.seek(entry.name(&self.text));
-            if let Place::Free(Some(free)) = table.find(&sought, &self.entries, &self.text) {
-                let hash = sought.hash;
+            let name = entry.name(&self.text);
+            if let Place::Free(Some(free)) = table.find(name, &self.entries, &self.text) {
+                let hash = table.hash(name);
                 table.take(free, hash, at);
             }
         }
@@ -214,18 +191,17 @@ impl Table {
         Table { places: vec![0; entries.saturating_mul(10) / 7 + 1], hasher: RandomState::new() }
     }
 
-    /// Where `name` is looked for.
-    #[inline(always)]
-    fn seek<'n>(&self, name: &'n [u8]) -> Sought<'n> {
-        let hash = self.hasher.hash_one(name);
-        // The upper half of the hash says where to begin, the lower half whether it may be this one.
-        let begin = (u128::from(hash >> 32) * self.places.len() as u128) >> 32;
-        let begin = usize::try_from(begin).unwrap_or_default();
-        Sought { name, hash, begin, first: self.places.get(begin).copied().unwrap_or_default() }
+    #[inline]
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
     }
 
     #[inline]
-    fn find(&self, &Sought { name, hash, begin, .. }: &Sought<'_>, entries: &[Entry], text: &[u8]) -> Place {
+    fn find(&self, name: &[u8], entries: &[Entry], text: &[u8]) -> Place {
+        let hash = self.hash(name);
+        // The upper half of the hash says where to begin, the lower half whether it may be this one.
+        let begin = (u128::from(hash >> 32) * self.places.len() as u128) >> 32;
+        let begin = usize::try_from(begin).unwrap_or_default();
         let (before, behind) = self.places.split_at_checked(begin).unwrap_or_default();
         let places = behind.iter().zip(begin..).chain(before.iter().zip(0..));
         for (&place, at) in places {
@@ -247,12 +223,6 @@ impl Table {
             *place = (hash << 32) | (number as u64 + 1);
         }
     }
-}
-
-/// The domain that a name belongs to.
-#[inline(always)]
-fn parent(name: &[u8]) -> Option<&[u8]> {
-    memchr::memchr(b'.', name).and_then(|dot| name.get(dot + 1..))
 }
 
 /// How many labels a name has.
