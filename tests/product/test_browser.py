@@ -138,11 +138,10 @@ def browsing(url: str, profile: Path, *options: str) -> Iterator[None]:
             browser.kill()
 
 
-@pytest.mark.skipif(BROWSER is None, reason="chromium is not installed (make debian)")
-def test_a_page_of_a_hundred_objects_and_a_websocket(tmp_path: Path) -> None:
+@contextmanager
+def published(certificate: dict[str, Any], **further: Any) -> Iterator[penstock.Proxy]:
+    """The page, its objects and its WebSocket, behind a proxy that has this certificate."""
     Site.reports = queue.Queue()
-    certificate = write(tmp_path / "keys", "shop", NAME)
-    record = tmp_path / "access.log"
     with (
         Many(("127.0.0.1", 0), Site) as site,
         serve(echo, "127.0.0.1", 0) as server,
@@ -152,10 +151,18 @@ def test_a_page_of_a_hundred_objects_and_a_websocket(tmp_path: Path) -> None:
                 "listeners": {"web": {"bind": "127.0.0.1:0", "tls": {"certificates": [certificate]}}},
                 "upstreams": {"pages": {"endpoints": [pages]}, "sockets": {"endpoints": [sockets]}},
                 "routes": [{"match": 'path == "/ws"', "upstream": "sockets"}, {"upstream": "pages"}],
-                "log": {"access": {"to": str(record), "format": "json"}},
+                **further,
             }
         ) as proxy,
     ):
+        yield proxy
+
+
+@pytest.mark.skipif(BROWSER is None, reason="chromium is not installed (make debian)")
+def test_a_page_of_a_hundred_objects_and_a_websocket(tmp_path: Path) -> None:
+    certificate = write(tmp_path / "keys", "shop", NAME)
+    record = tmp_path / "access.log"
+    with published(certificate, log={"access": {"to": str(record), "format": "json"}}) as proxy:
         options = [trust(Path(certificate["cert"])), f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
         with browsing(f"https://{NAME}:{proxy.address('web')[1]}/", tmp_path / "profile", *options):
             report = Site.reports.get(timeout=60)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.product.forwarding import answered, ask, config, fields, say, status, whole
 from tests.product.waiting import wait_for
-from tests.wire.peers import Connection, Origin, Refusal, connect
+from tests.wire.peers import Connection, Origin, Refusal, connect, is_break_passed_on
 
 import penstock
 
@@ -103,11 +103,7 @@ def opened(proxy: penstock.Proxy, scripted: Origin) -> tuple[Connection, Connect
 def test_a_tunnel_that_breaks_ends_in_no_order(proxy: penstock.Proxy, scripted: Origin, who: str) -> None:
     client, behind = opened(proxy, scripted)
     one, other = (client, behind) if who == "client" else (behind, client)
-    one.send(b"half of a mess")
-    other.read_until(lambda got: got == b"half of a mess")
-    one.reset()
-    other.read_until(lambda _: False)
-    assert other.was_reset
+    assert is_break_passed_on(one, other)
     wait_for(lambda: proxy.stats().listeners[0].connections == 0, "the tunnel has ended")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import queue
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from intercepting import asking, shop
-from test_browser import BROWSER, NAME, OBJECTS, Many, Site, browsing, echo, running, trust
+from test_browser import BROWSER, NAME, OBJECTS, Site, browsing, published, trust
 from tests.certificates import authority, write
 from tests.product.forwarding import config
 from tests.product.users import users
 from tests.product.waiting import wait_for
 from tests.safety.faults.name_server import NameServer
-from websockets.sync.server import serve
 
 import penstock
 
@@ -90,22 +88,8 @@ def test_curl_with_http_2(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(BROWSER is None, reason="chromium is not installed (make debian)")
 def test_a_browser(tmp_path: Path) -> None:
-    Site.reports = queue.Queue()
     certificate = write(tmp_path / "keys", "shop", NAME)
-    web: dict[str, Any] = {"bind": "127.0.0.1:0", "tls": {"certificates": [certificate]}}
-    with (
-        Many(("127.0.0.1", 0), Site) as site,
-        serve(echo, "127.0.0.1", 0) as server,
-        running(site, server) as (pages, sockets),
-        penstock.Proxy(
-            {
-                "listeners": {"web": web},
-                "upstreams": {"pages": {"endpoints": [pages]}, "sockets": {"endpoints": [sockets]}},
-                "routes": [{"match": 'path == "/ws"', "upstream": "sockets"}, {"upstream": "pages"}],
-            }
-        ) as origin,
-        secured(tmp_path) as proxy,
-    ):
+    with published(certificate) as origin, secured(tmp_path) as proxy:
         keys = [trust(tmp_path / "keys" / f"{name}.pem") for name in ("proxy", "shop")]
         root = ",".join([keys[0], keys[1].partition("=")[2]])
         way = f"--proxy-server=https://{PROXY}:{proxy.address('out')[1]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import queue
 import shutil
 import ssl
 import subprocess
@@ -21,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from intercepting import NAME, OPEN, intercepting, shop
-from test_browser import BROWSER, OBJECTS, Many, Site, browsing, echo, running, trust
+from test_browser import BROWSER, OBJECTS, Site, browsing, echo, published, running, trust
 from tests.certificates import origin_context, write
 from tests.product.waiting import wait_for
 from websockets.sync.client import connect as websocket
 from websockets.sync.server import serve
 
-import penstock
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+
+    import penstock
 
 
 class _Files(SimpleHTTPRequestHandler):
@@ -195,22 +194,8 @@ def test_websockets(tmp_path: Path, way: Way) -> None:
 
 @pytest.mark.skipif(BROWSER is None, reason="chromium is not installed (make debian)")
 def test_a_browser(tmp_path: Path, way: Way) -> None:
-    Site.reports = queue.Queue()
     certificate = write(tmp_path / "keys", "shop", NAME)
-    shop: dict[str, Any] = {"bind": "127.0.0.1:0", "tls": {"certificates": [certificate]}}
-    with (
-        Many(("127.0.0.1", 0), Site) as site,
-        serve(echo, "127.0.0.1", 0) as server,
-        running(site, server) as (pages, sockets),
-        penstock.Proxy(
-            {
-                "listeners": {"web": shop},
-                "upstreams": {"pages": {"endpoints": [pages]}, "sockets": {"endpoints": [sockets]}},
-                "routes": [{"match": 'path == "/ws"', "upstream": "sockets"}, {"upstream": "pages"}],
-            }
-        ) as origin,
-        way.proxy() as proxy,
-    ):
+    with published(certificate) as origin, way.proxy() as proxy:
         # It trusts a key and no file: that of the authority that signs, or of the server.
         known = way.trusted if way.opened else Path(certificate["cert"])
         options = [trust(known), f"--proxy-server={url(proxy)}"]

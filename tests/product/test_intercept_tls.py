@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import queue
 import shutil
 import ssl
 import subprocess
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from intercepting import NAME, OPEN, asking, intercepting, settings, shop
 from secured import SecuredOrigin
-from test_browser import BROWSER, OBJECTS, Many, Site, browsing, echo, running, trust
+from test_browser import BROWSER, OBJECTS, Site, browsing, published, trust
 from test_forward_http2 import client, tunnel
 from test_forward_http2_clients import HTTPS, HTTPS2, PROXY
 from tests.certificates import authority, context, secure, write
@@ -23,7 +22,6 @@ from tests.product.forwarding import fields
 from tests.product.users import users
 from tests.product.waiting import wait_for
 from tests.safety.faults.name_server import NameServer
-from websockets.sync.server import serve
 
 import penstock
 
@@ -340,22 +338,8 @@ def test_a_reload_may_open_what_is_asked_for_on_an_old_connection(tmp_path: Path
 
 @pytest.mark.skipif(BROWSER is None, reason="chromium is not installed (make debian)")
 def test_a_browser(tmp_path: Path) -> None:
-    Site.reports = queue.Queue()
     certificate = write(tmp_path / "keys", "shop", NAME)
-    web: dict[str, Any] = {"bind": "127.0.0.1:0", "tls": {"certificates": [certificate]}}
-    with (
-        Many(("127.0.0.1", 0), Site) as server,
-        serve(echo, "127.0.0.1", 0) as sockets,
-        running(server, sockets) as (pages, socket),
-        penstock.Proxy(
-            {
-                "listeners": {"web": web},
-                "upstreams": {"pages": {"endpoints": [pages]}, "sockets": {"endpoints": [socket]}},
-                "routes": [{"match": 'path == "/ws"', "upstream": "sockets"}, {"upstream": "pages"}],
-            }
-        ) as origin,
-        secured(tmp_path) as proxy,
-    ):
+    with published(certificate) as origin, secured(tmp_path) as proxy:
         keys = [trust(tmp_path / "keys" / "proxy.pem"), trust(tmp_path / "ca" / "ca.pem")]
         root = ",".join([keys[0], keys[1].partition("=")[2]])
         way = f"--proxy-server=https://{PROXY}:{proxy.address('out')[1]}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.product.waiting import wait_for
-from tests.wire.peers import Connection, Origin, Refusal, connect, refuses
+from tests.wire.peers import Connection, Origin, Refusal, connect, is_break_passed_on, refuses
 
 import penstock
 
@@ -91,11 +91,7 @@ def test_a_reset_is_passed_on_as_one(scripted: Origin, who: str) -> None:
     with penstock.Proxy(config(scripted.address)) as proxy:
         client, behind = opened(proxy, scripted)
         one, other = (client, behind) if who == "client" else (behind, client)
-        one.send(b"half of a mess")
-        other.read_until(lambda got: got == b"half of a mess")
-        one.reset()
-        other.read_until(lambda _: False)
-        assert other.was_reset
+        assert is_break_passed_on(one, other)
         wait_for(lambda: ended(proxy, f"{who}_reset") == 1, "it is told who broke it")
 
 

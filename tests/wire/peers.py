@@ -139,6 +139,15 @@ def _shown(received: bytes | bytearray) -> str:
     return repr(bytes(received[:300])) + (f"... ({len(received)} bytes)" if len(received) > 300 else "")
 
 
+def is_break_passed_on(one: Connection, other: Connection) -> bool:
+    """Whether the other end of what lies between hears of a break as of one, behind what was said before."""
+    one.send(b"half of a mess")
+    other.read_until(lambda got: got == b"half of a mess")
+    one.reset()
+    other.read_until(lambda _: False)
+    return other.was_reset
+
+
 def connect(address: Address, source: str | None = None, trust: ssl.SSLContext | None = None) -> Connection:
     """A client's connection, from a chosen loopback address if given, with TLS if it trusts somebody."""
     if isinstance(address, str):
