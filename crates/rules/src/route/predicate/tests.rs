@@ -1,6 +1,7 @@
 use super::*;
 use crate::http::RequestHead;
 use crate::list::{Draft, List};
+use penstock_plan::{ListKind, Operand};
 use proptest::prelude::*;
 use serde_json::json;
 
