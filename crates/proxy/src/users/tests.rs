@@ -1,7 +1,9 @@
 use super::*;
 use penstock_plan::Rate;
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
+use std::rc::Rc;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, LocalSet};
 
@@ -75,16 +77,24 @@ fn guesses_are_few_for_each_client_and_the_right_one_is_none() {
 #[test]
 fn many_who_ask_the_same_at_once_ask_once() {
     let users = users(HASH, 1);
+    // Nobody has an answer before all have asked: who asks behind an answer that was no asks anew.
+    let held = Arc::clone(&users.line).try_acquire_owned().unwrap();
+    let asking = Rc::new(Cell::new(0));
     let together = LocalSet::new();
     together.block_on(&runtime(), async {
         let mut tasks = JoinSet::new();
         for number in 0..200 {
-            let (users, right) = (Arc::clone(&users), number % 2 == 0);
+            let (users, asking, right) = (Arc::clone(&users), Rc::clone(&asking), number % 2 == 0);
             let password = if right { "password" } else { "wrong" };
             tasks.spawn_local(async move {
+                asking.set(asking.get() + 1);
                 (right, users.prove_by_file(&login("ada", password), from(u8::from(right))).await)
             });
         }
+        while asking.get() < 200 {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
         while let Some(answer) = tasks.join_next().await {
             let (right, answer) = answer.unwrap();
             assert_eq!(answer, if right { Ok(()) } else { Err(Kind::UserRefused) });
