@@ -30,6 +30,9 @@ impl Draft {
     /// Read the text of the source of this index. Any bytes will do: what is no line of the list is counted.
     pub fn add(&mut self, source: u8, text: &[u8]) {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        if let Entries::Names(names) = &mut self.entries {
+            names.reserve(memchr::memchr_iter(b'\n', text).count() + 1);
+        }
         let mut line = 0;
         for bytes in text.split(|byte| *byte == b'\n') {
             line = u32::saturating_add(line, 1);

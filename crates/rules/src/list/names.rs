@@ -1,21 +1,28 @@
-//! Domains and hosts: one text behind the other, and a table of places in it.
+//! Domains and hosts: one behind the other, and a table of where each stands.
 //!
-//! A name costs its text, 12 bytes that say where the text stands and where it was written, and about 11 of the table. A lookup
-//! hashes each suffix that begins a label, the longest first, and touches one line of the table for each that is not there: a place
-//! of the table has half of the hash in it, so that texts are compared only where they are equal.
+//! A name costs its text, 7 bytes that say where it was written, and 6 to 12 of the table: 4 that say where it stands, and one byte
+//! of its hash, in a table that is at most 7/8 full and doubles. A lookup hashes each suffix that begins a label, the longest first.
+//! Those that are not there are told by the bytes of hashes alone, which lie close together; only for one that is there its place
+//! and its text are looked at.
 
 use super::Origin;
 use ahash::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Room;
 
 /// The longest name (RFC 1035 §2.3.4), with a dot behind it.
 const LONGEST: usize = 254;
+/// Of an entry, before its name: the line's number, the source's, whether it takes names out, and the name's length.
+const HEAD: usize = 7;
 
 /// Names that are looked for whole, or with all that ends in them.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    text: Vec<u8>,
-    entries: Vec<Entry>,
-    table: Table,
+    entries: Vec<u8>,
+    /// Where each entry begins.
+    places: HashTable<u32>,
+    /// Whoever writes a list does not know the seed, so cannot choose names that collide.
+    hasher: RandomState,
     /// Whether subdomains count, too.
     wide: bool,
     /// Whether some entry takes names out.
@@ -24,27 +31,12 @@ pub(super) struct Names {
     most_labels: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    offset: u32,
-    line: u32,
-    length: u8,
-    source: u8,
+/// An entry, read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry<'e> {
+    origin: Origin,
     exception: bool,
-}
-
-/// Places of entries by the hash of their names: open addressing, at most 7 of 10 taken.
-#[derive(Debug, Default)]
-struct Table {
-    /// Half of the hash, and the entry's number + 1; 0: nothing is here.
-    places: Vec<u64>,
-    hasher: RandomState,
-}
-
-enum Place {
-    Taken(usize),
-    /// To be taken; `None`: the table is full.
-    Free(Option<usize>),
+    name: &'e [u8],
 }
 
 impl Names {
@@ -53,55 +45,44 @@ impl Names {
         Names { wide, ..Names::default() }
     }
 
-    /// Add a name in lower case, of at most 253 bytes. Whether there was room.
+    /// Make room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.places.reserve(more, |place| self.hasher.hash_one(name_at(&self.entries, *place)));
+    }
+
+    /// Add a name of at most 253 bytes. Whether there was room. What is written twice stays once: as an exception, if it is one
+    /// anywhere.
     pub(super) fn add(&mut self, name: &[u8], exception: bool, origin: Origin) -> bool {
-        let (Ok(offset), Ok(length)) = (u32::try_from(self.text.len()), u8::try_from(name.len())) else { return false };
-        self.text.extend(name.iter().map(u8::to_ascii_lowercase));
-        self.entries.push(Entry { offset, line: origin.line, length, source: origin.source, exception });
+        let end = self.entries.len();
+        let (Ok(place), Ok(length)) = (u32::try_from(end), u8::try_from(name.len())) else { return false };
+        let [a, b, c, d] = origin.line.to_ne_bytes();
+        let head = [a, b, c, d, origin.source, exception.into(), length];
+        self.entries.extend_from_slice(&head);
+        self.entries.extend(name.iter().map(u8::to_ascii_lowercase));
+        let hash_of = |place: &u32| self.hasher.hash_one(name_at(&self.entries, *place));
+        let is_same = |other: &u32| name_at(&self.entries, *other) == name_at(&self.entries, place);
+        match self.places.entry(hash_of(&place), is_same, hash_of) {
+            Room::Vacant(room) => {
+                room.insert(place);
+            }
+            Room::Occupied(before) => {
+                let before = *before.get();
+                self.entries.truncate(end);
+                if exception && entry_at(&self.entries, before).is_some_and(|before| !before.exception) {
+                    let room = self.entries.get_mut(before as usize..).and_then(<[u8]>::first_chunk_mut);
+                    room.into_iter().for_each(|room| *room = head);
+                }
+            }
+        }
         self.has_exceptions |= exception;
         self.most_labels = self.most_labels.max(labels(name));
         true
     }
 
-    /// Make them ready to be asked. What is written twice stays once: as an exception, if it is one anywhere.
+    /// There will be no more of them.
     pub(super) fn finish(&mut self) {
-        let (mut kept, mut end) = (0, 0);
-        let mut table = Table::of(self.entries.len());
-        for at in 0..self.entries.len() {
-            let Some(&entry) = self.entries.get(at) else { break };
-            let from = entry.offset as usize;
-            let name = from..from.saturating_add(usize::from(entry.length));
-            let place = self.text.get(name.clone()).map(|name| table.find(name, &self.entries, &self.text));
-            match place {
-                Some(Place::Taken(before)) => {
-                    if let Some(before) = self.entries.get_mut(before)
-                        && entry.exception
-                        && !before.exception
-                    {
-                        *before = Entry { offset: before.offset, ..entry };
-                    }
-                }
-                Some(Place::Free(Some(free))) => {
-                    let hash = self.text.get(name.clone()).map_or(0, |name| table.hash(name));
-                    table.take(free, hash, kept);
-                    // Texts move towards the beginning only: none is overwritten before it was read.
-                    self.text.copy_within(name, end);
-                    let offset = u32::try_from(end).unwrap_or(u32::MAX);
-                    if let Some(room) = self.entries.get_mut(kept) {
-                        *room = Entry { offset, ..entry };
-                    }
-                    kept += 1;
-                    end += usize::from(entry.length);
-                }
-                Some(Place::Free(None)) | None => {}
-            }
-        }
-        let many_were_twice = kept < self.entries.len() / 4 * 3;
-        self.entries.truncate(kept);
         self.entries.shrink_to_fit();
-        self.text.truncate(end);
-        self.text.shrink_to_fit();
-        self.table = if many_were_twice { self.table_of_all() } else { table };
+        self.places.shrink_to_fit(|place| self.hasher.hash_one(name_at(&self.entries, *place)));
     }
 
     /// Whether `text`, or a domain that it belongs to, is here and nothing takes it out.
@@ -113,21 +94,18 @@ impl Names {
     /// The entry that says so.
     pub(super) fn find(&self, text: &[u8]) -> Option<(String, Origin)> {
         let entry = self.lookup(text)?;
-        let name = String::from_utf8_lossy(entry.name(&self.text)).into_owned();
-        Some((name, Origin { line: entry.line, source: entry.source }))
+        Some((String::from_utf8_lossy(entry.name).into_owned(), entry.origin))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.places.len()
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.text.capacity()
-            + self.entries.capacity() * size_of::<Entry>()
-            + self.table.places.capacity() * size_of::<u64>()
+        self.entries.capacity() + self.places.allocation_size()
     }
 
-    fn lookup(&self, text: &[u8]) -> Option<&Entry> {
+    fn lookup(&self, text: &[u8]) -> Option<Entry<'_>> {
         let text = text.strip_suffix(b".").unwrap_or(text);
         let mut room = [0; LONGEST];
         let name = room.get_mut(..text.len())?;
@@ -158,71 +136,22 @@ impl Names {
     }
 
     #[inline]
-    fn get(&self, name: &[u8]) -> Option<&Entry> {
-        match self.table.find(name, &self.entries, &self.text) {
-            Place::Taken(at) => self.entries.get(at),
-            Place::Free(_) => None,
-        }
-    }
-
-    fn table_of_all(&self) -> Table {
-        let mut table = Table::of(self.entries.len());
-        for (at, entry) in self.entries.iter().enumerate() {
-            let name = entry.name(&self.text);
-            if let Place::Free(Some(free)) = table.find(name, &self.entries, &self.text) {
-                let hash = table.hash(name);
-                table.take(free, hash, at);
-            }
-        }
-        table
+    fn get(&self, name: &[u8]) -> Option<Entry<'_>> {
+        let place = self.places.find(self.hasher.hash_one(name), |place| name_at(&self.entries, *place) == name)?;
+        entry_at(&self.entries, *place)
     }
 }
 
-impl Entry {
-    fn name<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        let from = self.offset as usize;
-        text.get(from..from.saturating_add(usize::from(self.length))).unwrap_or_default()
-    }
+fn entry_at(entries: &[u8], place: u32) -> Option<Entry<'_>> {
+    let (&[a, b, c, d, source, exception, length], behind) =
+        entries.get(place as usize..)?.split_first_chunk::<HEAD>()?;
+    let origin = Origin { line: u32::from_ne_bytes([a, b, c, d]), source };
+    Some(Entry { origin, exception: exception != 0, name: behind.get(..usize::from(length))? })
 }
 
-impl Table {
-    fn of(entries: usize) -> Table {
-        // Whoever writes a list does not know the hasher's seed, so cannot choose names that collide.
-        Table { places: vec![0; entries.saturating_mul(10) / 7 + 1], hasher: RandomState::new() }
-    }
-
-    #[inline]
-    fn hash(&self, name: &[u8]) -> u64 {
-        self.hasher.hash_one(name)
-    }
-
-    #[inline]
-    fn find(&self, name: &[u8], entries: &[Entry], text: &[u8]) -> Place {
-        let hash = self.hash(name);
-        // The upper half of the hash says where to begin, the lower half whether it may be this one.
-        let begin = (u128::from(hash >> 32) * self.places.len() as u128) >> 32;
-        let begin = usize::try_from(begin).unwrap_or_default();
-        let (before, behind) = self.places.split_at_checked(begin).unwrap_or_default();
-        let places = behind.iter().zip(begin..).chain(before.iter().zip(0..));
-        for (&place, at) in places {
-            if place == 0 {
-                return Place::Free(Some(at));
-            }
-            if place >> 32 == hash & 0xffff_ffff {
-                let number = (place & 0xffff_ffff) as usize - 1;
-                if entries.get(number).is_some_and(|entry| entry.name(text) == name) {
-                    return Place::Taken(number);
-                }
-            }
-        }
-        Place::Free(None)
-    }
-
-    fn take(&mut self, at: usize, hash: u64, number: usize) {
-        if let Some(place) = self.places.get_mut(at) {
-            *place = (hash << 32) | (number as u64 + 1);
-        }
-    }
+#[inline]
+fn name_at(entries: &[u8], place: u32) -> &[u8] {
+    entry_at(entries, place).map_or(&[], |entry| entry.name)
 }
 
 /// How many labels a name has.
