@@ -38,7 +38,7 @@ run: build ## Set everything up and start the demo
 test: test-rust test-python ## Run every test of both languages
 
 test-rust: $(VENV)/.installed
-	$(CARGO) test --quiet --workspace --locked
+	$(CARGO) test --quiet --workspace --all-targets --locked
 
 test-python: build
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
