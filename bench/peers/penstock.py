@@ -92,7 +92,7 @@ workers = 1
 [listeners.web]
 bind = "127.0.0.1:{port}"
 timeouts = {{ idle = "300s" }}
-{_speaks(scenario)}
+{_speaks(scenario, knows_tickets=self._build is None)}
 [upstreams.origin]
 endpoints = ["127.0.0.1:{origin}"]
 limits = {{ idle_connections = {POOL} }}
@@ -111,10 +111,11 @@ limits = {{ idle_connections = {POOL} }}
         return "".join(earlier) + f'[[routes]]\n{match}upstream = "origin"\n{_filters(scenario, last)}'
 
 
-def _speaks(scenario: Scenario) -> str:
+def _speaks(scenario: Scenario, *, knows_tickets: bool) -> str:
     if scenario.tls is None:
         return "h2c = true" if scenario.http2 else ""
-    return f'tls = {{ certificates = [{{ cert = "{scenario.tls.cert}", key = "{scenario.tls.key}" }}] }}'
+    tickets = "tickets = false, " if knows_tickets else ""
+    return f'tls = {{ {tickets}certificates = [{{ cert = "{scenario.tls.cert}", key = "{scenario.tls.key}" }}] }}'
 
 
 def _orders(member: str) -> str:

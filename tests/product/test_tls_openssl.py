@@ -74,6 +74,16 @@ def test_a_session_is_resumed_for_its_name_alone(tmp_path: Path, version: tuple[
         assert (listener.handshakes, listener.resumed) == (3, 1)
 
 
+@pytest.mark.parametrize("version", [TLS12, TLS13], ids=["ticket", "PSK"])
+def test_tickets_are_given_unless_told_otherwise(tmp_path: Path, version: tuple[str, ...]) -> None:
+    shop = write(tmp_path, "shop", "shop.example")
+    for tickets in (True, False):
+        with penstock.Proxy(configuration(shop, tickets=tickets)) as proxy:
+            said = s_client(proxy, *version).stdout
+        assert "HTTP/1.1 200 OK" in said
+        assert ("TLS session ticket:" in said) is tickets, said
+
+
 def test_a_session_outlives_a_reload_and_no_other_listener_takes_it(tmp_path: Path) -> None:
     shop = write(tmp_path, "shop", "shop.example")
     session = str(tmp_path / "session")

@@ -15,6 +15,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// What is spoken behind the handshake (ALPN), the first preferred. A client that offers nothing speaks HTTP/1.1.
     pub alpn: Vec<Alpn>,
+    /// Whether clients get tickets, which spare them most of the next handshake (RFC 8446 §4.6.1, RFC 5077).
+    pub tickets: bool,
     /// Which certificates clients are asked for. `null`: they are asked for none.
     pub clients: Option<ClientCertificates>,
     /// Names for which something else is asked of clients.

@@ -36,6 +36,7 @@ def listener_tls(listener: Listener, tls: Tls, config: Config, place: Callable[[
         "min_version": tls.min_version,
         # What is only passed on is no protocol of ours to agree on.
         "alpn": _alpn(listener, tls),
+        "tickets": tls.tickets,
         "clients": tls.clients and _clients(tls.clients, place),
         "names": [
             {"name": name.lower().removesuffix("."), "clients": rule.clients and _clients(rule.clients, place)}

@@ -164,10 +164,14 @@ fn config(
     config.alpn_protocols = plan.alpn.iter().map(|protocol| protocol.name().into()).collect();
     // Tickets need no memory of ours and no lock.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = match believed {
-        Some(believed) => Arc::clone(&believed.tickets) as Arc<dyn ProducesTickets>,
-        None => Arc::new(tickets::Tickets::new()?),
-    };
+    if plan.tickets {
+        config.ticketer = match believed {
+            Some(believed) => Arc::clone(&believed.tickets) as Arc<dyn ProducesTickets>,
+            None => Arc::new(tickets::Tickets::new()?),
+        };
+    } else {
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config))
 }
 

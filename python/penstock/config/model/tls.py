@@ -63,6 +63,8 @@ class Tls(Model):
     alpn: tuple[Literal["h2", "http/1.1"], ...] = ("h2", "http/1.1")
     """What is spoken, the first preferred: "h2" (HTTP/2), "http/1.1". A client that does not say what it speaks gets
     HTTP/1.1. Default both."""
+    tickets: Flag = True
+    """Give clients tickets, which spare them most of the next handshake. Default true."""
     clients: ClientCertificates | None = None
     """Certificates that clients are asked for. Default: they are asked for none."""
     names: dict[str, ServerName] = Field(default_factory=dict)
