@@ -6,13 +6,13 @@ import platform
 import re
 from pathlib import Path
 
-from bench.peers import ALL
+from bench.peers import ALL, Mitmdump, Squid
 from bench.peers.base import version_in
 
 
 def facts() -> dict[str, object]:
     """Cores, kernel, processor, versions and the date."""
-    versions = {peer.name: peer.version() for peer in ALL if peer.absent() is None}
+    versions = {peer.name: peer.version() for peer in (*ALL, Squid(), Mitmdump()) if peer.absent() is None}
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cores": os.cpu_count(),

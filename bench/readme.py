@@ -8,7 +8,8 @@ from bench.report import Whole, number
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
-COLUMNS = ("penstock", "nginx", "haproxy", "null relay")
+COLUMNS = ("penstock", "nginx", "haproxy")
+"""Peers of most rows; those of a few stand together, each with its name."""
 
 
 def rewrite(page: Path, results: Path) -> None:
@@ -27,9 +28,9 @@ def replaced(text: str, table: str) -> str:
 
 def markdown(whole: Whole) -> str:
     """The table and the line under it that says what was measured where."""
-    lines = ["| # | operation | Penstock | nginx | HAProxy | null relay | target |", "|---|---|---|---|---|---|---|"]
+    lines = ["| # | operation | Penstock | nginx | HAProxy | others | target |", "|---|---|---|---|---|---|---|"]
     for row in whole["rows"]:
-        cells = [_cell(row, peer) for peer in COLUMNS]
+        cells = [*(_cell(row, peer) for peer in COLUMNS), _others(row)]
         verdicts = "<br>".join(_verdict(one) for one in row["verdicts"] if one["limit"] is not None) or "-"
         operation = f"{row['title']}, {_unit(row)}" if _unit(row) else row["title"]
         lines.append(f"| {row['row']} | {operation} | {' | '.join(cells)} | {verdicts} |")
@@ -60,6 +61,11 @@ def _cell(row: Whole, peer: str) -> str:
             shown = number(figure["median"]) + ("" if _unit(row) else f" {figure['unit']}")
             parts.append(f"{figure['variant']}: {shown}" if figure["variant"] else shown)
     return "<br>".join(parts) or "-"
+
+
+def _others(row: Whole) -> str:
+    named = {*(figure["peer"] for figure in row["figures"]), *row["absent"], *row["failures"]}
+    return "<br>".join(f"{peer}: {_cell(row, peer)}" for peer in sorted(named.difference(COLUMNS))) or "-"
 
 
 def _verdict(verdict: Whole) -> str:
