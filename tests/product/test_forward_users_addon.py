@@ -45,7 +45,7 @@ def origin() -> Iterator[Origin]:
 def settings(people: object, users: dict[str, Any] | None = None, **addon: Any) -> dict[str, Any]:
     """A forward proxy whose users these know."""
     made = config(connect_ports=["1024-65535"], users={"addon": "people", **(users or {})})
-    return made | {"addons": {"people": {"module": people, **addon}}}
+    return made | {"addons": {"people": {"module": people, "timeout": "5s", **addon}}}
 
 
 def outcomes(proxy: penstock.Proxy) -> dict[str, int]:
