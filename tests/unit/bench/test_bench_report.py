@@ -32,7 +32,10 @@ def test_the_table_names_what_is_absent_failed_and_missed(whole):
 
 def test_the_readme_table_is_made_from_the_results(whole):
     text = readme.markdown(whole)
-    assert "| P1 | A request, µs | 8.00 | 10.0 | absent | null relay: failed | to nginx: 0.80 (≤ 0.78 ×, **missed**) |" in text
+    assert (
+        "| P1 | A request, µs | 8.00 | 10.0 | absent | null relay: failed | to nginx: 0.80 (≤ 0.78 ×, **missed**) |"
+        in text
+    )
     assert text.endswith("2 cores (a processor), Linux 6.1, 2026-01-01; nginx 1.22.")
 
 
