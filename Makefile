@@ -37,6 +37,7 @@ run: build ## Set everything up and start the demo
 
 test: test-rust test-python ## Run every test of both languages
 
+# All targets are what has tests: no crate has examples in its docs, for which each would be read once more.
 test-rust: $(VENV)/.installed
 	$(CARGO) test --quiet --workspace --all-targets --locked
 

@@ -6,6 +6,8 @@ use penstock_plan::ListKind;
 
 /// Bytes of a bad line that are shown.
 const QUOTED: usize = 60;
+/// Bytes that a line with a name has at least, where there are many of them.
+const USUAL_LINE: usize = 16;
 
 /// Takes the texts of a list's sources and makes a [`List`] of them.
 #[derive(Debug)]
@@ -31,7 +33,8 @@ impl Draft {
     pub fn add(&mut self, source: u8, text: &[u8]) {
         let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         if let Entries::Names(names) = &mut self.entries {
-            names.reserve(memchr::memchr_iter(b'\n', text).count() + 1);
+            // Not for every line of a text of short ones, or of none: memory is asked for what the text may really hold.
+            names.reserve(memchr::memchr_iter(b'\n', text).count().min(text.len() / USUAL_LINE));
         }
         let mut line = 0;
         for bytes in text.split(|byte| *byte == b'\n') {

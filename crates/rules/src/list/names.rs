@@ -32,7 +32,7 @@ pub(super) struct Names {
 }
 
 /// An entry, read.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 struct Entry<'e> {
     origin: Origin,
     exception: bool,

@@ -161,6 +161,18 @@ fn many_domains_are_small_and_all_found() {
     assert!(names.iter().all(|name| twice.has_text(name.as_bytes())));
 }
 
+/// Of what a text may hold, memory is asked for no more than the text itself takes, whatever its lines are.
+#[test]
+fn a_text_of_line_ends_takes_no_memory_ahead() {
+    for line in ["\n", "a\n", "#\n"] {
+        let text = line.repeat(500_000);
+        let mut draft = Draft::new(ListKind::Domains);
+        draft.add(0, text.as_bytes());
+        let taken = draft.into_empty().bytes();
+        assert!(taken <= text.len(), "{taken} bytes for {}", text.len());
+    }
+}
+
 proptest! {
     /// The same answer as a set of names that is asked for each suffix.
     #[test]
