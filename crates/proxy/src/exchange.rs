@@ -66,7 +66,12 @@ pub(crate) async fn run(
     // Made where it stays: it is large.
     let mut story = Story::new(exchange);
     story.admit(down, request);
-    if let Err(error) = story.tell(down, request, response).await {
+    let mut told = story.tell(down, request, response).await;
+    if let Some((endpoint, down)) = story.tunnel.take().zip(down.whole_connection()) {
+        // It may live for hours, and wakes for each piece: nothing else lies between it and its connection.
+        told = Box::pin(story.pass_whole(down, endpoint)).await;
+    }
+    if let Err(error) = told {
         story.error = Some(error.kind);
         // What an endpoint failed at was counted with its attempt.
         if story.counted != Some(error.kind) {

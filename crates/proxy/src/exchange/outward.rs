@@ -254,8 +254,10 @@ impl<'a> Story<'a> {
         if let Some(sni) = self.overhear(down, request).await? {
             return self.leave_tunnel(down, request, (sni, stream));
         }
-        if let Some(down) = down.whole_connection() {
-            return self.pass_whole(down, stream).await;
+        if down.whole_connection().is_some() {
+            // Passed when all that led to it is done (`run`).
+            self.tunnel = Some(stream);
+            return Ok(());
         }
         let wire = Wire::new(stream, Rc::clone(&self.exchange.worker.buffers));
         let mut up = H1::new(wire, Rc::clone(down.alarm()), ENDPOINT, self.waits(settings));

@@ -8,6 +8,7 @@ use crate::codec::Downstream;
 use crate::filter::compress::Coder;
 use crate::observe::access_log;
 use crate::snapshot::{Route, UpstreamSettings};
+use crate::stream::Stream;
 use crate::upstream::affinity::{Affinity, Bond};
 use crate::upstream::circuit::Taken;
 use crate::upstream::local::InFlight;
@@ -68,6 +69,8 @@ pub(crate) struct Story<'a> {
     /// What the last attempt failed for, where there is more to say than its kind.
     pub(crate) reason: Option<Box<str>>,
     pub(crate) upgraded: bool,
+    /// The other end of a tunnel that is to be passed, between connections that carry nothing else.
+    pub(super) tunnel: Option<Stream>,
     /// Who asks, where a forward proxy wants that proved.
     pub(crate) user: Option<Box<str>>,
     /// An origin behind a parent was asked who it is: what goes wrong with TLS is its.
@@ -179,6 +182,7 @@ impl<'a> Story<'a> {
             counted: None,
             reason: None,
             upgraded: false,
+            tunnel: None,
             user: None,
             greeted: false,
             undecided: false,
