@@ -20,7 +20,8 @@ pub(crate) enum ClearStream {
     Tcp(TcpStream),
     Unix(UnixStream),
     /// A TCP socket that the event loop does not know yet: it is told when something must be waited for. Most connections
-    /// that carry one request never get there, which spares two system calls. Empty only within `join`.
+    /// that carry one request never get there, which spares two system calls. Empty only within `join`, and where
+    /// there is none.
     Fresh(Option<std::net::TcpStream>),
 }
 

@@ -27,9 +27,10 @@ use penstock_plan::Alpn;
 use penstock_rules::error::Kind;
 use penstock_rules::http::{Identity, PREFACE, RequestHead, ResponseHead};
 use penstock_rules::pace::LeastRate;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -93,8 +94,22 @@ enum Rest {
 #[derive(Default)]
 struct Kept {
     /// Requests so far.
-    served: u32,
+    served: Cell<u32>,
     reserved: Reserved,
+}
+
+impl Kept {
+    fn is_new(&self) -> bool {
+        self.served.get() == 0
+    }
+
+    /// Run a burst, but while one of its exchanges is a tunnel whose bytes are passed, those.
+    fn run(&self, mut burst: Pin<&mut impl Future<Output = Rest>>) -> impl Future<Output = Rest> {
+        poll_fn(move |cx| {
+            ready!(self.reserved.poll_passage(cx));
+            burst.as_mut().poll(cx)
+        })
+    }
 }
 
 /// Serve a connection until it closes. No `async fn`: that keeps its arguments twice, while the connection is idle, too.
@@ -106,7 +121,7 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
     let destination = handed.as_ref().map_or_else(own, |handed| handed.destination).map(Box::new);
     let mut origin = Origin { peer, port, destination, listener: Arc::clone(&place.listener), secured: None };
     let alarm = Rc::new(worker.clock.alarm());
-    let mut kept = Kept::default();
+    let kept = Kept::default();
     let mut stream = Stream::Clear(stream);
     async move {
         poll_fn(|cx| {
@@ -133,13 +148,13 @@ pub(crate) fn run(worker: Rc<Worker>, accepted: Accepted) -> impl Future<Output 
                 return Box::pin(streams::serve(&worker, origin, stream, Vec::new(), &alarm)).await;
             }
             let ahead = Ahead::read(&mut stream, &worker.buffers);
-            if ahead.is_none() && !wait_for_request(&worker, &origin, &mut stream, &alarm, kept.served == 0).await {
+            if ahead.is_none() && !wait_for_request(&worker, &origin, &mut stream, &alarm, kept.is_new()).await {
                 return;
             }
             let wire = Wire::begun(stream, Rc::clone(&worker.buffers), ahead);
             let rest = {
-                let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
-                contain(&worker, burst.as_mut()).await
+                let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &kept));
+                contain(&worker, pin!(kept.run(burst.as_mut()))).await
             };
             match rest {
                 Ok(Rest::Quiet(quiet)) => stream = quiet,
@@ -265,7 +280,7 @@ pub(crate) fn is_closing_since(worker: &Worker, origin: &Origin, version: u64) -
 }
 
 /// Serve requests as long as they follow each other soon.
-async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm>, kept: &mut Kept) -> Rest {
+async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm>, kept: &Kept) -> Rest {
     let patience = Waits { body: Duration::from_secs(60), write: Duration::from_secs(60), rate: LeastRate::NONE };
     let mut down = H1::new(wire, alarm, CLIENT, patience);
     let (mut request, mut response) = (RequestHead::default(), ResponseHead::default());
@@ -280,12 +295,12 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
         match read.unwrap_or(Err(Kind::Internal)) {
             Ok(true) => {}
             Ok(false) => return Rest::Closed,
-            Err(Kind::BadVersion) if listener.plan.h2c && kept.served == 0 && request.is_preface() => {
+            Err(Kind::BadVersion) if listener.plan.h2c && kept.is_new() && request.is_preface() => {
                 let ahead = [PREFACE, down.wire.input()].concat();
                 return Rest::Http2(down.wire.into_stream(), ahead);
             }
             Err(kind) => {
-                let speaks = if kept.served == 0 && listener.forward.is_some() { down.wire.input() } else { &[] };
+                let speaks = if kept.is_new() && listener.forward.is_some() { down.wire.input() } else { &[] };
                 match socks::begins(speaks) {
                     Some(version) => {
                         let reserved = &kept.reserved;
@@ -307,8 +322,9 @@ async fn burst(worker: &Rc<Worker>, origin: &Origin, wire: Wire, alarm: Rc<Alarm
             hang_up(down).await;
             return Rest::Closed;
         }
-        kept.served = kept.served.saturating_add(1);
-        let last = listener.plan.limits.requests.is_some_and(|most| kept.served >= most);
+        let served = kept.served.get().saturating_add(1);
+        kept.served.set(served);
+        let last = listener.plan.limits.requests.is_some_and(|most| served >= most);
         if last || gone || worker.is_draining() || worker.is_pressed() {
             down.persistent = false;
         }

@@ -14,6 +14,7 @@ mod line;
 mod mirror;
 mod opening;
 mod outward;
+mod passage;
 mod relay;
 mod replay;
 mod route;
@@ -27,6 +28,7 @@ mod whole;
 
 pub(crate) use course::Course;
 pub(crate) use mirror::CopyOutcome;
+pub(crate) use passage::Passage;
 pub(crate) use story::Story;
 pub(crate) use tap::run_tapped;
 
@@ -68,7 +70,7 @@ pub(crate) async fn run(
     story.admit(down, request);
     let mut told = story.tell(down, request, response).await;
     if let Some((endpoint, down)) = story.tunnel.take().zip(down.whole_connection()) {
-        // It may live for hours, and wakes for each piece: nothing else lies between it and its connection.
+        // Here all that led to it is done, and what that needed is given back.
         told = Box::pin(story.pass_whole(down, endpoint)).await;
     }
     if let Err(error) = told {

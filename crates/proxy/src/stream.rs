@@ -25,6 +25,11 @@ impl fmt::Debug for Stream {
 }
 
 impl Stream {
+    /// In the place of one that somebody else has for now: not connected.
+    pub(crate) fn nothing() -> Stream {
+        Stream::Clear(ClearStream::Fresh(None))
+    }
+
     /// The TCP socket, where what goes through it is in clear.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {

@@ -8,6 +8,7 @@ use crate::streams;
 use crate::wire::Wire;
 use crate::worker::Worker;
 use penstock_rules::error::Kind;
+use std::pin::pin;
 use std::rc::Rc;
 
 /// Open it, and serve what is asked for in it until it closes.
@@ -16,11 +17,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut origin: Origin, tunnel: Heard,
     if has_agreed_on_http2(&origin) {
         return Box::pin(streams::serve(&worker, origin, stream, Vec::new(), &alarm)).await;
     }
-    let mut kept = Kept::default();
-    while wait_for_request(&worker, &origin, &mut stream, &alarm, kept.served == 0).await {
+    let kept = Kept::default();
+    while wait_for_request(&worker, &origin, &mut stream, &alarm, kept.is_new()).await {
         let wire = Wire::new(stream, Rc::clone(&worker.buffers));
-        let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &mut kept));
-        match contain(&worker, burst.as_mut()).await {
+        let mut burst = Box::pin(burst(&worker, &origin, wire, Rc::clone(&alarm), &kept));
+        match contain(&worker, pin!(kept.run(burst.as_mut()))).await {
             Ok(Rest::Quiet(quiet)) => stream = quiet,
             // Neither is HTTP/2 begun here without having been agreed on, nor is there a tunnel in a tunnel.
             Ok(_) => return,

@@ -17,7 +17,6 @@ mod secure;
 
 pub(crate) use datagrams::{Relay, Room};
 pub(crate) use duplex::Duplex;
-pub(crate) use pipe::Lenders;
 
 use crate::admit::Place;
 use crate::clock::{Alarm, NEVER, Tick};

@@ -1,13 +1,15 @@
 //! What an exchange leaves to its client's connection: a connection to an endpoint that belongs to it, because somebody authenticated
-//! the connection itself (NTLM, Negotiate: RFC 4559 §6), which is never pooled, and ends with the client's (safety.md 71); or the
-//! tunnel that it is to become.
+//! the connection itself (NTLM, Negotiate: RFC 4559 §6), which is never pooled, and ends with the client's (safety.md 71); the tunnel
+//! that it is to become; or a tunnel whose bytes it is to pass.
 
 use super::endpoint::LocalEndpoint;
 use super::local::{InFlight, LocalUpstream};
 use super::opened::Opened;
+use crate::exchange::Passage;
 use crate::forward::Opening;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 /// The place for one such thing.
 #[derive(Default)]
@@ -20,6 +22,7 @@ enum Left {
     /// Boxed, as few clients have one: each request looks here.
     Connection(Box<Pinned>),
     Tunnel(Box<Opening>),
+    Passage(Box<Passage>),
 }
 
 struct Pinned {
@@ -51,6 +54,39 @@ impl Reserved {
         match self.0.take() {
             Left::Tunnel(opening) => Some(*opening),
             _ => None,
+        }
+    }
+
+    /// Leave a tunnel whose bytes are to be passed, while its exchange waits for [`Self::poll_passed`].
+    pub(crate) fn leave_passage(&self, passage: Passage) {
+        self.0.set(Left::Passage(Box::new(passage)));
+    }
+
+    /// Pass the bytes of the tunnel that was left for that; ready when there is none, or no more.
+    #[inline]
+    pub(crate) fn poll_passage(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.0.take() {
+            Left::Nothing => Poll::Ready(()),
+            Left::Passage(mut passage) => {
+                let polled = passage.poll(cx);
+                self.0.set(Left::Passage(passage));
+                polled
+            }
+            left => {
+                self.0.set(left);
+                Poll::Ready(())
+            }
+        }
+    }
+
+    /// The tunnel whose bytes were to be passed, when there are no more. Whoever waits is woken by whoever passes them.
+    pub(crate) fn poll_passed(&self) -> Poll<Box<Passage>> {
+        match self.0.take() {
+            Left::Passage(passage) if passage.has_ended() => Poll::Ready(passage),
+            left => {
+                self.0.set(left);
+                Poll::Pending
+            }
         }
     }
 
