@@ -8,7 +8,7 @@ ROWS ?= P1
 SECONDS ?= 6
 JOBS ?= 1
 # Tests at once: most wait for somebody. PARALLEL= runs one by one.
-PARALLEL ?= -n 3
+PARALLEL ?= -n 6
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-rust test-python lint lint-rust lint-python fmt fuzz bench compare safety safety-table wheel mitmproxy debian clean
