@@ -11,7 +11,7 @@ JOBS ?= 1
 PARALLEL ?= -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-rust test-python lint lint-rust lint-python fmt fuzz bench compare safety safety-table wheel mitmproxy debian clean
+.PHONY: help build run test test-rust test-python lint lint-rust lint-python fmt fuzz bench compare profile safety safety-table wheel mitmproxy debian clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,9 +25,13 @@ $(VENV)/.installed: pyproject.toml
 
 RUST := Cargo.toml Cargo.lock $(shell find crates -name '*.rs' -o -name Cargo.toml 2>/dev/null)
 
+# What `make profile` wrote, if it did. A build with it has its own objects: the two would make each other anew.
+PROFILE := $(wildcard $(CURDIR)/target/profile/penstock.profdata)
+TRAINED := $(if $(PROFILE),CARGO_TARGET_DIR=$(CURDIR)/target/profile/objects RUSTFLAGS="-Cprofile-use=$(PROFILE)")
+
 # The extension is installed in place: the package is read from python/, so that a change of Python needs no build.
-$(VENV)/.built: $(VENV)/.installed $(RUST)
-	$(BIN)/maturin develop --quiet --release
+$(VENV)/.built: $(VENV)/.installed $(RUST) $(PROFILE)
+	$(TRAINED) $(BIN)/maturin develop --quiet --release
 	touch $@
 
 build: $(VENV)/.built ## Set up .venv and build the release extension: afterwards .venv/bin/penstock works
@@ -82,8 +86,12 @@ safety: build ## Run the catalogue of attacks and faults and print its table; PE
 safety-table: build ## Run it with nginx and HAProxy beside (make debian) and rewrite the table in docs/safety.md
 	$(BIN)/python -m tests.safety --write $(ARGS)
 
+profile: $(VENV)/.installed ## Let builds be made for how Penstock runs: what the bench's rows do (make debian; 10 minutes). Releases are
+	if command -v rustup >/dev/null; then rustup component add llvm-tools; fi
+	$(BIN)/python -m bench.train
+
 wheel: $(VENV)/.installed ## Build the abi3 wheel and try it in an empty environment
-	$(BIN)/maturin build --quiet --release --out dist
+	$(TRAINED) $(BIN)/maturin build --quiet --release --out dist
 	rm -rf dist/try && $(PYTHON) -m venv dist/try
 	dist/try/bin/python -m pip install --quiet --upgrade pip
 	dist/try/bin/python -m pip install --quiet dist/penstock-*.whl

@@ -53,8 +53,17 @@ def of_tree() -> Build:
     return Build("this tree", target)
 
 
-def _package(source: Path, objects: Path, target: Path) -> None:
-    """Builds the extension of `source` and puts it with its Python files into `target`; `objects` is Cargo's."""
+def instrumented(folder: Path, counted: Path) -> Build:
+    """The build of the files as they are now that counts what it runs, into files in `counted` when it ends."""
+    _package(ROOT, folder / "objects", folder / "package", f"-Cprofile-generate={counted}")
+    return Build("instrumented", folder / "package")
+
+
+def _package(source: Path, objects: Path, target: Path, flags: str = "") -> None:
+    """Builds the extension of `source` and puts it with its Python files into `target`; `objects` is Cargo's.
+
+    `flags` are for the compiler of Rust.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CARGO_PROFILE_")}
     environment |= {
         "CARGO_TARGET_DIR": str(objects),
@@ -62,6 +71,8 @@ def _package(source: Path, objects: Path, target: Path) -> None:
         "PYO3_BUILD_EXTENSION_MODULE": "1",
         "PYO3_PYTHON": sys.executable,
     }
+    if flags:
+        environment["RUSTFLAGS"] = flags
     command = ["cargo", "build", "--quiet", "--release", "--locked", "-p", "penstock-python"]
     try:
         subprocess.run(command, cwd=source, env=environment, check=True)
