@@ -217,13 +217,13 @@ impl Stay {
 #[inline]
 pub(crate) fn is_cut(alarm: &Alarm, stay: Stay, websocket: bool) -> bool {
     match stay {
-        Stay::Until(by) => is_over(alarm, by, websocket),
+        Stay::Until(by) => is_cut_at(alarm, by, websocket),
         Stay::Open | Stay::Leaving => false,
     }
 }
 
 #[cold]
-fn is_over(alarm: &Alarm, by: Tick, websocket: bool) -> bool {
+fn is_cut_at(alarm: &Alarm, by: Tick, websocket: bool) -> bool {
     let now = alarm.clock().now();
     let cut_by = if websocket { by.saturating_add(Clock::ticks(FAREWELL)) } else { by };
     alarm.lower(if now < by { by } else { cut_by });
