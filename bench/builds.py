@@ -1,8 +1,9 @@
 """Builds of Penstock to be measured beside each other: that of a revision, and that of the working tree.
 
-Both are made alike, with the release profile as it is written, whatever the environment says. What they need stays in
-`target/compare` between runs: a work tree for the revision, and for each build a package and a target folder of its own
-(Cargo takes crates of the same name and version for the same, wherever they lie).
+Both are made alike, with the release profile as it is written, whatever the environment says; that of the tree may be
+made as releases are, too. What they need stays in `target/compare` between runs: a work tree for the revision, and for
+each build a package and a target folder of its own (Cargo takes crates of the same name and version
+for the same, wherever they lie).
 """
 
 import os
@@ -16,6 +17,8 @@ from bench.launch import BenchError
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "target" / "compare"
+PROFILE = ROOT / "target" / "profile" / "penstock.profdata"
+"""How Penstock runs, for the compiler: `make profile` writes it, and releases are built with it."""
 # Revisions whose packages are kept; the oldest go first.
 KEPT = 8
 
@@ -51,6 +54,15 @@ def of_tree() -> Build:
     target = CACHE / "tree"
     _package(ROOT, CACHE / "target-tree", target)
     return Build("this tree", target)
+
+
+def of_release() -> Build:
+    """The build of the files as they are now that is made as releases are: for how Penstock runs (`make profile`)."""
+    if not PROFILE.exists():
+        raise BenchError(f"{PROFILE.relative_to(ROOT)} is not there: make profile writes it")
+    target = CACHE / "release"
+    _package(ROOT, CACHE / "target-release", target, f"-Cprofile-use={PROFILE}")
+    return Build("as released", target)
 
 
 def instrumented(folder: Path, counted: Path) -> Build:

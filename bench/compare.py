@@ -41,7 +41,8 @@ def run(arguments: list[str]) -> int:
     try:
         build_programs()
         say("compare: building")
-        pair = (builds.of_tree(), builds.of_revision(options.base))
+        ours = builds.of_release() if options.profile else builds.of_tree()
+        pair = (ours, builds.of_revision(options.base))
         with open_stand(replace(SETTINGS, rounds=options.rounds, seconds=options.seconds)) as stand:
             failures = [_scene(stand, name, pair, options) for name in options.rows]
     except BenchError as error:
@@ -56,6 +57,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rows", type=_rows, default=["P1"], help=f"which, by comma (default P1): {','.join(SCENES)}")
     parser.add_argument("--rounds", type=int, default=SETTINGS.rounds, help=f"default {SETTINGS.rounds}")
     parser.add_argument("--seconds", type=int, default=SETTINGS.seconds, help=f"of a turn (default {SETTINGS.seconds})")
+    parser.add_argument(
+        "--profile", action="store_true", help="build this tree as releases are, for how it runs (make profile)"
+    )
     parser.add_argument("--calls", action="store_true", help="also count system calls of a request (strace)")
     parser.add_argument("--instructions", action="store_true", help="also count instructions of a request (valgrind)")
     return parser.parse_args(arguments)

@@ -27,8 +27,7 @@ from bench.stand import Settings, open_stand
 if TYPE_CHECKING:
     from bench.stand import Running, Stand
 
-FOLDER = builds.ROOT / "target" / "profile"
-PROFILE = FOLDER / "penstock.profdata"
+FOLDER = builds.PROFILE.parent
 ROWS = "P1,P1+,P2,P2+,P3,P4,P5,P7,P8,P9,P12,P14,JSON,SESSIONS"
 """Rows that load; the others wait, start, or look at something else."""
 
@@ -91,7 +90,7 @@ def run() -> int:
     except TROUBLE as error:
         say(f"train: {error}")
         return 1
-    say(f"train: {PROFILE.relative_to(builds.ROOT)} is what builds are made for from now on (make build, make wheel)")
+    say(f"train: {builds.PROFILE} is what builds are made for from now on (make build, make wheel)")
     return 0
 
 
@@ -149,13 +148,13 @@ def _merge(merge: Path) -> None:
     counted = sorted(map(str, (FOLDER / "counted").glob("*.profraw")))
     if not counted:
         raise BenchError("the instrumented build counted nothing")
-    fresh = PROFILE.with_suffix(".new")
+    fresh = builds.PROFILE.with_suffix(".new")
     done = subprocess.run(
         [str(merge), "merge", "-o", str(fresh), *counted], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise BenchError(f"llvm-profdata: {done.stderr.strip()[-200:]}")
-    fresh.rename(PROFILE)
+    fresh.rename(builds.PROFILE)
 
 
 if __name__ == "__main__":

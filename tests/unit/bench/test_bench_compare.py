@@ -37,6 +37,13 @@ def test_an_unknown_revision_is_refused_before_anything_is_built():
         builds.of_revision("no-such-branch")
 
 
+def test_a_build_as_released_needs_what_training_wrote(tmp_path, monkeypatch):
+    monkeypatch.setattr(builds, "ROOT", tmp_path)
+    monkeypatch.setattr(builds, "PROFILE", tmp_path / "target" / "penstock.profdata")
+    with pytest.raises(BenchError, match=r"target/penstock\.profdata is not there: make profile writes it"):
+        builds.of_release()
+
+
 def test_a_build_is_imported_from_its_own_folder_and_run_as_it_is_asked(tmp_path):
     assert "PYTHONPATH=/ours" in Penstock(OURS).prepare(tmp_path, 1, 2, Scenario())
     assert not any("PYTHONPATH" in word for word in Penstock().prepare(tmp_path, 1, 2, Scenario()))
