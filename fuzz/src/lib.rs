@@ -7,6 +7,8 @@
 pub mod chunked;
 pub mod client_hello;
 pub mod forwarded;
+pub mod h2;
+pub mod hpack;
 pub mod list;
 pub mod path_and_host;
 pub mod predicate;

@@ -3,7 +3,7 @@
 use crate::clock::{Alarm, Clock, NEVER, Tick};
 use crate::codec::Downstream;
 use crate::codec::h1::Waits;
-use crate::codec::h2::{H2, Io, Link, Tunnelled};
+use crate::codec::h2::{H2, Link, Next, Served, Tunnelled};
 use crate::connection::{Origin, is_closing, opened};
 use crate::contain::contain;
 use crate::exchange::{self, Exchange};
@@ -15,15 +15,12 @@ use crate::stream::Stream;
 use crate::tls::Carrier;
 use crate::upstream::reserved::Reserved;
 use crate::worker::Worker;
-use bytes::Bytes;
-use h2::server::{Builder, Connection, SendResponse};
-use h2::{Reason, RecvStream};
-use http::Request;
 use penstock_plan::ListenerTimeouts;
 use penstock_rules::error::Kind;
-use penstock_rules::http::{Identity, frames, is_malformed};
+use penstock_rules::http::h2::{Fault, Limits, Opened, Reason};
+use penstock_rules::http::{Identity, is_malformed};
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,8 +30,6 @@ const STREAM_WINDOW: u32 = 256 * 1024 - 1;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// The same of a forward proxy: a few servers that take an upload slowly must not keep all other tunnels of a client.
 const TUNNELS_WINDOW: u32 = 4 << 20;
-/// Bodies that wait in the crate for the socket, of one stream.
-const SEND_BUFFER: usize = 64 * 1024;
 /// How long a client that was told to go away may take to do so once nothing is under way.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a connection that broke the rules lives on, for its last frame, and how much is read of it.
@@ -48,7 +43,7 @@ struct Common {
     worker: Rc<Worker>,
     origin: Origin,
     identity: Identity,
-    link: Rc<Link>,
+    served: Rc<Served>,
 }
 
 impl Common {
@@ -74,25 +69,25 @@ enum Course {
 struct Streams<'a> {
     common: &'a Rc<Common>,
     alarm: &'a Alarm,
-    connection: Connection<Io, Bytes>,
     timeouts: ListenerTimeouts,
-    /// Most exchanges under way.
-    most_live: usize,
     /// Most streams, if there is such a number.
     most: Option<u32>,
     course: Course,
     /// Streams so far.
-    served: u32,
+    begun: u32,
     idle_since: Tick,
 }
 
 /// Serve a connection whose client speaks HTTP/2, until it closes. `ahead` was read of it already.
 pub(crate) async fn serve(worker: &Rc<Worker>, origin: Origin, stream: Stream, ahead: Vec<u8>, alarm: &Alarm) {
     let identity = origin.identity();
-    let link = Link::new(worker, stream, ahead);
-    let common = Rc::new(Common { worker: Rc::clone(worker), origin, identity, link });
-    let served = contain(worker, pin!(converse(&common, alarm))).await;
-    if let Some(kind) = served.unwrap_or(Some(Kind::Internal)) {
+    let listener = worker.local_of(origin.listener.id);
+    let listener = listener.as_ref().and_then(|(local, _)| Some(local.snapshot.listener(origin.listener.id)?.1));
+    let Some((limits, timeouts)) = listener.map(|listener| (limits(listener), listener.plan.timeouts)) else { return };
+    let served = Served::new(Link::new(worker, stream, ahead), limits);
+    let common = Rc::new(Common { worker: Rc::clone(worker), origin, identity, served });
+    let over = contain(worker, pin!(converse(&common, timeouts, alarm))).await;
+    if let Some(kind) = over.unwrap_or(Some(Kind::Internal)) {
         common.record(kind);
     }
     let (until, mut most) = (worker.clock.after(LAST_WORDS), UNWANTED);
@@ -102,90 +97,37 @@ pub(crate) async fn serve(worker: &Rc<Worker>, origin: Origin, stream: Stream, a
         }
         alarm.clear();
         alarm.lower(until);
-        common.link.poll_end(cx, &mut most)
+        common.served.link().poll_end(cx, &mut most)
     })
     .await;
 }
 
-/// Speak HTTP/2; what the client did wrong, if that is why the connection ends.
-async fn converse(common: &Rc<Common>, alarm: &Alarm) -> Option<Kind> {
-    let Common { worker, origin, link, .. } = &**common;
-    let (mut shaking, timeouts) = {
-        let (local, _) = worker.local_of(origin.listener.id)?;
-        let (_, listener) = local.snapshot.listener(origin.listener.id)?;
-        (builder(listener).handshake(Io(Rc::clone(link))), listener.plan.timeouts)
-    };
-    let until = worker.clock.after(timeouts.head);
-    let shaken = poll_fn(|cx| {
-        alarm.clear();
-        alarm.lower(until);
-        if worker.clock.now() >= until || is_closing(worker, &origin.listener) {
-            return Poll::Ready(None);
-        }
-        link.begin_turn();
-        Pin::new(&mut shaking).poll(cx).map(Some)
-    })
-    .await?;
-    let connection = match shaken {
-        Ok(connection) => connection,
-        Err(error) => return fault(&error),
-    };
-    drop(shaking);
-    let (idle_since, most_live) = (worker.clock.now(), 2 * connection.max_concurrent_recv_streams());
-    let (most, course, served) = (None, Course::Open, 0);
-    let mut streams = Streams { common, alarm, connection, timeouts, most_live, most, course, served, idle_since };
+/// Speak HTTP/2; what the client did wrong, if that is why the connection ends and nobody recorded it.
+async fn converse(common: &Rc<Common>, timeouts: ListenerTimeouts, alarm: &Alarm) -> Option<Kind> {
+    let idle_since = common.worker.clock.now();
+    let mut streams = Streams { common, alarm, timeouts, most: None, course: Course::Open, begun: 0, idle_since };
     poll_fn(|cx| streams.poll(cx)).await
 }
 
-fn builder(listener: &Listener) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(listener.plan.limits.streams.into())
-        .max_header_list_size(listener.plan.limits.head)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(if listener.forward.is_some() { TUNNELS_WINDOW } else { CONNECTION_WINDOW })
-        .max_send_buffer_size(SEND_BUFFER)
-        // Those that were reset before we saw them are part of the same budget.
-        .max_pending_accept_reset_streams(frames::MOST_RESETS as usize)
-        // WebSockets (RFC 8441 §3).
-        .enable_connect_protocol();
-    builder
-}
-
-/// What a failed connection says of its client.
-fn fault(error: &h2::Error) -> Option<Kind> {
-    match error.reason() {
-        // It broke, or the client ended it.
-        None => None,
-        Some(_) if error.is_remote() || error.is_io() => None,
-        Some(Reason::ENHANCE_YOUR_CALM) => Some(Kind::FrameFlood),
-        Some(Reason::NO_ERROR) => None,
-        Some(_) => Some(Kind::BadFrame),
+fn limits(listener: &Listener) -> Limits {
+    Limits {
+        streams: listener.plan.limits.streams.into(),
+        head: listener.plan.limits.head,
+        stream_window: STREAM_WINDOW,
+        connection_window: if listener.forward.is_some() { TUNNELS_WINDOW } else { CONNECTION_WINDOW },
     }
 }
 
 impl Streams<'_> {
     /// One turn; ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Kind>> {
-        self.common.link.begin_turn();
+        self.common.served.link().begin_turn();
         loop {
-            // With so many exchanges under way, those that were reset and have not noticed included, nothing more is taken in.
-            let busy = self.common.link.live() >= self.most_live;
-            let polled = if busy {
-                self.connection.poll_closed(cx).map(|closed| closed.err().map(Err))
-            } else {
-                self.connection.poll_accept(cx)
-            };
-            match polled {
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
-                // What we end has been recorded.
-                Poll::Ready(Some(Err(_))) if matches!(self.course, Course::Ending(_)) => return Poll::Ready(None),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(fault(&error)),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => match self.common.link.take_verdict() {
-                    Some(kind) => self.end(kind, Reason::ENHANCE_YOUR_CALM),
-                    None => break,
-                },
+            match self.common.served.poll(cx) {
+                Poll::Ready(Next::Opened(opened)) => self.begin(opened),
+                Poll::Ready(Next::Faulty(Fault { kind, reason })) => self.end(kind, reason),
+                Poll::Ready(Next::Over) => return Poll::Ready(None),
+                Poll::Pending => break,
             }
         }
         self.alarm.clear();
@@ -193,15 +135,15 @@ impl Streams<'_> {
     }
 
     /// Let a stream be an exchange.
-    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        self.served = self.served.saturating_add(1);
-        let live = self.common.link.open();
+    fn begin(&mut self, opened: Opened) {
+        self.begun = self.begun.saturating_add(1);
+        let live = self.common.served.link().open();
         let common = Rc::clone(self.common);
         // Boxed, because the runtime moves what it spawns several times, and an exchange is large.
         tokio::task::spawn_local(Box::pin(async move {
             let _live = live;
             let alarm = Rc::new(common.worker.clock.alarm());
-            if let Some(tunnel) = exchange(&common, request, respond, &alarm).await {
+            if let Some(tunnel) = exchange(&common, opened, &alarm).await {
                 let (worker, origin) = (Rc::clone(&common.worker), common.origin.clone());
                 // Boxed, because few streams become one.
                 Box::pin(opened::serve(worker, origin, tunnel, alarm)).await;
@@ -212,13 +154,13 @@ impl Streams<'_> {
     /// End the connection for what its client did.
     fn end(&mut self, kind: Kind, reason: Reason) {
         self.common.record(kind);
-        self.connection.abrupt_shutdown(reason);
+        self.common.served.abort(reason);
         self.course = Course::Ending(self.common.worker.clock.after(LAST_WORDS));
     }
 
     /// Tell the client to begin nothing more.
     fn leave(&mut self) {
-        self.connection.graceful_shutdown();
+        self.common.served.leave();
         self.course = Course::Leaving;
         self.idle_since = NEVER;
     }
@@ -227,7 +169,8 @@ impl Streams<'_> {
     fn watch(&mut self) -> Poll<Option<Kind>> {
         let listed = self.consult();
         let (common, alarm) = (self.common, self.alarm);
-        let Common { worker, origin, link, .. } = &**common;
+        let Common { worker, origin, served, .. } = &**common;
+        let link = served.link();
         let (now, shed, before) = (worker.clock.now(), alarm.is_shed(), self.course);
         let blocked_by = self.after(link.blocked_since(), self.timeouts.write);
         let head_by = self.after(link.in_head_since(), self.timeouts.head);
@@ -235,9 +178,12 @@ impl Streams<'_> {
             link.break_off();
             return Poll::Ready(Some(Kind::ClientWriteTimeout));
         }
+        if !served.is_settled() && is_closing(worker, &origin.listener) {
+            return Poll::Ready(None);
+        }
         let idle = link.live() == 0;
         self.idle_since = if idle { self.idle_since.min(now) } else { NEVER };
-        let last = self.most.is_some_and(|most| self.served >= most);
+        let last = self.most.is_some_and(|most| self.begun >= most);
         if now >= head_by && !matches!(self.course, Course::Ending(_)) {
             self.end(Kind::HeadTimeout, Reason::NO_ERROR);
         } else if self.course == Course::Open && (last || shed || !listed || is_closing(worker, &origin.listener)) {
@@ -245,6 +191,8 @@ impl Streams<'_> {
             self.leave();
         } else if now >= self.ends_by() {
             match self.course {
+                // It has not even said that it speaks HTTP/2.
+                Course::Open if !served.is_settled() => return Poll::Ready(None),
                 Course::Open => self.leave(),
                 Course::Leaving | Course::Ending(_) => return Poll::Ready(None),
             }
@@ -278,7 +226,7 @@ impl Streams<'_> {
     /// When the connection is waited for no longer.
     fn ends_by(&self) -> Tick {
         match self.course {
-            Course::Open if self.served == 0 => self.after(self.idle_since, self.timeouts.head),
+            Course::Open if self.begun == 0 => self.after(self.idle_since, self.timeouts.head),
             Course::Open => self.after(self.idle_since, self.timeouts.idle),
             Course::Leaving => self.after(self.idle_since, FAREWELL),
             Course::Ending(by) => by,
@@ -291,36 +239,30 @@ impl Streams<'_> {
 }
 
 /// One stream, from its head to its end; a tunnel that is to be opened, if it became one.
-async fn exchange(
-    common: &Common,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    alarm: &Rc<Alarm>,
-) -> Option<Heard> {
-    let Common { worker, origin, identity, link } = common;
+async fn exchange(common: &Common, opened: Opened, alarm: &Rc<Alarm>) -> Option<Heard> {
+    let Common { worker, origin, identity, served } = common;
     let local = worker.local_of(origin.listener.id);
     let listener = local.as_ref().and_then(|(local, _)| Some((local, local.snapshot.listener(origin.listener.id)?)));
     let Some((local, (index, listener))) = listener else {
         // The listener is gone: the client may ask elsewhere.
-        respond.send_reset(Reason::REFUSED_STREAM);
+        served.turn_away(opened);
         return None;
     };
-    let (parts, body) = request.into_parts();
     let (timeouts, rate) = (&listener.plan.timeouts, listener.least(listener.plan.limits.write_rate));
     let waits = Waits { body: timeouts.body, write: timeouts.write, rate };
-    let mut down = H2::new(Rc::clone(link), Rc::clone(alarm), waits, (body, respond));
-    let gone = poll_fn(|cx| {
+    let (mut down, head) = H2::new(served, Rc::clone(alarm), waits, opened);
+    let cut = poll_fn(|cx| {
         alarm.register(cx);
-        Poll::Ready(down.is_gone(cx))
+        Poll::Ready(down.poll_cut(cx))
     })
     .await;
     let (mut request, mut response) = worker.buffers.heads();
     let elsewhere = listener.limits.elsewhere && origin.inside().is_none();
-    let read = down.read_head(&parts, &mut request, (&listener.limits, elsewhere), worker.nonce());
-    drop(parts);
+    let read = down.read_head(&head, &mut request, (&listener.limits, elsewhere), worker.nonce());
+    served.give_back(head);
     let refused = match read {
         // Whoever gave up before we began costs no endpoint anything.
-        _ if gone => Some(Kind::ClientClosed),
+        _ if cut.is_some() => cut,
         Err(kind) => Some(kind),
         Ok(()) => worker.is_overloaded().then_some(Kind::Overloaded),
     };

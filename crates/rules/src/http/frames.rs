@@ -1,7 +1,6 @@
 //! What a peer's frames cost beyond the messages they carry (RFC 9113 §10.5; safety.md 88-90, 94).
 //!
-//! The codec judges each frame by itself; here they are counted. Nothing of a frame is looked at but its head, and the reason of a
-//! reset.
+//! The codec judges each frame by itself; here they are counted. Nothing of a frame is looked at but its head.
 
 use crate::error::Kind;
 use std::time::Duration;
@@ -35,11 +34,14 @@ pub struct Frame {
     kind: u8,
     flags: u8,
     length: u32,
-    /// Of a reset.
-    reason: u32,
 }
 
 impl Frame {
+    /// One that somebody else has read.
+    pub(super) fn new(kind: u8, flags: u8, length: u32) -> Frame {
+        Frame { kind, flags, length }
+    }
+
     /// Whether it is part of a message: a head, or a body that is not empty.
     pub fn is_message(self) -> bool {
         self.kind == HEADERS || (self.kind == DATA && self.length > 0)
@@ -49,18 +51,12 @@ impl Frame {
     pub fn is_settings(self) -> bool {
         self.kind == SETTINGS && self.flags & ACK == 0
     }
-
-    /// Whether it resets a stream for a fault of the receiver's: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR,
-    /// REFUSED_STREAM.
-    pub fn is_refusal(self) -> bool {
-        self.kind == RST_STREAM && matches!(self.reason, 1 | 3 | 5 | 6 | 7)
-    }
 }
 
 /// Finds frames in bytes as they come, in one direction.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameScan {
-    head: [u8; FRAME_HEAD + 4],
+    head: [u8; FRAME_HEAD],
     have: usize,
     /// Bytes that belong to what was seen already.
     skip: usize,
@@ -69,7 +65,7 @@ pub struct FrameScan {
 impl FrameScan {
     /// Begin behind `skip` bytes that are no frames.
     pub fn new(skip: usize) -> FrameScan {
-        FrameScan { head: [0; FRAME_HEAD + 4], have: 0, skip }
+        FrameScan { head: [0; FRAME_HEAD], have: 0, skip }
     }
 
     /// The next frame in `bytes`, which are cut down to what is behind its head; `None`: they are used up.
@@ -80,22 +76,16 @@ impl FrameScan {
         // Nearly all come whole.
         if self.have == 0
             && let Some((whole, rest)) = bytes.split_first_chunk::<FRAME_HEAD>()
-            && let Some(head) = self.head.first_chunk_mut()
         {
-            *head = *whole;
+            self.head = *whole;
             (self.have, *bytes) = (FRAME_HEAD, rest);
         }
         loop {
             if self.have >= FRAME_HEAD {
-                let [l0, l1, l2, kind, flags, _, _, _, _, reason @ ..] = self.head;
+                let [l0, l1, l2, kind, flags, ..] = self.head;
                 let length = u32::from_be_bytes([0, l0, l1, l2]);
-                // A reset without a whole reason is a fault that the codec finds.
-                let wanted = FRAME_HEAD + if kind == RST_STREAM { length.min(4) as usize } else { 0 };
-                if self.have == wanted {
-                    self.skip = length as usize + FRAME_HEAD - wanted;
-                    self.have = 0;
-                    return Some(Frame { kind, flags, length, reason: u32::from_be_bytes(reason) });
-                }
+                (self.skip, self.have) = (length as usize, 0);
+                return Some(Frame { kind, flags, length });
             }
             let (&byte, rest) = bytes.split_first()?;
             if let Some(to) = self.head.get_mut(self.have) {
@@ -161,7 +151,7 @@ impl Conduct {
         }
     }
 
-    /// We sent a refusal ([`Frame::is_refusal`]).
+    /// We reset a stream for a fault of the client's.
     ///
     /// # Errors
     /// `FrameFlood`: the client makes us reset streams (MadeYouReset).
@@ -221,8 +211,8 @@ mod tests {
         found
     }
 
-    fn seen(kind: u8, flags: u8, reason: u32) -> Frame {
-        Frame { kind, flags, length: 0, reason }
+    fn seen(kind: u8, flags: u8) -> Frame {
+        Frame { kind, flags, length: 0 }
     }
 
     proptest! {
@@ -241,25 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_tells_its_reason() {
-        let found = scan(&[&frame(RST_STREAM, 0, &8u32.to_be_bytes()), &frame(6, 0, &[0; 8])], 0);
-        assert_eq!((found[0].reason, found[0].kind, found[1].kind), (8, RST_STREAM, 6));
-        // What we end for reasons of our own is not the client's doing.
-        assert!(
-            seen(RST_STREAM, 0, 1).is_refusal() && !seen(RST_STREAM, 0, 0).is_refusal() && !seen(0, 0, 1).is_refusal()
-        );
-    }
-
-    #[test]
     fn resets_of_either_side_share_a_budget_that_time_renews() {
         let (mut conduct, now) = (Conduct::default(), Duration::from_secs(100));
         for _ in 0..MOST_RESETS / 2 {
-            assert_eq!(conduct.received(seen(RST_STREAM, 0, 8), now), Ok(()));
+            assert_eq!(conduct.received(seen(RST_STREAM, 0), now), Ok(()));
             assert_eq!(conduct.refused(now), Ok(()));
         }
         let mut later = conduct;
         assert_eq!(conduct.refused(now), Err(Kind::FrameFlood));
-        assert_eq!(later.received(seen(RST_STREAM, 0, 8), now + WINDOW), Ok(()));
+        assert_eq!(later.received(seen(RST_STREAM, 0), now + WINDOW), Ok(()));
     }
 
     #[test]
@@ -267,46 +247,45 @@ mod tests {
         for (kind, flags) in [(DATA, 0), (2, 0), (4, 0), (6, 0), (99, 0)] {
             let mut conduct = Conduct::default();
             for _ in 0..MOST_IDLE {
-                assert_eq!(conduct.received(seen(kind, flags, 0), WINDOW), Ok(()));
+                assert_eq!(conduct.received(seen(kind, flags), WINDOW), Ok(()));
             }
             let mut fair = conduct;
-            assert_eq!(conduct.received(seen(kind, flags, 0), WINDOW), Err(Kind::FrameFlood), "{kind}");
+            assert_eq!(conduct.received(seen(kind, flags), WINDOW), Err(Kind::FrameFlood), "{kind}");
             // One for each request is what some clients send.
-            assert_eq!(fair.received(seen(HEADERS, END_HEADERS, 0), WINDOW), Ok(()));
-            assert_eq!(fair.received(seen(kind, flags, 0), WINDOW), Ok(()));
+            assert_eq!(fair.received(seen(HEADERS, END_HEADERS), WINDOW), Ok(()));
+            assert_eq!(fair.received(seen(kind, flags), WINDOW), Ok(()));
         }
         let mut conduct = Conduct::default();
         for _ in 0..2 * MOST_IDLE {
-            assert_eq!(conduct.received(seen(DATA, END_STREAM, 0), WINDOW), Ok(()));
-            assert_eq!(conduct.received(seen(WINDOW_UPDATE, 0, 0), WINDOW), Ok(()));
+            assert_eq!(conduct.received(seen(DATA, END_STREAM), WINDOW), Ok(()));
+            assert_eq!(conduct.received(seen(WINDOW_UPDATE, 0), WINDOW), Ok(()));
         }
     }
 
     #[test]
     fn bodies_give_credit_in_both_directions() {
-        let body = Frame { kind: DATA, flags: 0, length: 1, reason: 0 };
+        let body = Frame { kind: DATA, flags: 0, length: 1 };
         let mut conduct = Conduct::default();
         for _ in 0..2 * MOST_IDLE {
-            assert_eq!(conduct.received(seen(PING, 0, 0), WINDOW), Ok(()));
+            assert_eq!(conduct.received(seen(PING, 0), WINDOW), Ok(()));
             assert_eq!(conduct.received(body, WINDOW), Ok(()));
-            assert_eq!(conduct.received(seen(PING, 0, 0), WINDOW), Ok(()));
+            assert_eq!(conduct.received(seen(PING, 0), WINDOW), Ok(()));
             conduct.sent(body);
         }
         // None is kept for later.
-        assert!((0..=MOST_IDLE).any(|_| conduct.received(seen(PING, 0, 0), WINDOW).is_err()));
+        assert!((0..=MOST_IDLE).any(|_| conduct.received(seen(PING, 0), WINDOW).is_err()));
     }
 
     #[test]
     fn an_endpoint_may_say_what_it_was_asked_for() {
-        let (mut conduct, head, reset) =
-            (Conduct::of_endpoint(), seen(HEADERS, END_HEADERS, 0), seen(RST_STREAM, 0, 8));
+        let (mut conduct, head, reset) = (Conduct::of_endpoint(), seen(HEADERS, END_HEADERS), seen(RST_STREAM, 0));
         for _ in 0..2 * MOST_IDLE {
             conduct.sent(head);
             for frame in [head, head, reset] {
                 assert_eq!(conduct.received(frame, WINDOW), Ok(()));
             }
         }
-        for frame in [head, reset, seen(PING, 0, 0)] {
+        for frame in [head, reset, seen(PING, 0)] {
             let mut flooding = conduct;
             assert!((0..=MOST_IDLE).any(|_| flooding.received(frame, WINDOW).is_err()), "{frame:?}");
         }
@@ -315,14 +294,14 @@ mod tests {
     #[test]
     fn a_head_comes_in_few_pieces() {
         let mut conduct = Conduct::default();
-        assert_eq!(conduct.received(seen(HEADERS, 0, 0), WINDOW), Ok(()));
+        assert_eq!(conduct.received(seen(HEADERS, 0), WINDOW), Ok(()));
         for _ in 0..MOST_CONTINUATIONS {
             assert!(conduct.is_in_head());
-            assert_eq!(conduct.received(seen(CONTINUATION, 0, 0), WINDOW), Ok(()));
+            assert_eq!(conduct.received(seen(CONTINUATION, 0), WINDOW), Ok(()));
         }
         let mut ended = conduct;
-        assert_eq!(conduct.received(seen(CONTINUATION, 0, 0), WINDOW), Err(Kind::FrameFlood));
-        assert_eq!(ended.received(seen(HEADERS, END_HEADERS, 0), WINDOW), Ok(()));
+        assert_eq!(conduct.received(seen(CONTINUATION, 0), WINDOW), Err(Kind::FrameFlood));
+        assert_eq!(ended.received(seen(HEADERS, END_HEADERS), WINDOW), Ok(()));
         assert!(!ended.is_in_head());
     }
 }

@@ -1,11 +1,11 @@
-//! What the `h2` crate keeps of the bodies on one connection, charged to the memory that its worker may take: the crate has buffers
-//! of its own, and tells of none.
+//! What is kept of the bodies on one connection, charged to the memory that its worker may take. Our own side of it says how much
+//! that is ([`Account::keep`]); the `h2` crate, which speaks to endpoints, has buffers of its own and tells of none.
 
 use crate::buffers::Buffers;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// What the crate keeps for a connection, whatever is on it: buffers, tables.
+/// What is kept for a connection, whatever is on it: buffers, tables.
 const CODEC: usize = 32 * 1024;
 
 /// The account of one connection. It is exact between two looks at the process's memory; what is thrown away with its stream is
@@ -20,6 +20,16 @@ impl Account {
     pub(super) fn open(buffers: &Rc<Buffers>) -> Account {
         buffers.spend(CODEC);
         Account { buffers: Rc::clone(buffers), unsent: Cell::new(0) }
+    }
+
+    /// So much is kept for bodies, in all.
+    pub(super) fn keep(&self, bytes: usize) {
+        let before = self.unsent.replace(bytes);
+        match bytes.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => self.buffers.spend(more),
+            None => self.buffers.regain(before - bytes),
+        }
     }
 
     /// So much was read, and is the crate's.
@@ -80,6 +90,19 @@ mod tests {
         assert_eq!(left(&buffers), 994_000 - CODEC);
         account.used_up(6_000);
         account.staged(30_000);
+        drop(account);
+        assert_eq!(left(&buffers), 1_000_000);
+    }
+
+    #[test]
+    fn what_we_keep_ourselves_is_charged_as_it_is_told() {
+        let buffers = Buffers::new();
+        buffers.allow(1_000_000, false);
+        let account = Account::open(&buffers);
+        for (kept, room) in [(30_000, 970_000), (30_000, 970_000), (10_000, 990_000), (0, 1_000_000), (7, 999_993)] {
+            account.keep(kept);
+            assert_eq!(left(&buffers), room - CODEC);
+        }
         drop(account);
         assert_eq!(left(&buffers), 1_000_000);
     }

@@ -1,6 +1,6 @@
 //! HTTP/2 to an endpoint: a stream on a connection that other exchanges have streams on, too.
 
-use super::{H2, Side};
+use super::{H2, Inbound, Link, Outbound, Side};
 use crate::clock::Alarm;
 use crate::codec::h1::{ENDPOINT, Faults, Waits};
 use crate::codec::{Outgoing, Upstream};
@@ -8,12 +8,13 @@ use crate::upstream::channel::Lease;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::ext::Protocol;
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use penstock_rules::error::Kind;
+use penstock_rules::http::h2::Cut;
 use penstock_rules::http::{
-    BodyFraming, FieldWriter, HeadLimits, Length, RequestHead, RequestLines, ResponseHead, write_host,
+    BodyFraming, FieldWriter, Fields, HeadLimits, Length, RequestHead, RequestLines, ResponseHead, write_host,
     write_request_fields,
 };
 use penstock_rules::pace::LeastRate;
@@ -35,17 +36,100 @@ pub(crate) struct Client {
 
 impl Side for Client {
     type Head = Request<()>;
+    type Inbound = Received;
+    type Outbound = Sent;
     const FAULTS: Faults = ENDPOINT;
 
-    fn begin(&mut self, head: Request<()>, ends: bool) -> Result<SendStream<Bytes>, Kind> {
+    fn begin(&mut self, head: Request<()>, ends: bool) -> Result<Sent, Kind> {
         let sent = self.lease.sender().and_then(|mut sender| sender.send_request(head, ends).ok());
         let Some((answer, send)) = sent else {
             self.unprocessed = true;
             return Err(Kind::UpstreamClosed);
         };
         self.answer = Some(answer);
-        Ok(send)
+        Ok(Sent { send, link: Rc::clone(self.lease.link()) })
     }
+}
+
+/// What comes of an answer. What the crate keeps of it is charged until it is used up.
+pub(crate) struct Received {
+    recv: RecvStream,
+    link: Rc<Link>,
+}
+
+impl Inbound for Received {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Cut>> {
+        self.recv.poll_data(cx).map(|came| came.transpose().map_err(|error| cut(&error)))
+    }
+
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Fields>, Cut>> {
+        let trailers = ready!(self.recv.poll_trailers(cx)).map_err(|error| cut(&error))?;
+        Poll::Ready(Ok(trailers.map(|trailers| {
+            let mut fields = Fields::default();
+            trailers.iter().for_each(|(name, value)| fields.push(name, value));
+            fields
+        })))
+    }
+
+    fn used_up(&mut self, count: usize) {
+        self.link.account().used_up(count);
+        // Of a stream that is gone nothing has to be given back.
+        let _ = self.recv.flow_control().release_capacity(count);
+    }
+}
+
+/// Where the body of a request goes.
+pub(crate) struct Sent {
+    send: SendStream<Bytes>,
+    link: Rc<Link>,
+}
+
+impl Outbound for Sent {
+    fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Cut>> {
+        self.send.reserve_capacity(wanted);
+        loop {
+            match self.send.capacity() {
+                0 => match ready!(self.send.poll_capacity(cx)) {
+                    Some(Ok(_)) => {}
+                    _ => return Poll::Ready(Err(Cut::Broken)),
+                },
+                room => return Poll::Ready(Ok(room)),
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8], ends: bool) -> Result<(), Cut> {
+        self.send.send_data(Bytes::copy_from_slice(bytes), ends).map_err(|_| Cut::Broken)?;
+        self.link.account().staged(bytes.len());
+        Ok(())
+    }
+
+    fn finish(&mut self, trailers: Option<&Fields>) {
+        // Whoever reset the stream has no use for its end.
+        let _ = match trailers {
+            Some(trailers) => self.send.send_trailers(map(trailers)),
+            None => self.send.send_data(Bytes::new(), true),
+        };
+    }
+
+    fn cancel(&mut self) {
+        self.send.send_reset(Reason::CANCEL);
+    }
+}
+
+/// Why a body ends before its end. What the crate itself refuses breaks the protocol: more or less content than was announced, above all.
+fn cut(error: &h2::Error) -> Cut {
+    if error.is_library() && error.is_reset() { Cut::Malformed } else { Cut::Broken }
+}
+
+fn map(fields: &Fields) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for field in fields.iter() {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
+            let _ = map.try_append(name, value);
+        }
+    }
+    map
 }
 
 impl H2<Client> {
@@ -145,7 +229,8 @@ impl Upstream for H2<Client> {
             head.become_switch(accept);
         }
         if let Some(recv) = recv {
-            self.source.begin(recv);
+            let ended = recv.is_end_stream();
+            self.source.begin(Received { recv, link: Rc::clone(&self.link) }, ended);
             self.side.answer = None;
         }
         Poll::Ready(Ok(Some(())))

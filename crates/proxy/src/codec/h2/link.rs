@@ -1,5 +1,5 @@
-//! What lies between a socket and the `h2` crate: frames are counted on their way, so that a peer who sends what costs more than it
-//! is worth is stopped, and what the streams of one connection share is kept here.
+//! What lies between a socket and HTTP/2 on it, and what the streams of one connection share. Where an endpoint is at the other end,
+//! and so the `h2` crate at ours, frames are counted on their way: an endpoint that sends what costs more than it is worth is stopped.
 
 use super::account::Account;
 use crate::clock::{Clock, NEVER, Tick};
@@ -30,13 +30,9 @@ pub(crate) struct Link {
     received: RefCell<FrameScan>,
     sent: RefCell<FrameScan>,
     conduct: Cell<Conduct>,
-    /// The other side is an endpoint.
-    to_endpoint: bool,
-    /// What the peer did too much of, until it is told; nothing is read of it from then on.
+    /// What the endpoint did too much of, until it is told; nothing is read of it from then on.
     verdict: Cell<Option<Kind>>,
     halted: Cell<bool>,
-    /// Streams that were refused and whose reset is still to go.
-    refused: Cell<usize>,
     turn: Cell<usize>,
     /// Since when the socket takes nothing.
     blocked: Cell<Tick>,
@@ -59,28 +55,25 @@ pub(crate) struct Link {
 impl Link {
     /// To a client.
     pub(crate) fn new(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>) -> Rc<Link> {
-        Rc::new(Link::with(worker, stream, ahead, false))
+        Rc::new(Link::with(worker, stream, ahead))
     }
 
     /// To an endpoint.
     pub(crate) fn to_endpoint(worker: &Rc<Worker>, stream: Stream) -> Rc<Link> {
-        Rc::new(Link::with(worker, stream, Vec::new(), true))
+        Rc::new(Link::with(worker, stream, Vec::new()))
     }
 
-    fn with(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>, to_endpoint: bool) -> Link {
-        // Whoever asks begins with the preface.
-        let [received, sent] = if to_endpoint { [0, PREFACE_LENGTH] } else { [PREFACE_LENGTH, 0] };
+    fn with(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>) -> Link {
         Link {
             stream: RefCell::new(stream),
             ahead: RefCell::new((ahead, 0)),
             worker: Rc::clone(worker),
-            received: RefCell::new(FrameScan::new(received)),
-            sent: RefCell::new(FrameScan::new(sent)),
-            conduct: Cell::new(if to_endpoint { Conduct::of_endpoint() } else { Conduct::default() }),
-            to_endpoint,
+            received: RefCell::new(FrameScan::new(0)),
+            // Whoever asks begins with the preface.
+            sent: RefCell::new(FrameScan::new(PREFACE_LENGTH)),
+            conduct: Cell::new(Conduct::of_endpoint()),
             verdict: Cell::new(None),
             halted: Cell::new(false),
-            refused: Cell::new(0),
             turn: Cell::new(TURN),
             blocked: Cell::new(NEVER),
             in_head: Cell::new(NEVER),
@@ -165,14 +158,27 @@ impl Link {
         MOST_READY.min(READY / self.live.get().max(1))
     }
 
-    /// What the crate keeps.
+    /// What is kept.
     pub(super) fn account(&self) -> &Account {
         &self.account
     }
 
-    /// A stream is refused whose reset nobody else has to count.
-    pub(super) fn refuse(&self) {
-        self.refused.set(self.refused.get() + 1);
+    /// Memory to stage in what is to be written, and back again.
+    pub(super) fn stage(&self) -> Vec<u8> {
+        self.worker.buffers.stage()
+    }
+
+    pub(super) fn give_back_stage(&self, stage: Vec<u8>) {
+        self.worker.buffers.give_back_stage(stage);
+    }
+
+    pub(super) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Whether a head has begun to come and is not whole.
+    pub(super) fn note_in_head(&self, in_head: bool) {
+        self.in_head.set(if in_head { self.in_head.get().min(self.worker.clock.now()) } else { NEVER });
     }
 
     /// Let the end be a reset.
@@ -211,7 +217,6 @@ impl Link {
             self.settled.set(self.settled.get() || frame.is_settings());
             self.judge(conduct.received(frame, Clock::span(now)));
         }
-        self.in_head.set(if conduct.is_in_head() { self.in_head.get().min(now) } else { NEVER });
         self.conduct.set(conduct);
     }
 
@@ -221,15 +226,6 @@ impl Link {
             conduct.sent(frame);
             if frame.is_message() {
                 self.asked.set(self.asked.get().min(self.worker.clock.now()));
-            }
-            // What an endpoint does wrong is the failure of what it was asked.
-            if frame.is_refusal() && !self.to_endpoint {
-                self.judge(conduct.refused(Clock::span(self.worker.clock.now())));
-                match self.refused.get().checked_sub(1) {
-                    Some(left) => self.refused.set(left),
-                    // One that the crate found at fault, of which nobody else hears.
-                    None => self.worker.counters().fail(Kind::BadFrame),
-                }
             }
         }
         self.conduct.set(conduct);
@@ -260,45 +256,74 @@ impl Link {
         Poll::Ready(Ok(count))
     }
 
-    fn poll_received(&self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.halted.get() {
-            return Poll::Pending;
-        }
+    /// Read some, at most `most` bytes, for `take`; 0 is the end.
+    pub(super) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        most: usize,
+        take: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<usize>> {
         if self.turn.get() == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let mut input = self.worker.buffers.small();
-        let most = input.len().min(to.remaining()).min(self.turn.get());
+        let most = input.len().min(most).min(self.turn.get());
         let poll = self.poll_input(cx, input.get_mut(..most).unwrap_or_default());
         if let Poll::Ready(Ok(count)) = poll {
             let bytes = input.get(..count).unwrap_or_default();
             self.turn.set(self.turn.get().saturating_sub(count));
-            self.note_received(bytes);
-            self.account.received(count);
-            to.put_slice(bytes);
+            take(bytes);
         }
         self.worker.buffers.give_back(input);
-        poll.map_ok(|_| ())
+        poll
     }
 
-    /// Count what a write came to.
-    fn note_write(&self, poll: Poll<io::Result<usize>>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_received(&self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.halted.get() {
+            return Poll::Pending;
+        }
+        let most = to.remaining();
+        let take = |bytes: &[u8]| {
+            self.note_received(bytes);
+            self.account.received(bytes.len());
+            to.put_slice(bytes);
+        };
+        self.poll_read(cx, most, take).map_ok(|_| ())
+    }
+
+    /// Write some.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.note_progress(self.stream.borrow_mut().poll_write(cx, bytes))
+    }
+
+    /// Write what the socket's side took and did not write yet.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.borrow_mut().poll_flush(cx)
+    }
+
+    /// Whether the socket takes anything.
+    fn note_progress(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &poll {
-            Poll::Ready(Ok(count)) => {
-                self.blocked.set(NEVER);
-                self.account.written(*count);
-                let mut left = *count;
-                for part in parts {
-                    let written = left.min(part.len());
-                    left -= written;
-                    self.note_sent(part.get(..written).unwrap_or_default());
-                }
-            }
+            Poll::Ready(Ok(_)) => self.blocked.set(NEVER),
             Poll::Pending => self.blocked.set(self.blocked.get().min(self.worker.clock.now())),
             Poll::Ready(Err(_)) => {}
         }
         poll
+    }
+
+    /// Count what a write of the crate's came to.
+    fn note_write(&self, poll: Poll<io::Result<usize>>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = &poll {
+            self.account.written(*count);
+            let mut left = *count;
+            for part in parts {
+                let written = left.min(part.len());
+                left -= written;
+                self.note_sent(part.get(..written).unwrap_or_default());
+            }
+        }
+        self.note_progress(poll)
     }
 }
 
@@ -311,7 +336,7 @@ impl Drop for Live {
     }
 }
 
-/// The link as the crate sees it.
+/// The link to an endpoint as the crate sees it.
 pub(crate) struct Io(pub(crate) Rc<Link>);
 
 impl AsyncRead for Io {
@@ -340,7 +365,7 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.stream.borrow_mut().poll_flush(cx)
+        self.0.poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

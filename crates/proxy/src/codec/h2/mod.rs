@@ -1,30 +1,31 @@
-//! HTTP/2, either side: one stream is one exchange. Frames, windows and HPACK are the `h2` crate's; here its messages become those
-//! of the exchange, and what waits is bounded.
+//! HTTP/2, either side: one stream is one exchange. Here its messages become those of the exchange, and what waits is bounded. Frames,
+//! windows and HPACK are [`penstock_rules::http::h2`]'s where a client asks us, and the `h2` crate's where we ask an endpoint.
 
 mod account;
 mod client;
 mod link;
+mod served;
 mod sink;
 mod source;
+mod staged;
 mod tunnelled;
 
 pub(crate) use link::{Io, Link, Live};
+pub(crate) use served::{Next, Served};
 pub(crate) use tunnelled::Tunnelled;
 
 use super::h1::{CLIENT, Faults, Waits};
 use super::{Downstream, Tunnel};
 use crate::clock::{Alarm, NEVER, Tick};
 use bytes::Bytes;
-use h2::ext::Protocol;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use penstock_rules::error::Kind;
-use penstock_rules::http::{HeadLimits, Known, Length, Pseudo, RequestHead, ResponseHead, Target, Version, passed_on};
+use penstock_rules::http::h2::{Cut, Head, Opened, Reason};
+use penstock_rules::http::{Fields, HeadLimits, Known, Length, RequestHead, ResponseHead, Target, Version};
 use penstock_rules::pace::{LeastRate, Pace};
+use served::{Handle, Port};
 use sink::Sink;
 use source::Source;
+use staged::Staged;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -34,8 +35,8 @@ pub(crate) struct H2<S: Side = Server> {
     link: Rc<Link>,
     alarm: Rc<Alarm>,
     waits: Waits,
-    source: Source,
-    sink: Sink<S::Head>,
+    source: Source<S::Inbound>,
+    sink: Sink<S::Head, S::Outbound>,
     write_by: Tick,
     /// Bytes that were taken when `write_by` was set.
     write_mark: u64,
@@ -47,16 +48,40 @@ pub(crate) struct H2<S: Side = Server> {
 pub(crate) trait Side {
     /// What our message begins with.
     type Head;
+    type Inbound: Inbound;
+    type Outbound: Outbound;
     /// What goes wrong on the other side is named so.
     const FAULTS: Faults;
 
     /// Let the head go; where its body goes.
-    fn begin(&mut self, head: Self::Head, ends: bool) -> Result<SendStream<Bytes>, Kind>;
+    fn begin(&mut self, head: Self::Head, ends: bool) -> Result<Self::Outbound, Kind>;
+}
+
+/// What comes in on a stream behind a head.
+pub(crate) trait Inbound {
+    /// What came, or the end. It is to be told when it is used up.
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Cut>>;
+    /// What came behind the end.
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Fields>, Cut>>;
+    /// So much of it is used up: the sender may send as much again.
+    fn used_up(&mut self, count: usize);
+}
+
+/// Where the body of our message goes.
+pub(crate) trait Outbound {
+    /// Ready when the receiver takes some, of so much that is wanted.
+    fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Cut>>;
+    /// Send what there is room for. `ends`: and nothing behind it.
+    fn send(&mut self, bytes: &[u8], ends: bool) -> Result<(), Cut>;
+    /// Send the end, and what stands behind it.
+    fn finish(&mut self, trailers: Option<&Fields>);
+    /// Give the stream up.
+    fn cancel(&mut self);
 }
 
 /// We answer.
 pub(crate) struct Server {
-    respond: SendResponse<Bytes>,
+    handle: Handle,
     /// It asked for HEAD.
     to_head: bool,
     /// It asked for another protocol on its stream, or for a tunnel.
@@ -64,11 +89,14 @@ pub(crate) struct Server {
 }
 
 impl Side for Server {
-    type Head = Response<()>;
+    type Head = Staged;
+    type Inbound = Port;
+    type Outbound = Port;
     const FAULTS: Faults = Faults { malformed: Kind::BadFrame, ..CLIENT };
 
-    fn begin(&mut self, head: Response<()>, ends: bool) -> Result<SendStream<Bytes>, Kind> {
-        self.respond.send_response(head, ends).map_err(|_| Kind::ClientClosed)
+    fn begin(&mut self, head: Staged, ends: bool) -> Result<Port, Kind> {
+        self.handle.send_head(head, ends).map_err(|_| Kind::ClientClosed)?;
+        Ok(self.handle.port())
     }
 }
 
@@ -80,39 +108,30 @@ impl<S: Side> H2<S> {
 }
 
 impl H2 {
-    pub(crate) fn new(
-        link: Rc<Link>,
-        alarm: Rc<Alarm>,
-        waits: Waits,
-        (recv, respond): (RecvStream, SendResponse<Bytes>),
-    ) -> H2 {
-        let mut stream = H2::on(link, alarm, waits, Server { respond, to_head: false, to_switch: false });
-        stream.source.begin(recv);
-        stream
+    /// A stream that began; its head.
+    pub(crate) fn new(served: &Rc<Served>, alarm: Rc<Alarm>, waits: Waits, opened: Opened) -> (H2, Head) {
+        let handle = Handle::new(served, opened.key);
+        let port = handle.port();
+        let server = Server { handle, to_head: false, to_switch: false };
+        let mut stream = H2::on(Rc::clone(served.link()), alarm, waits, server);
+        stream.source.begin(port, opened.head.ends());
+        (stream, opened.head)
     }
 
     /// Read the head that this stream began with. `nonce`: for the key of a WebSocket; `elsewhere`: a forward proxy is asked.
     ///
     /// # Errors
-    /// As [`RequestHead::assemble`].
+    /// As [`Head::pseudo`] and [`RequestHead::assemble`].
     pub(crate) fn read_head(
         &mut self,
-        parts: &Parts,
+        from: &Head,
         head: &mut RequestHead,
         (limits, elsewhere): (&HeadLimits, bool),
         nonce: [u8; 16],
     ) -> Result<(), Kind> {
-        let pseudo = Pseudo {
-            method: parts.method.as_str(),
-            scheme: parts.uri.scheme_str(),
-            authority: parts.uri.authority().map(|authority| authority.as_str()),
-            path: parts.uri.path_and_query().map_or("", |path| path.as_str()),
-            protocol: parts.extensions.get::<Protocol>().map(Protocol::as_str),
-            elsewhere,
-        };
-        self.side.to_head = pseudo.method == "HEAD";
-        let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        head.assemble(&pseudo, fields, self.source.is_over(), limits)?;
+        self.side.to_head = from.asks_for_head();
+        let pseudo = from.pseudo(elsewhere)?;
+        head.assemble(&pseudo, from.fields(), self.source.is_over(), limits)?;
         if head.is_extended_connect() {
             head.set_websocket_key(nonce);
         }
@@ -122,31 +141,34 @@ impl H2 {
 
     /// End the stream without an answer, because of a fault of the client's.
     pub(crate) fn refuse(&mut self) {
-        self.link.refuse();
-        self.side.respond.send_reset(Reason::PROTOCOL_ERROR);
+        self.side.handle.reset(Reason::PROTOCOL_ERROR);
     }
 
-    /// Add what every final response has.
-    fn sign(&self, response: &mut Response<()>, head: &ResponseHead, via: bool) {
+    /// Why there is nobody to answer, if there is not.
+    pub(crate) fn poll_cut(&mut self, cx: &mut Context<'_>) -> Option<Kind> {
+        match self.side.handle.poll_cut(cx) {
+            Poll::Pending => None,
+            Poll::Ready(Cut::Broken) => Some(Kind::ClientClosed),
+            Poll::Ready(Cut::Malformed) => Some(Kind::BadFrame),
+        }
+    }
+
+    /// The head of an answer, for [`Sink::stage`], without what tells a length.
+    fn compose(&self, head: &ResponseHead, status: u16, via: bool) -> Staged {
+        let mut staged = Staged::new(self.link.stage(), status);
+        staged.pass_on(head);
         if via {
             let via = match head.version {
                 Version::Http10 => "1.0 penstock",
                 Version::Http11 => "1.1 penstock",
                 Version::Http2 => "2.0 penstock",
             };
-            response.headers_mut().append(http::header::VIA, HeaderValue::from_static(via));
+            staged.add(b"via", via.as_bytes());
         }
-        if response.status().as_u16() >= 200
-            && head.fields.known(Known::Date).is_none()
-            && let Ok(date) = HeaderValue::from_bytes(&self.alarm.clock().date())
-        {
-            response.headers_mut().insert(http::header::DATE, date);
+        if status >= 200 && head.fields.known(Known::Date).is_none() {
+            staged.add(b"date", &self.alarm.clock().date());
         }
-    }
-
-    /// Whether the client has given the stream up.
-    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll_gone(cx).is_ready()
+        staged
     }
 }
 
@@ -174,11 +196,10 @@ impl Downstream for H2 {
     }
 
     fn retract(&mut self) -> bool {
-        let head = self.sink.retract();
-        if let Some(head) = &head {
-            self.sink.written -= size(head.headers());
-        }
-        head.is_some()
+        let Some(head) = self.sink.retract() else { return false };
+        self.sink.written -= head.size();
+        self.link.give_back_stage(head.into_memory());
+        true
     }
 
     fn take_back(&mut self, _: u64) -> bool {
@@ -202,17 +223,15 @@ impl Downstream for H2 {
     }
 
     fn respond_switched(&mut self, head: &ResponseHead) -> u16 {
-        let mut response = message(head);
-        *response.status_mut() = StatusCode::OK;
-        response.headers_mut().remove("sec-websocket-accept");
-        self.sign(&mut response, head, true);
-        let size = size(response.headers());
-        self.sink.stage(response, size, false, None);
-        StatusCode::OK.as_u16()
+        const OK: u16 = 200;
+        let staged = self.compose(head, OK, true);
+        let size = staged.size();
+        self.sink.stage(staged, size, false, None);
+        OK
     }
 
     fn respond_connected(&mut self) -> bool {
-        self.sink.stage(Response::new(()), 0, false, None);
+        self.sink.stage(Staged::new(self.link.stage(), 200), 0, false, None);
         true
     }
 
@@ -238,20 +257,19 @@ impl Downstream for H2 {
             Some(bytes) if bodiless && head.status >= 200 && head.status != 204 => Some(bytes),
             _ => length,
         };
-        let mut response = message(head);
-        self.sign(&mut response, head, via);
+        let mut staged = self.compose(head, head.status, via);
         if let Some(bytes) = named {
-            response.headers_mut().insert(http::header::CONTENT_LENGTH, bytes.into());
+            staged.add(b"content-length", itoa::Buffer::new().format(bytes).as_bytes());
         }
-        let size = size(response.headers());
-        self.sink.stage(response, size, bodiless || length == Some(0), length);
+        let size = staged.size();
+        self.sink.stage(staged, size, bodiless || length == Some(0), length);
     }
 
     fn interim(&mut self, head: &ResponseHead) {
-        let response = message(head);
-        self.sink.written += size(response.headers());
+        let staged = self.compose(head, head.status, false);
+        self.sink.written += staged.size();
         // Whoever reset the stream is noticed elsewhere.
-        let _ = self.side.respond.send_informational(response);
+        let _ = self.side.handle.send_head(staged, false);
     }
 
     fn close_after(&mut self) {
@@ -259,14 +277,11 @@ impl Downstream for H2 {
     }
 
     fn abort(&mut self) {
-        self.side.respond.send_reset(Reason::INTERNAL_ERROR);
+        self.side.handle.reset(Reason::INTERNAL_ERROR);
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.sink.send {
-            None => self.side.respond.poll_reset(cx).map(|_| ()),
-            Some(send) => send.poll_reset(cx).map(|_| ()),
-        }
+        self.side.handle.poll_cut(cx).map(|_| ())
     }
 
     fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -274,33 +289,6 @@ impl Downstream for H2 {
     }
 
     fn tell_broken(&mut self) {
-        self.side.respond.send_reset(Reason::CONNECT_ERROR);
+        self.side.handle.reset(Reason::CONNECT_ERROR);
     }
-}
-
-/// A head as the crate wants it, without what tells a length.
-fn message(head: &ResponseHead) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(head.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let fields = response.headers_mut();
-    // With those that are added, and at once.
-    fields.reserve(head.fields.len() + 3);
-    for field in passed_on(head) {
-        let name = match field.known {
-            Known::ContentType => Ok(http::header::CONTENT_TYPE),
-            Known::Date => Ok(http::header::DATE),
-            Known::Via => Ok(http::header::VIA),
-            _ => HeaderName::from_bytes(field.name),
-        };
-        // Both were checked when the head was read; what could not be said is not.
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(field.value)) {
-            let _ = fields.try_append(name, value);
-        }
-    }
-    response
-}
-
-/// Bytes of a head before it is packed.
-fn size(fields: &HeaderMap) -> u64 {
-    fields.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
 }

@@ -1,21 +1,18 @@
 //! The body that goes out on a stream: never more than the receiver's window takes, and never so much that a connection of many
 //! streams keeps much in memory.
 
-use super::{H2, Side};
+use super::{H2, Outbound, Side};
 use crate::clock::{Clock, NEVER};
 use crate::codec::Outgoing;
-use bytes::Bytes;
-use h2::{Reason, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue};
 use penstock_rules::error::Kind;
 use penstock_rules::http::Fields;
 use std::task::{Context, Poll};
 
-pub(super) struct Sink<H> {
+pub(super) struct Sink<H, O> {
     /// The head, until it goes, and whether it ends the stream.
     head: Option<(H, bool)>,
     /// Where the body goes; nothing before the head went.
-    pub(super) send: Option<SendStream<Bytes>>,
+    pub(super) send: Option<O>,
     /// Nothing of a body goes out: there is none, or it ended.
     silent: bool,
     /// What ends is only what came before the stream becomes a tunnel.
@@ -27,8 +24,8 @@ pub(super) struct Sink<H> {
     pub(super) written: u64,
 }
 
-impl<H> Sink<H> {
-    pub(super) fn new() -> Sink<H> {
+impl<H, O: Outbound> Sink<H, O> {
+    pub(super) fn new() -> Sink<H, O> {
         Sink { head: None, send: None, silent: false, held: false, left: None, sent: 0, written: 0 }
     }
 
@@ -67,22 +64,17 @@ impl<S: Side> Outgoing for H2<S> {
         self.begin()?;
         let Some(send) = &mut self.sink.send else { return Poll::Ready(Err(S::FAULTS.write)) };
         let wanted = bytes.len().min(self.link.share());
-        send.reserve_capacity(wanted);
-        let mut room = send.capacity();
-        while room == 0 {
-            match send.poll_capacity(cx) {
-                Poll::Ready(Some(Ok(_))) => room = send.capacity(),
-                Poll::Ready(_) => return Poll::Ready(Err(S::FAULTS.write)),
-                Poll::Pending => return self.wait_for_room(),
-            }
-        }
+        let room = match send.poll_room(wanted, cx) {
+            Poll::Ready(Ok(room)) => room,
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(S::FAULTS.write)),
+            Poll::Pending => return self.wait_for_room(),
+        };
         let part = bytes.get(..wanted.min(room)).unwrap_or_default();
         let count = part.len() as u64;
         let ends = self.sink.left == Some(count);
-        if send.send_data(Bytes::copy_from_slice(part), ends).is_err() {
+        if send.send(part, ends).is_err() {
             return Poll::Ready(Err(S::FAULTS.write));
         }
-        self.link.account().staged(part.len());
         self.sink.silent = ends;
         self.sink.left = self.sink.left.map(|left| left.saturating_sub(count));
         self.sink.sent += count;
@@ -110,10 +102,7 @@ impl<S: Side> Outgoing for H2<S> {
         if self.begin().is_ok()
             && let Some(send) = &mut self.sink.send
         {
-            let _ = match trailers {
-                Some(trailers) => send.send_trailers(fields(trailers)),
-                None => send.send_data(Bytes::new(), true),
-            };
+            send.finish(trailers);
         }
     }
 
@@ -159,20 +148,10 @@ impl<S: Side> H2<S> {
             }
             outcome => {
                 if let Some(send) = &mut self.sink.send {
-                    send.send_reset(Reason::CANCEL);
+                    send.cancel();
                 }
                 Poll::Ready(Err(if outcome.is_err() { Kind::ClientTooSlow } else { S::FAULTS.write_timeout }))
             }
         }
     }
-}
-
-fn fields(trailers: &Fields) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for field in trailers.iter() {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
-            let _ = map.try_append(name, value);
-        }
-    }
-    map
 }

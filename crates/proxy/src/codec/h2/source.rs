@@ -1,25 +1,24 @@
 //! The body that comes in on a stream. What is not yet used is not yet given back to the sender's window.
 
-use super::{H2, Side};
+use super::{H2, Inbound, Side};
 use crate::clock::{Clock, NEVER, Tick};
 use crate::codec::h1::Faults;
 use crate::codec::{Chunk, Incoming};
 use bytes::{Buf, Bytes};
-use h2::RecvStream;
-use http::HeaderMap;
 use penstock_rules::error::Kind;
+use penstock_rules::http::h2::Cut;
 use penstock_rules::http::{Fields, chunked};
 use penstock_rules::pace::LeastRate;
 use std::task::{Context, Poll, ready};
 
-pub(super) struct Source {
+pub(super) struct Source<I> {
     /// Nothing before the head came that it is behind.
-    recv: Option<RecvStream>,
+    recv: Option<I>,
     chunk: Bytes,
     ended: bool,
     /// Nothing is read of it for now.
     held: bool,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     received: u64,
     /// Most bytes that may come.
     limit: u64,
@@ -28,9 +27,9 @@ pub(super) struct Source {
     read_by: Tick,
 }
 
-impl Source {
+impl<I: Inbound> Source<I> {
     /// Nothing comes yet.
-    pub(super) fn new() -> Source {
+    pub(super) fn new() -> Source<I> {
         Source {
             recv: None,
             chunk: Bytes::new(),
@@ -45,10 +44,9 @@ impl Source {
         }
     }
 
-    /// A head came, and this is what is behind it.
-    pub(super) fn begin(&mut self, recv: RecvStream) {
-        self.ended = recv.is_end_stream();
-        self.recv = Some(recv);
+    /// A head came, and this is what is behind it. `ended`: nothing.
+    pub(super) fn begin(&mut self, recv: I, ended: bool) {
+        (self.recv, self.ended) = (Some(recv), ended);
     }
 
     /// Whether the stream ended with its head.
@@ -82,9 +80,9 @@ impl Source {
     }
 
     /// Take more in behind what came and is not used; false: no more comes. Whoever looks ahead says how far.
-    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, h2::Error>> {
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Cut>> {
         let Some(recv) = self.recv.as_mut().filter(|_| !self.ended) else { return Poll::Ready(Ok(false)) };
-        let Some(bytes) = ready!(recv.poll_data(cx)).transpose()? else { return Poll::Ready(Ok(false)) };
+        let Some(bytes) = ready!(recv.poll_data(cx))? else { return Poll::Ready(Ok(false)) };
         self.received += bytes.len() as u64;
         self.chunk = if self.chunk.is_empty() { bytes } else { [&self.chunk[..], &bytes[..]].concat().into() };
         Poll::Ready(Ok(true))
@@ -113,18 +111,18 @@ impl<S: Side> Incoming for H2<S> {
             let clock = self.alarm.clock();
             let Some(recv) = &mut self.source.recv else { return Poll::Ready(Err(S::FAULTS.cut)) };
             match recv.poll_data(cx) {
-                Poll::Ready(Some(Ok(bytes))) => {
+                Poll::Ready(Ok(Some(bytes))) => {
                     self.source.read_by = clock.after(self.waits.body);
                     self.source.take(bytes, clock.now())?;
                     continue;
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(cut(&S::FAULTS, &error))),
-                Poll::Ready(None) => match recv.poll_trailers(cx) {
+                Poll::Ready(Err(cut)) => return Poll::Ready(Err(name(&S::FAULTS, cut))),
+                Poll::Ready(Ok(None)) => match recv.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => {
                         (self.source.trailers, self.source.ended) = (trailers, true);
                         continue;
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(cut(&S::FAULTS, &error))),
+                    Poll::Ready(Err(cut)) => return Poll::Ready(Err(name(&S::FAULTS, cut))),
                     Poll::Pending => {}
                 },
                 Poll::Pending => {}
@@ -144,16 +142,16 @@ impl<S: Side> Incoming for H2<S> {
     fn consume(&mut self, count: usize) {
         let count = count.min(self.source.chunk.len());
         self.source.chunk.advance(count);
-        self.link.account().used_up(count);
-        // Of a stream that is gone nothing has to be given back.
-        let _ = self.source.recv.as_mut().map(|recv| recv.flow_control().release_capacity(count));
+        if let Some(recv) = &mut self.source.recv {
+            recv.used_up(count);
+        }
     }
 
     fn trailers(&self) -> Option<Fields> {
         let mut fields = Fields::default();
-        for (name, value) in self.source.trailers.iter().flat_map(HeaderMap::iter) {
-            if chunked::is_allowed(name.as_str()) {
-                fields.push(name, value);
+        for field in self.source.trailers.iter().flat_map(Fields::iter) {
+            if std::str::from_utf8(field.name).is_ok_and(chunked::is_allowed) {
+                fields.push(field.name, field.value);
             }
         }
         Some(fields).filter(|fields| !fields.is_empty())
@@ -174,7 +172,9 @@ impl<S: Side> Incoming for H2<S> {
 }
 
 /// Why a body ends before its end.
-fn cut(faults: &Faults, error: &h2::Error) -> Kind {
-    // What the crate itself refuses breaks the protocol: more or less content than was announced, above all.
-    if error.is_library() && error.is_reset() { faults.malformed } else { faults.cut }
+fn name(faults: &Faults, cut: Cut) -> Kind {
+    match cut {
+        Cut::Malformed => faults.malformed,
+        Cut::Broken => faults.cut,
+    }
 }
