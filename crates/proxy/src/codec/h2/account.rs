@@ -5,21 +5,20 @@ use crate::buffers::Buffers;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// What is kept for a connection, whatever is on it: buffers, tables.
-const CODEC: usize = 32 * 1024;
-
 /// The account of one connection. It is exact between two looks at the process's memory; what is thrown away with its stream is
 /// seen by the next.
 pub(super) struct Account {
     buffers: Rc<Buffers>,
+    /// Bytes of what is kept for the connection, whatever is on it: buffers, tables.
+    codec: usize,
     /// Bytes of bodies that the socket has not taken.
     unsent: Cell<usize>,
 }
 
 impl Account {
-    pub(super) fn open(buffers: &Rc<Buffers>) -> Account {
-        buffers.spend(CODEC);
-        Account { buffers: Rc::clone(buffers), unsent: Cell::new(0) }
+    pub(super) fn open(buffers: &Rc<Buffers>, codec: usize) -> Account {
+        buffers.spend(codec);
+        Account { buffers: Rc::clone(buffers), codec, unsent: Cell::new(0) }
     }
 
     /// So much is kept for bodies, in all.
@@ -58,13 +57,15 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.buffers.regain(CODEC + self.unsent.get());
+        self.buffers.regain(self.codec + self.unsent.get());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CODEC: usize = 32 * 1024;
 
     /// How much is left of a million.
     fn left(buffers: &Buffers) -> usize {
@@ -77,7 +78,7 @@ mod tests {
     fn what_the_crate_keeps_is_charged_until_it_goes() {
         let buffers = Buffers::new();
         buffers.allow(1_000_000, false);
-        let account = Account::open(&buffers);
+        let account = Account::open(&buffers, CODEC);
         assert_eq!(left(&buffers), 1_000_000 - CODEC);
         account.received(10_000);
         account.staged(20_000);
@@ -98,7 +99,7 @@ mod tests {
     fn what_we_keep_ourselves_is_charged_as_it_is_told() {
         let buffers = Buffers::new();
         buffers.allow(1_000_000, false);
-        let account = Account::open(&buffers);
+        let account = Account::open(&buffers, CODEC);
         for (kept, room) in [(30_000, 970_000), (30_000, 970_000), (10_000, 990_000), (0, 1_000_000), (7, 999_993)] {
             account.keep(kept);
             assert_eq!(left(&buffers), room - CODEC);
@@ -111,7 +112,7 @@ mod tests {
     fn more_than_there_is_leaves_no_room_for_new_requests() {
         let buffers = Buffers::new();
         buffers.allow(100_000, false);
-        let account = Account::open(&buffers);
+        let account = Account::open(&buffers, CODEC);
         account.received(40_000);
         assert!(!buffers.is_overdrawn());
         account.staged(40_000);

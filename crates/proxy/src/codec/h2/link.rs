@@ -16,6 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are read in one turn of a connection, so that what came is served before more is taken in.
 const TURN: usize = 32 * 1024;
+/// What is kept for a connection that waits, whatever is on it: by our codec, and by the crate.
+const OURS: usize = 8 * 1024;
+const THE_CRATES: usize = 32 * 1024;
 /// Bytes of bodies that all streams of a connection together have ready for the peer.
 const READY: usize = 1 << 20;
 /// What one stream may have of them.
@@ -55,15 +58,15 @@ pub(crate) struct Link {
 impl Link {
     /// To a client.
     pub(crate) fn new(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>) -> Rc<Link> {
-        Rc::new(Link::with(worker, stream, ahead))
+        Rc::new(Link::with(worker, stream, ahead, OURS))
     }
 
     /// To an endpoint.
     pub(crate) fn to_endpoint(worker: &Rc<Worker>, stream: Stream) -> Rc<Link> {
-        Rc::new(Link::with(worker, stream, Vec::new()))
+        Rc::new(Link::with(worker, stream, Vec::new(), THE_CRATES))
     }
 
-    fn with(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>) -> Link {
+    fn with(worker: &Rc<Worker>, stream: Stream, ahead: Vec<u8>, codec: usize) -> Link {
         Link {
             stream: RefCell::new(stream),
             ahead: RefCell::new((ahead, 0)),
@@ -83,7 +86,7 @@ impl Link {
             settled: Cell::new(false),
             reads: Cell::new(0),
             pings: Cell::new(0),
-            account: Account::open(&worker.buffers),
+            account: Account::open(&worker.buffers, codec),
         }
     }
 

@@ -928,8 +928,9 @@ impl Server {
             return Poll::Ready(Ok(room));
         }
         stream.await_room(cx);
-        // Those that wait for what they share get it in turn.
-        if !stream.queued {
+        // Those that wait for what they share get it in turn. One whose own window is closed hears of that alone: it must cost nothing
+        // while others go on.
+        if !stream.queued && stream.outward.left() > 0 {
             stream.queued = true;
             self.queue.push_back(key);
         }

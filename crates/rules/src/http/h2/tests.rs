@@ -276,6 +276,10 @@ fn bodies_wait_for_the_windows_of_the_client_and_share_them() {
     );
     assert_eq!(client.server.poll_room(first, 1, &one), Poll::Pending);
     assert_eq!(client.server.poll_room(second, 1, &two), Poll::Pending, "the connection's is used up, too");
+    client.say(&[raw(frame::PING, 0, 0, &[0; 8])]).unwrap();
+    client.read();
+    assert_eq!(woken.each_ref().map(|count| count.take()), [0, 1], "only who waits for what all share");
+    assert_eq!(client.server.poll_room(second, 1, &two), Poll::Pending);
     client.say(&[number(frame::WINDOW_UPDATE, 1, 10)]).unwrap();
     assert_eq!(woken.each_ref().map(|count| count.take()), [1, 0]);
     assert_eq!(client.server.poll_room(first, 1, &one), Poll::Pending);
