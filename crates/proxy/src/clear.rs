@@ -234,6 +234,13 @@ impl ClearStream {
         }
     }
 
+    /// Whether nothing has come, not even the end. Asks the system, which knows of what the event loop has yet to tell.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let mut one = [MaybeUninit::uninit(); 1];
+        let looked = self.descriptor().map(|open| SockRef::from(&open).peek(&mut one));
+        looked.is_some_and(|looked| looked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock))
+    }
+
     /// Whether there are bytes to read. Asks the system, for the rare case that the event loop has not looked yet.
     pub(crate) fn has_bytes(&self) -> bool {
         let mut one = [MaybeUninit::uninit(); 1];

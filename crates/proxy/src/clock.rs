@@ -2,11 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Resolution of every wait of a client or an endpoint: it ends up to two ticks late, never early.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
+
+/// A worker that is never done looks at the time again after so many were told the same.
+const TOLD: u8 = 64;
 
 /// A second, in ticks.
 const A_SECOND: Tick = 1000 / TICK.as_millis() as u64;
@@ -29,6 +34,10 @@ pub(crate) struct Clock {
     began: Cell<Instant>,
     swept: Cell<Instant>,
     now: Cell<Tick>,
+    /// When the time was looked at last, and how many may yet be told that.
+    looked: Cell<Instant>,
+    told: Cell<u8>,
+    woke: Woke,
     /// The time of day, in seconds since 1970, and as an HTTP date (RFC 9110 §5.6.7).
     date: Cell<(u64, [u8; 29])>,
     waits: RefCell<Vec<Wait>>,
@@ -53,6 +62,24 @@ enum Rest {
     Shed,
 }
 
+/// Whether a thread has slept since that was asked last: what it finds to do came meanwhile. Only that thread asks and tells.
+#[derive(Clone, Default)]
+pub(crate) struct Woke(Arc<AtomicBool>);
+
+impl Woke {
+    pub(crate) fn tell(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        let woke = self.0.load(Ordering::Relaxed);
+        if woke {
+            self.0.store(false, Ordering::Relaxed);
+        }
+        woke
+    }
+}
+
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
@@ -67,12 +94,16 @@ fn date_of(time: SystemTime) -> (u64, [u8; 29]) {
 const UNUSED: Wait = Wait { until: NEVER, waker: None, rest: Rest::Busy };
 
 impl Clock {
-    pub(crate) fn new() -> Rc<Clock> {
+    /// That of a thread which tells when it `woke`.
+    pub(crate) fn new(woke: Woke) -> Rc<Clock> {
         let began = Instant::now();
         Rc::new(Clock {
             began: Cell::new(began),
             swept: Cell::new(began),
             now: Cell::new(0),
+            looked: Cell::new(began),
+            told: Cell::new(0),
+            woke,
             date: Cell::new(date_of(SystemTime::now())),
             waits: RefCell::default(),
             shedding: Cell::new(0),
@@ -83,6 +114,25 @@ impl Clock {
     /// The current tick, at most one behind.
     pub(crate) fn now(&self) -> Tick {
         self.now.get()
+    }
+
+    /// When what is done now came: the time of this turn of the event loop. Nobody is told an earlier one than before.
+    #[inline]
+    pub(crate) fn instant(&self) -> Instant {
+        let told = self.told.get();
+        if self.woke.take() || told == 0 {
+            return self.look();
+        }
+        self.told.set(told - 1);
+        self.looked.get()
+    }
+
+    /// The time. It is that of the turn from now on, so that nothing is over before it began.
+    pub(crate) fn look(&self) -> Instant {
+        let now = Instant::now();
+        self.looked.set(now);
+        self.told.set(TOLD);
+        now
     }
 
     /// The time of day as an HTTP date, at most a tick late.
@@ -271,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_earliest_wait_wakes_once_and_never_early() {
-        let clock = Clock::new();
+        let clock = Clock::new(Woke::default());
         let alarm = clock.alarm();
         let count = Arc::new(Count(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&count));
@@ -297,8 +347,23 @@ mod tests {
     }
 
     #[test]
+    fn all_that_came_at_once_is_told_one_time_and_none_is_told_an_earlier_one() {
+        let woke = Woke::default();
+        let clock = Clock::new(woke.clone());
+        let first = clock.instant();
+        assert!((1..TOLD).all(|_| clock.instant() == first));
+        let exact = clock.look();
+        assert!(exact > first && clock.instant() == exact, "what is looked at in between counts from then on");
+        woke.tell();
+        let next = clock.instant();
+        assert!(next > exact && clock.instant() == next);
+        // A worker that never sleeps looks again, too.
+        assert!((0..=TOLD).any(|_| clock.instant() > next));
+    }
+
+    #[test]
     fn time_that_a_worker_stood_still_is_nobodys() {
-        let clock = Clock::new();
+        let clock = Clock::new(Woke::default());
         let began = clock.began.get();
         let by = clock.after(Duration::from_millis(500));
         clock.sweep(began + Duration::from_millis(100));
@@ -311,7 +376,7 @@ mod tests {
 
     #[test]
     fn whoever_is_idle_longest_makes_room() {
-        let clock = Clock::new();
+        let clock = Clock::new(Woke::default());
         let alarms: Vec<Alarm> = (0..5).map(|_| clock.alarm()).collect();
         for (alarm, since) in alarms.iter().zip([3, 1, 9, 2]) {
             alarm.rest(since);

@@ -135,6 +135,14 @@ impl Stream {
         }
     }
 
+    /// Whether nothing has come, not even the end. Asks the system.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self {
+            Stream::Clear(socket) => socket.is_quiet(),
+            Stream::Tls(stream) => stream.is_quiet(),
+        }
+    }
+
     /// Whether there are bytes to read. Asks the system.
     pub(crate) fn has_bytes(&self) -> bool {
         match self {

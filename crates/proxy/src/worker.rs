@@ -1,7 +1,7 @@
 //! One worker: a thread, its connections, its pools, its counters. What happens here stays here.
 
 use crate::buffers::Buffers;
-use crate::clock::{Clock, TICK, Tick};
+use crate::clock::{Clock, TICK, Tick, Woke};
 use crate::engine::Binding;
 use crate::forward::{Leaves, Origins};
 use crate::listen::{self, Listening, Socket};
@@ -134,11 +134,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>) -> Rc<Worker> {
+    fn new(index: usize, shared: Arc<Shared>, woke: Woke) -> Rc<Worker> {
         Rc::new(Worker {
             index,
             shared,
-            clock: Clock::new(),
+            clock: Clock::new(woke),
             buffers: Buffers::new(),
             pipes: SystemPipes::default(),
             records: RefCell::default(),
@@ -340,10 +340,10 @@ impl Worker {
 pub(crate) fn run(
     index: usize,
     shared: Arc<Shared>,
-    runtime: &LocalRuntime,
+    (runtime, woke): (&LocalRuntime, Woke),
     commands: mpsc::UnboundedReceiver<Command>,
 ) {
-    let worker = Worker::new(index, shared);
+    let worker = Worker::new(index, shared, woke);
     worker.counters().thread.set(thread_id());
     runtime.block_on(async {
         tokio::task::spawn_local(tick(Rc::clone(&worker)));

@@ -64,11 +64,13 @@ impl Running {
         }
         let control = {
             let shared = Arc::clone(&shared);
-            Thread::start("penstock-control".into(), move |runtime, commands| control::run(shared, runtime, commands))?
+            Thread::start("penstock-control".into(), move |(runtime, _), commands| {
+                control::run(shared, runtime, commands)
+            })?
         };
         let workers = (0..workers).map(|index| {
             let shared = Arc::clone(&shared);
-            let run = move |runtime: &_, commands| worker::run(index, shared, runtime, commands);
+            let run = move |runtime: (&_, _), commands| worker::run(index, shared, runtime, commands);
             Thread::start(format!("penstock-{index}"), run)
         });
         let workers: Vec<_> = workers.collect::<io::Result<_>>()?;

@@ -1,5 +1,6 @@
 //! The threads of an engine, and what they are told.
 
+use crate::clock::Woke;
 use std::io;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
@@ -28,7 +29,7 @@ impl<C: Send + 'static> Thread<C> {
     /// What the system says, with the thread's name: there are no threads or no descriptors left.
     pub(super) fn start(
         name: String,
-        run: impl FnOnce(&LocalRuntime, mpsc::UnboundedReceiver<C>) + Send + 'static,
+        run: impl FnOnce((&LocalRuntime, Woke), mpsc::UnboundedReceiver<C>) + Send + 'static,
     ) -> io::Result<Thread<C>> {
         let named = |error: io::Error| {
             let remedy = match error.raw_os_error() {
@@ -42,10 +43,13 @@ impl<C: Send + 'static> Thread<C> {
         // A runtime never leaves its thread, so only the thread can say whether there is one.
         let mut builder = Builder::new_current_thread();
         builder.enable_all().max_blocking_threads(HELPERS).event_interval(TURN);
+        let woke = Woke::default();
+        let teller = woke.clone();
+        builder.on_thread_unpark(move || teller.tell());
         let body = move || match builder.build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 let _ = tell.send(Ok(()));
-                run(&runtime, received);
+                run((&runtime, woke), received);
             }
             Err(error) => {
                 let _ = tell.send(Err(error));

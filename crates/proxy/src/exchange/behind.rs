@@ -1,5 +1,6 @@
 //! Origins behind a parent: which ways to them there are already, and the TLS that is spoken to them on a new one.
 
+use super::connect::is_single;
 use super::forward::needs_http1;
 use super::{Exchange, Story};
 use crate::codec::Downstream;
@@ -72,9 +73,9 @@ impl Story<'_> {
     }
 
     /// Step 5: a way that was used before. A second attempt always opens one.
-    pub(super) fn kept_way(&self, way: &Only) -> Option<Opened> {
+    pub(super) fn kept_way(&self, way: &Only, request: &RequestHead) -> Option<Opened> {
         let endpoint = &self.endpoint.as_ref().filter(|_| self.attempts == 1)?.endpoint;
-        let kept = endpoint.take_idle(Some(way))?;
+        let kept = endpoint.take_idle(Some(way), is_single(request))?;
         endpoint.counters().reused.add(1);
         Some(kept)
     }

@@ -14,6 +14,7 @@ use crate::upstream::connect::connect;
 use crate::upstream::opened::Only;
 use penstock_plan::UpstreamProtocol;
 use penstock_rules::error::{Error, Kind, Retry, Side};
+use penstock_rules::http::{Length, RequestHead};
 use penstock_rules::pace::LeastRate;
 use penstock_rules::proxy_protocol::{self, Addresses};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,14 +25,17 @@ use tokio::time::timeout_at;
 impl Story<'_> {
     /// Step 5, connect: from the pool. A second attempt always connects anew.
     #[inline(always)]
-    pub(super) fn pooled(&mut self) -> Option<Stream> {
+    pub(super) fn pooled(&mut self, request: &RequestHead) -> Option<Stream> {
+        let surely = is_single(request);
         let endpoint = &self.endpoint.as_ref()?.endpoint;
         let (announces, only) = (self.upstream?.plan.proxy_protocol.is_some(), self.told().map(Only::Between));
         let pooled = match self.pinned.take() {
             // Of nobody in particular it would have to be told anew.
             _ if announces && only.is_none() => None,
-            None if self.attempts == 1 => endpoint.take_idle(only.as_ref()),
-            pinned => pinned.filter(|opened| opened.only.as_deref() == only.as_ref()),
+            None if self.attempts == 1 => endpoint.take_idle(only.as_ref(), surely),
+            pinned => {
+                pinned.filter(|opened| opened.only.as_deref() == only.as_ref() && (!surely || opened.stream.is_quiet()))
+            }
         };
         self.reused = pooled.is_some();
         if self.reused {
@@ -121,9 +125,10 @@ impl Story<'_> {
         down: &mut impl Downstream,
         opened: Result<T, Failure>,
     ) -> Result<T, Error> {
-        self.connect += began.elapsed();
+        let took = self.exchange.worker.clock.look().saturating_duration_since(began);
+        self.connect += took;
         // The client was not asked for its body meanwhile.
-        down.excuse(Clock::ticks(began.elapsed()));
+        down.excuse(Clock::ticks(took));
         if opened.is_err() && self.exchange.worker.clock.now() >= self.total_by {
             return Err(Kind::TotalTimeout.into());
         }
@@ -167,4 +172,10 @@ impl Story<'_> {
         let body = self.route.and_then(|route| route.plan.timeouts.body).unwrap_or(timeouts.body);
         Waits { body, write: timeouts.write, rate: LeastRate::NONE }
     }
+}
+
+/// Whether a request may not be sent a second time, or perhaps cannot: the connection that it goes out on had better be alive. Of the
+/// others, those that met the end of one on the way are sent again.
+pub(super) fn is_single(request: &RequestHead) -> bool {
+    request.length != Length::None || !request.is_idempotent()
 }

@@ -106,7 +106,7 @@ impl Story<'_> {
             // Boxed, so that the task of every other exchange stays small.
             return Box::pin(self.attempt_http2(lease, down, request, response, course)).await;
         }
-        let stream = match self.pooled() {
+        let stream = match self.pooled(request) {
             Some(stream) => stream,
             None => self.connect(course, down).await?,
         };

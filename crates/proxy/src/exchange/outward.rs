@@ -188,7 +188,7 @@ impl<'a> Story<'a> {
         {
             return self.attempt_http2(lease, down, request, response, course).await;
         }
-        let stream = match self.pooled() {
+        let stream = match self.pooled(request) {
             Some(stream) => stream,
             None => self.reach(request, course, down).await?,
         };
@@ -249,7 +249,8 @@ impl<'a> Story<'a> {
         if !down.respond_connected() {
             return Err(Kind::MethodNotAllowed.into());
         }
-        self.answered = Some(self.began.elapsed());
+        let now = self.exchange.worker.clock.look();
+        self.answered = Some(now.saturating_duration_since(self.began));
         self.status = 200;
         if let Some(sni) = self.overhear(down, request).await? {
             return self.leave_tunnel(down, request, (sni, stream));

@@ -158,7 +158,7 @@ impl<'a> Story<'a> {
     pub(super) fn new(exchange: &'a Exchange<'a>) -> Story<'a> {
         Story {
             exchange,
-            began: Instant::now(),
+            began: exchange.worker.clock.instant(),
             trusted: false,
             scheme: "",
             client: None,
@@ -231,7 +231,7 @@ impl<'a> Story<'a> {
             self.give_up_copy(down, request);
         }
         let Exchange { worker, local, .. } = self.exchange;
-        let total = self.began.elapsed();
+        let total = worker.clock.instant().saturating_duration_since(self.began);
         self.bytes_out = down.written().saturating_sub(self.bytes_out);
         self.body_out = if self.status == 0 { 0 } else { down.sent() };
         let shared = self.route.map_or(&local.snapshot.unrouted, |route| &route.shared);
@@ -304,7 +304,8 @@ impl<'a> Story<'a> {
 
     /// What has passed until now was not the endpoint's time.
     pub(super) fn start_over(&mut self) {
-        self.spent = self.began.elapsed().saturating_sub(self.connect);
+        let now = self.exchange.worker.clock.look();
+        self.spent = now.saturating_duration_since(self.began).saturating_sub(self.connect);
         self.sent = None;
     }
 
@@ -312,7 +313,7 @@ impl<'a> Story<'a> {
     pub(super) fn note_sent(&mut self, request: &RequestHead, counts: bool) {
         let began = match request.length {
             Length::None => self.began + self.connect + self.spent,
-            _ => *self.sent.get_or_insert_with(Instant::now),
+            _ => *self.sent.get_or_insert_with(|| self.exchange.worker.clock.look()),
         };
         if let Some(in_flight) = self.endpoint.as_mut().filter(|_| counts) {
             in_flight.sent(began);
@@ -322,7 +323,7 @@ impl<'a> Story<'a> {
     /// The endpoint answered with this status.
     #[inline(always)]
     pub(super) fn note_answer(&mut self, settings: &UpstreamSettings, request: &RequestHead, status: u16) {
-        let now = Instant::now();
+        let now = self.exchange.worker.clock.instant();
         let answered = now.saturating_duration_since(self.began);
         self.answered = Some(answered);
         if let Some(in_flight) = &mut self.endpoint {

@@ -79,7 +79,7 @@ impl<'a> Story<'a> {
             self.attempts += 1;
             settings.shared.counters.of(worker.index).retries.add(u64::from(self.attempts > 1));
             let way = if asks {
-                self.connection(&course, down).await.map(Way::Alone)
+                self.connection(&course, request, down).await.map(Way::Alone)
             } else {
                 self.way(down, request, (parent, &course, kept)).await
             };
@@ -137,8 +137,13 @@ impl<'a> Story<'a> {
     }
 
     /// Step 5: a connection to a parent that takes requests for whatever origin.
-    async fn connection(&mut self, course: &Course<'_>, down: &mut impl Downstream) -> Result<Stream, Error> {
-        match self.pooled() {
+    async fn connection(
+        &mut self,
+        course: &Course<'_>,
+        request: &RequestHead,
+        down: &mut impl Downstream,
+    ) -> Result<Stream, Error> {
+        match self.pooled(request) {
             Some(stream) => Ok(stream),
             None => self.connect(course, down).await,
         }
@@ -162,7 +167,7 @@ impl<'a> Story<'a> {
         {
             return Ok(Way::Shared(lease));
         }
-        let kept = kept.or_else(|| self.kept_way(way.as_ref()?));
+        let kept = kept.or_else(|| self.kept_way(way.as_ref()?, request));
         self.reused = kept.is_some();
         if let Some(kept) = kept {
             self.taken = kept.taken;
@@ -228,7 +233,7 @@ impl<'a> Story<'a> {
         let (began, clock) = (Instant::now(), &self.exchange.worker.clock);
         let wait = course.settings.plan.timeouts.head.min(clock.until(self.total_by));
         let outcome = timeout(wait, converse(&mut stream, asking, said)).await;
-        self.connect += began.elapsed();
+        self.connect += clock.look().saturating_duration_since(began);
         let (kind, reason) = match outcome {
             Ok(Ok(())) => return Ok(stream),
             Ok(Err((kind, reason))) => (kind, reason),

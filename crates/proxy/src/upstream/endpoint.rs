@@ -247,14 +247,15 @@ impl LocalEndpoint {
         self.shared.counters.of(self.worker)
     }
 
-    /// The connection for this, or for anything, used last that is still quiet; whatever is not is closed (safety.md 69).
+    /// The connection for this, or for anything, used last that is still quiet; whatever is not is closed (safety.md 69). `surely`: the
+    /// system is asked, not only the event loop.
     #[inline]
-    pub(crate) fn take_idle(&self, only: Option<&Only>) -> Option<Opened> {
+    pub(crate) fn take_idle(&self, only: Option<&Only>, surely: bool) -> Option<Opened> {
         let mut pool = self.pool.borrow_mut();
         let mut found = None;
         while let Some(at) = pool.iter().rposition(|idle| idle.opened.only.as_deref() == only) {
             let idle = pool.remove(at);
-            if !idle.opened.stream.is_disturbed() {
+            if !idle.opened.stream.is_disturbed() && (!surely || idle.opened.stream.is_quiet()) {
                 found = Some(idle.opened);
                 break;
             }

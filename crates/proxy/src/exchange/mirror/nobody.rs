@@ -116,12 +116,12 @@ impl Downstream for Nobody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::clock::{Clock, Woke};
 
     #[test]
     fn an_answer_is_taken_up_to_a_limit() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let mut nobody = Nobody::new(Rc::new(Clock::new().alarm()), b"ab".to_vec());
+        let mut nobody = Nobody::new(Rc::new(Clock::new(Woke::default()).alarm()), b"ab".to_vec());
         let piece = vec![0; 1 << 19];
         assert_eq!(nobody.poll_send(&mut cx, &piece), Poll::Ready(Ok(1 << 19)));
         assert_eq!(nobody.poll_send(&mut cx, &piece), Poll::Ready(Ok(1 << 19)));
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn its_body_is_sent_once() {
-        let mut nobody = Nobody::new(Rc::new(Clock::new().alarm()), b"ab".to_vec());
+        let mut nobody = Nobody::new(Rc::new(Clock::new(Woke::default()).alarm()), b"ab".to_vec());
         assert_eq!((nobody.chunk(), nobody.is_ended()), (&b"ab"[..], false));
         nobody.consume(1);
         assert_eq!(nobody.chunk(), b"b");
