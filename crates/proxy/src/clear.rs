@@ -1,5 +1,6 @@
 //! A socket to a client or an endpoint: TCP or unix.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
@@ -234,11 +235,15 @@ impl ClearStream {
         }
     }
 
-    /// Whether nothing has come, not even the end. Asks the system, which knows of what the event loop has yet to tell.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let mut one = [MaybeUninit::uninit(); 1];
-        let looked = self.descriptor().map(|open| SockRef::from(&open).peek(&mut one));
-        looked.is_some_and(|looked| looked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock))
+    /// Whether the peer has said its last, read or not, or is gone. Asks the system, which knows what the event loop has yet to tell.
+    pub(crate) fn has_ended(&self) -> bool {
+        let Some(open) = self.descriptor() else { return true };
+        let mut asked = [PollFd::new(&open, PollFlags::RDHUP)];
+        match poll(&mut asked, Some(&Timespec::default())) {
+            Ok(told) => told > 0,
+            // It is met then.
+            Err(_) => false,
+        }
     }
 
     /// Whether there are bytes to read. Asks the system, for the rare case that the event loop has not looked yet.

@@ -135,12 +135,10 @@ impl Stream {
         }
     }
 
-    /// Whether nothing has come, not even the end. Asks the system.
-    pub(crate) fn is_quiet(&self) -> bool {
-        match self {
-            Stream::Clear(socket) => socket.is_quiet(),
-            Stream::Tls(stream) => stream.is_quiet(),
-        }
+    /// Whether the peer has said its last, read or not, or is gone. Asks the system; where the socket is others', too, that says nothing
+    /// of this.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.socket().is_some_and(ClearStream::has_ended)
     }
 
     /// Whether there are bytes to read. Asks the system.

@@ -33,9 +33,8 @@ impl Story<'_> {
             // Of nobody in particular it would have to be told anew.
             _ if announces && only.is_none() => None,
             None if self.attempts == 1 => endpoint.take_idle(only.as_ref(), surely),
-            pinned => {
-                pinned.filter(|opened| opened.only.as_deref() == only.as_ref() && (!surely || opened.stream.is_quiet()))
-            }
+            pinned => pinned
+                .filter(|opened| opened.only.as_deref() == only.as_ref() && !(surely && opened.stream.has_ended())),
         };
         self.reused = pooled.is_some();
         if self.reused {

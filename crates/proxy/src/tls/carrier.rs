@@ -101,13 +101,6 @@ impl Carrier {
         }
     }
 
-    pub(super) fn is_quiet(&self) -> bool {
-        match self {
-            Carrier::Stream(stream) => stream.is_quiet(),
-            Carrier::Http2(stream) => !stream.has_bytes(),
-        }
-    }
-
     pub(super) fn has_bytes(&self) -> bool {
         match self {
             Carrier::Stream(stream) => stream.has_bytes(),

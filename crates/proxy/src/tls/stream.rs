@@ -408,10 +408,6 @@ impl TlsStream {
         self.has_opened() || self.start < self.end || self.io.is_disturbed()
     }
 
-    pub(crate) fn is_quiet(&self) -> bool {
-        !self.is_disturbed() && self.io.is_quiet()
-    }
-
     pub(crate) fn has_bytes(&self) -> bool {
         self.taken < self.opened.len() || self.has_record() || self.io.has_bytes()
     }

@@ -255,7 +255,8 @@ impl LocalEndpoint {
         let mut found = None;
         while let Some(at) = pool.iter().rposition(|idle| idle.opened.only.as_deref() == only) {
             let idle = pool.remove(at);
-            if !idle.opened.stream.is_disturbed() && (!surely || idle.opened.stream.is_quiet()) {
+            let stream = &idle.opened.stream;
+            if !(stream.is_disturbed() || (surely && stream.has_ended())) {
                 found = Some(idle.opened);
                 break;
             }
