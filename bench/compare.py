@@ -61,7 +61,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--profile", action="store_true", help="build this tree as releases are, for how it runs (make profile)"
     )
     parser.add_argument("--calls", action="store_true", help="also count system calls of a request (strace)")
-    parser.add_argument("--instructions", action="store_true", help="also count instructions of a request (valgrind)")
+    parser.add_argument(
+        "--instructions",
+        action="store_true",
+        help="also count instructions of a request, and misses of the first cache (valgrind)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -121,17 +125,18 @@ def _tell_calls(pair: tuple[Build, Build], both: list[dict[str, float]]) -> None
     print(f"    {'all':<24}{sum(ours.values()):>14.3f}{sum(theirs.values()):>14.3f}", flush=True)
 
 
-def _instructions(stand: Stand, scene: Callable[[Stand, Peer], Contender], build: Build) -> float:
+def _instructions(stand: Stand, scene: Callable[[Stand, Peer], Contender], build: Build) -> counts.Instructions:
     if why := counts.missing("valgrind"):
         raise BenchError(why)
     say(f"{build.name}: instructions")
     return counts.instructions(stand, scene(stand, Penstock(build, counts.CALLGRIND)))
 
 
-def _tell_instructions(pair: tuple[Build, Build], both: list[float]) -> None:
+def _tell_instructions(pair: tuple[Build, Build], both: list[counts.Instructions]) -> None:
     for build, count in zip(pair, both, strict=True):
-        print(f"    {build.name:<14} {count:,.0f} instructions/request")
-    print(f"    ratio {both[0] / both[1]:.3f}", flush=True)
+        missed = f"not in the first cache: {count.code_missed:.0f} times code, {count.data_missed:.0f} times data"
+        print(f"    {build.name:<14} {count.run:,.0f} instructions/request; {missed}")
+    print(f"    ratio {both[0].run / both[1].run:.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What a request makes a proxy do, counted and not timed: system calls (`strace`) and instructions (`callgrind`).
+"""What a request makes a proxy do, counted and not timed: system calls (`strace`), instructions and misses of the first
+cache (`callgrind`).
 
 Neither depends on the machine's neighbours. Both slow the proxy down, which then finds more to do at each wake-up: good
 for comparing two builds, not for a figure of its own.
@@ -10,6 +11,7 @@ import signal
 import subprocess
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.contest import Contender
@@ -24,7 +26,18 @@ WARM_UPS = (2, 4, 8, 16)
 # What a proxy may use in half a second of the clocks that it looks after, under callgrind.
 AT_REST_NS = 50_000_000
 # Collecting begins when it is asked for: the start of Python is not of interest.
-CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out")
+# Caches as many cores of servers have them, whatever this machine has: counts are then the same everywhere.
+CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=49152,12,64", "--LL=2097152,16,64")
+CALLGRIND = ("valgrind", "--tool=callgrind", "--instr-atstart=no", *CACHES, "--callgrind-out-file=callgrind.out")
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What a request runs in user space, and how often that was not in the first cache: code, and data."""
+
+    run: float
+    code_missed: float
+    data_missed: float
 
 
 def missing(program: str) -> str | None:
@@ -51,8 +64,8 @@ def system_calls(stand: Stand, contender: Contender) -> dict[str, float]:
     return {name: count / requests for name, count in counts.most_common() if count * 100 >= requests}
 
 
-def instructions(stand: Stand, contender: Contender) -> float:
-    """Instructions in user space of a request, from callgrind."""
+def instructions(stand: Stand, contender: Contender) -> Instructions:
+    """Instructions in user space of a request, from callgrind. What the kernel pushes out of caches is not in it."""
     with stand.serving(contender.peer, contender.scenario) as running:
         contender.right(running)
         _control(running, "--instr=on")
@@ -63,7 +76,9 @@ def instructions(stand: Stand, contender: Contender) -> float:
         _control(running, "--dump")
         dump = running.folder / "callgrind.out.1"
         wait_until(lambda: dump.exists() and "totals:" in dump.read_text(), PATIENCE, "callgrind writes its counts")
-        return instructions_in(dump) / requests
+        sums = sums_in(dump)
+        code, data = sums["I1mr"], sums["D1mr"] + sums["D1mw"]
+        return Instructions(sums["Ir"] / requests, code / requests, data / requests)
 
 
 def calls_in(report: str) -> Counter[str]:
@@ -72,12 +87,12 @@ def calls_in(report: str) -> Counter[str]:
     return Counter({name: int(count) for count, name in rows if name != "total"})
 
 
-def instructions_in(dump: Path) -> int:
-    """The sum at the end of a dump of callgrind."""
-    found = re.search(r"^totals: (\d+)$", dump.read_text(), re.MULTILINE)
+def sums_in(dump: Path) -> dict[str, int]:
+    """The sums at the end of a dump of callgrind, by event."""
+    found = re.search(r"^events: ([^\n]+)$.*^totals: ([^\n]+)$", dump.read_text(), re.MULTILINE | re.DOTALL)
     if not found:
-        raise BenchError(f"{dump} holds no sum")
-    return int(found[1])
+        raise BenchError(f"{dump} holds no sums")
+    return dict(zip(found[1].split(), map(int, found[2].split()), strict=False))
 
 
 def _warm_up(stand: Stand, contender: Contender, running: Running) -> None:

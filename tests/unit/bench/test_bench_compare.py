@@ -60,10 +60,10 @@ def test_the_table_of_strace_is_read_without_its_sum():
     }
 
 
-def test_the_sum_of_callgrind_is_read(tmp_path):
+def test_the_sums_of_callgrind_are_read_by_event(tmp_path):
     dump = tmp_path / "callgrind.out.1"
-    dump.write_text("version: 1\nfn=(1) x\n1 2\ntotals: 123456\n")
-    assert counts.instructions_in(dump) == 123456
-    dump.write_text("version: 1\n")
-    with pytest.raises(BenchError, match="no sum"):
-        counts.instructions_in(dump)
+    dump.write_text("version: 1\nevents: Ir Dr I1mr\nfn=(1) x\n1 2 3 4\ntotals: 123456 70 8\n")
+    assert counts.sums_in(dump) == {"Ir": 123456, "Dr": 70, "I1mr": 8}
+    dump.write_text("version: 1\nevents: Ir\n")
+    with pytest.raises(BenchError, match="no sums"):
+        counts.sums_in(dump)
