@@ -25,8 +25,6 @@ endpoints = ["{origin}"]
 upstream = "app"
 [engine]
 workers = 1
-[admin]
-bind = "127.0.0.1:0"
 """
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 MILLIS = 500

@@ -100,3 +100,14 @@ def test_a_process_without_the_variable_obeys_nobody(scripted: Origin, tmp_path:
         client.read_until(lambda got: got.endswith(b"here"))
         assert status(client) == 200
         assert penstock.metrics()["penstock_panics_total"] == 0
+
+
+def test_what_took_long_before_an_answer_is_in_its_record(scripted: Origin, tmp_path: Path) -> None:
+    with Process(CONFIG.format(origin=scripted.address), tmp_path, env=WANTED) as penstock:
+        client = connect(penstock.address())
+        client.send(struck("block filter 300"))
+        client.read_until(lambda got: got.endswith(b"here"))
+        client.close()
+        (record,) = wait_for(lambda: records(tmp_path), "its record")
+        assert isinstance(record["total_ms"], float)
+        assert record["total_ms"] >= 300

@@ -174,7 +174,7 @@ impl Story<'_> {
 }
 
 /// Whether a request may not be sent a second time, or perhaps cannot: the connection that it goes out on had better be alive. Of the
-/// others, those that met the end of one on the way are sent again.
+/// others, those that met the end of one on the way are sent again, unless the upstream tries nothing again.
 pub(super) fn is_single(request: &RequestHead) -> bool {
     request.length != Length::None || !request.is_idempotent()
 }

@@ -231,7 +231,8 @@ impl<'a> Story<'a> {
             self.give_up_copy(down, request);
         }
         let Exchange { worker, local, .. } = self.exchange;
-        let total = worker.clock.instant().saturating_duration_since(self.began);
+        // Not the turn's: what took long within it is told, and is not the next one's.
+        let total = worker.clock.look().saturating_duration_since(self.began);
         self.bytes_out = down.written().saturating_sub(self.bytes_out);
         self.body_out = if self.status == 0 { 0 } else { down.sent() };
         let shared = self.route.map_or(&local.snapshot.unrouted, |route| &route.shared);
